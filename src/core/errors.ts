@@ -1,0 +1,54 @@
+/**
+ * Errors a user can act on. Everything that reaches a user as "their input is wrong" is an `InputError`
+ * (one line, exit code 2); a failure of the outside world (disk, peer) is an `EnvironmentError` (exit code 1).
+ * Anything else is a bug of ours and keeps its stack trace.
+ */
+export class InputError extends Error {
+  override readonly name: string = "InputError";
+  readonly exitCode: number = 2;
+}
+
+export class EnvironmentError extends Error {
+  override readonly name: string = "EnvironmentError";
+  readonly exitCode: number = 1;
+}
+
+/** A peer is late or lost during a collective. `operator` is what this rank was waiting in. */
+export class CommError extends Error {
+  override readonly name: string = "CommError";
+  readonly exitCode: number = 1;
+  constructor(
+    message: string,
+    readonly details: { rank: number; peers: readonly number[]; operator: string },
+  ) {
+    super(message);
+  }
+}
+
+/** Our own invariants: a failure here is a bug, not a user's mistake. */
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new Error(`Invariant broken: ${message}`);
+}
+
+/** The candidate nearest to `word` by edit distance, if it is near enough to be a plausible typo. */
+export function didYouMean(word: string, candidates: Iterable<string>): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(word, candidate);
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length];
+}

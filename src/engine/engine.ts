@@ -1,0 +1,30 @@
+import type { Tensor } from "../core/tensor.js";
+import type { Kernel } from "../kernel/kernel.js";
+import type { Arena } from "./arena.js";
+import type { Routines } from "./routines.js";
+
+/** Tensors by the kernel's input and output names. Outputs are preallocated and written in place. */
+export type Bindings = Readonly<Record<string, Tensor>>;
+
+export interface Executable {
+  /**
+   * Computes the kernel once, synchronously on the calling thread.
+   * Symbolic dims are bound by the tensors given; zero rows are allowed and compute nothing.
+   * @throws Error when a binding is missing or its dims do not fit the kernel
+   */
+  run(bindings: Bindings): void;
+}
+
+/**
+ * Runs kernels. One engine per rank (thread). Compiled kernels are cached by structure, so layers share them:
+ * weights are inputs.
+ */
+export interface Engine {
+  readonly name: string;
+  compile(kernel: Kernel): Executable;
+  /** A region of memory every tensor of a run lives in; see `arena.ts`. */
+  newArena(capacityBytes: number, label: string): Arena;
+  /** Element-wise hot loops that are not worth a tensor graph (optimiser, gather, scatter). */
+  readonly routines: Routines;
+  dispose(): void;
+}

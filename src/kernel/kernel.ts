@@ -1,0 +1,38 @@
+import type { DType } from "../core/tensor.js";
+import type { OpName } from "./ops.js";
+
+/** A size known when the kernel is built, or a symbol ("T", "R") bound when it runs. */
+export type Dim = number | string;
+
+export type AttrValue = number | boolean | string | readonly number[] | readonly Dim[] | Float32Array;
+export type Attrs = Readonly<Record<string, AttrValue>>;
+
+/** One application of an op. Immutable; shared sub-expressions are the same object. */
+export interface Expr {
+  readonly op: OpName;
+  readonly inputs: readonly Expr[];
+  readonly attrs: Attrs;
+  readonly dims: readonly Dim[];
+  readonly dtype: DType;
+}
+
+export interface KernelInput {
+  readonly name: string;
+  readonly expr: Expr;
+  /** Parameters receive accumulated gradients (`g_<name>`); plain inputs receive `d_<name>`. */
+  readonly role: "input" | "parameter";
+}
+
+export interface KernelOutput {
+  readonly name: string;
+  readonly expr: Expr;
+  /** Name of the input whose buffer this output may be written over (gradient accumulation). */
+  readonly aliasOf?: string;
+}
+
+/** What one operator computes: named inputs to named outputs. Pure data; engines compile it. */
+export interface Kernel {
+  readonly name: string;
+  readonly inputs: readonly KernelInput[];
+  readonly outputs: readonly KernelOutput[];
+}
