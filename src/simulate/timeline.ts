@@ -1,0 +1,48 @@
+import type { Pass, Stream } from "../program/program.js";
+
+/** One operator's run on one rank, measured or simulated. Times in milliseconds from the start of the step. */
+export interface TimelineEvent {
+  readonly rank: number;
+  readonly stream: Stream;
+  /** Operator id in the program; the same operator has the same id on every rank. */
+  readonly operator: number;
+  readonly name: string;
+  readonly cost: string;
+  readonly pass: Pass;
+  readonly layer?: number;
+  readonly startMs: number;
+  readonly endMs: number;
+  /** Bytes sent to other ranks, network operators only. */
+  readonly bytes?: number;
+}
+
+/** Interval in which a rank's compute stream stood still, waiting for the network. */
+export interface ExposedInterval {
+  readonly rank: number;
+  /** The operator that could not start. */
+  readonly waitingFor: string;
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** One step on all ranks; four readers draw, check or compare it. */
+export interface Timeline {
+  readonly kind: "measured" | "predicted";
+  readonly numRanks: number;
+  readonly events: readonly TimelineEvent[];
+  readonly exposed: readonly ExposedInterval[];
+  readonly summary: TimelineSummary;
+}
+
+/** Per step, mean over ranks (stepMs: the slowest rank). */
+export interface TimelineSummary {
+  readonly stepMs: number;
+  /** Sum of compute operators. */
+  readonly computeMs: number;
+  /** Time in which at least one transfer was in flight. */
+  readonly communicationMs: number;
+  /** Time the compute stream waited for the network. */
+  readonly exposedMs: number;
+  /** 1 − exposed / communication; 1 when there is no communication. */
+  readonly overlapShare: number;
+}
