@@ -1,0 +1,91 @@
+import { InputError, didYouMean } from "../core/errors.js";
+
+/** What distinguishes one architecture from another (spec table, section 3). Everything else is configuration. */
+export interface Architecture {
+  /** Where the routed experts' input comes from; "dual" is DGMoE (current and preceding, one choice each). */
+  readonly routed: "none" | "current" | "shortcut" | "dual";
+  readonly topK: number;
+  readonly sharedExpert: boolean;
+  /** Shortcut position: 1 output of the preceding block, 2 its stream after attention, 3 its input. */
+  readonly position?: 1 | 2 | 3;
+  /** Position of the first MoE block when it differs ("Pos-2 (L0 Pos-1)"). */
+  readonly firstPosition?: 1 | 2 | 3;
+  /** Consecutive MoE blocks that share one set of gate and experts (DGMoE-Share: 2). */
+  readonly shareMoe?: number;
+  /** Default way of combining shared and routed terms. */
+  readonly coefficientGate: "none" | "cg1" | "cg2";
+}
+
+const standard = (topK: number): Architecture => ({
+  routed: "current",
+  topK,
+  sharedExpert: false,
+  coefficientGate: "none",
+});
+const shared = (topK: number): Architecture => ({
+  routed: "current",
+  topK,
+  sharedExpert: true,
+  coefficientGate: "cg2",
+});
+const scmoe = (topK: number, position: 1 | 2 | 3, firstPosition?: 1 | 2 | 3): Architecture => ({
+  routed: "shortcut",
+  topK,
+  sharedExpert: true,
+  position,
+  firstPosition,
+  coefficientGate: "cg1",
+});
+
+/** Families whose name carries numbers: top<k>, shared<k>, scmoe<k>-pos<p>, with or without "-l0pos1". */
+const FAMILIES: readonly { pattern: RegExp; make: (match: RegExpMatchArray) => Architecture }[] = [
+  { pattern: /^top-?(\d+)$/, make: (m) => standard(Number(m[1])) },
+  { pattern: /^shared(?:-expert)?(\d*)$/, make: (m) => shared(Number(m[1] || 1)) },
+  {
+    pattern: /^scmoe-?(\d*)-pos([123])(-l0-?pos1)?$/,
+    make: (m) => scmoe(Number(m[1] || 1), Number(m[2]) as 1 | 2 | 3, m[3] ? 1 : undefined),
+  },
+  {
+    pattern: /^dense$/,
+    make: () => ({ routed: "none", topK: 0, sharedExpert: false, coefficientGate: "none" }),
+  },
+  {
+    pattern: /^dgmoe(-share)?$/,
+    make: (m) => ({
+      routed: "dual",
+      topK: 1,
+      sharedExpert: false,
+      position: 2,
+      shareMoe: m[1] ? 2 : undefined,
+      coefficientGate: "none",
+    }),
+  },
+];
+
+/** The names of the specification's table; any k works in the families. */
+export const ARCHITECTURE_NAMES = [
+  "dense",
+  "top1",
+  "top2",
+  "top3",
+  "shared",
+  "scmoe-pos1",
+  "scmoe-pos2",
+  "scmoe-pos3",
+  "scmoe-pos2-l0pos1",
+  "scmoe2-pos2",
+  "dgmoe",
+  "dgmoe-share",
+] as const;
+
+/** @throws InputError with a suggestion when the name is unknown */
+export function architecture(name: string): Architecture {
+  for (const { pattern, make } of FAMILIES) {
+    const match = name.match(pattern);
+    if (match !== null) return make(match);
+  }
+  const near = didYouMean(name, ARCHITECTURE_NAMES);
+  throw new InputError(
+    `Unknown architecture "${name}"${near ? `: did you mean "${near}"?` : ""} (known: ${ARCHITECTURE_NAMES.join(", ")})`,
+  );
+}

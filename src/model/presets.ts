@@ -1,0 +1,96 @@
+import { InputError, didYouMean } from "../core/errors.js";
+import type { ModelInput } from "./config.js";
+
+/**
+ * Sizes by name. The paper's four language models (spec, section 6), and small ones that train in minutes on two cores.
+ * `arch` is the default; any other can be set.
+ */
+export const PRESETS: Readonly<Record<string, ModelInput>> = {
+  tiny: {
+    arch: "scmoe-pos2",
+    vocab_size: 2048,
+    hidden_size: 128,
+    intermediate_size: 512,
+    num_attention_heads: 4,
+    num_hidden_layers: 4,
+    num_experts: 4,
+    max_position_embeddings: 128,
+  },
+  small: {
+    arch: "scmoe-pos2",
+    vocab_size: 8192,
+    hidden_size: 256,
+    intermediate_size: 1024,
+    num_attention_heads: 4,
+    num_hidden_layers: 6,
+    num_experts: 8,
+    max_position_embeddings: 256,
+  },
+  base: {
+    arch: "scmoe-pos2",
+    vocab_size: 8192,
+    hidden_size: 512,
+    intermediate_size: 2048,
+    num_attention_heads: 8,
+    num_hidden_layers: 8,
+    num_experts: 8,
+    max_position_embeddings: 1024,
+  },
+  "gpt2-moe-small": {
+    arch: "scmoe-pos2",
+    vocab_size: 50257,
+    hidden_size: 768,
+    intermediate_size: 3072,
+    num_attention_heads: 12,
+    num_hidden_layers: 12,
+    num_experts: 8,
+    max_position_embeddings: 1024,
+    capacity_factor: 2,
+  },
+  "gpt2-moe-medium": {
+    arch: "scmoe-pos2",
+    vocab_size: 50257,
+    hidden_size: 1024,
+    intermediate_size: 4096,
+    num_attention_heads: 16,
+    num_hidden_layers: 24,
+    num_experts: 16,
+    max_position_embeddings: 2048,
+    capacity_factor: 2,
+  },
+  "gpt3-moe-xl": {
+    arch: "scmoe-pos2",
+    vocab_size: 50257,
+    hidden_size: 2048,
+    intermediate_size: 8192,
+    num_attention_heads: 32,
+    num_hidden_layers: 24,
+    num_experts: 8,
+    max_position_embeddings: 2048,
+    capacity_factor: 2,
+  },
+  "llama2-moe": {
+    arch: "scmoe-pos1",
+    style: "llama",
+    vocab_size: 32000,
+    hidden_size: 2048,
+    intermediate_size: 5632,
+    num_attention_heads: 16,
+    num_key_value_heads: 4,
+    num_hidden_layers: 24,
+    num_experts: 8,
+    moe_layer_interval: 1,
+    max_position_embeddings: 2048,
+    capacity_factor: 2,
+  },
+};
+
+/** @throws InputError with a suggestion when there is no such preset */
+export function preset(name: string): ModelInput {
+  const found = PRESETS[name];
+  if (found !== undefined) return found;
+  const near = didYouMean(name, Object.keys(PRESETS));
+  throw new InputError(
+    `Unknown preset "${name}"${near ? `: did you mean "${near}"?` : ""} (known: ${Object.keys(PRESETS).join(", ")})`,
+  );
+}
