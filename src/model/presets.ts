@@ -74,7 +74,7 @@ export const PRESETS: Readonly<Record<string, ModelInput>> = {
     style: "llama",
     vocab_size: 32000,
     hidden_size: 2048,
-    intermediate_size: 5632,
+    intermediate_size: 5376,
     num_attention_heads: 16,
     num_key_value_heads: 4,
     num_hidden_layers: 24,

@@ -1,0 +1,137 @@
+/**
+ * Where each routed row lies. At the tokens' rank, the rows of a chunk form one buffer: a region per destination
+ * rank, in it `headerRows` rows for the counts and then the rows of each of its experts in slot order. At the
+ * experts' rank, a region per source rank, sorted the same way.
+ */
+import type { MoeShape } from "../program/kinds.js";
+import { type Routing, capacityRows } from "./routing.js";
+
+/** Rows that the counts [experts per rank] of a message take; none on one rank, where nothing travels. */
+export function headerRows(shape: MoeShape): number {
+  if (shape.epSize === 1) return 0;
+  return Math.ceil((4 * localExperts(shape)) / rowBytes(shape));
+}
+
+export function rowBytes(shape: MoeShape): number {
+  return shape.width * (shape.wire === "bf16" ? 2 : 4);
+}
+
+export function localExperts(shape: MoeShape): number {
+  return shape.numExperts / shape.epSize;
+}
+
+/** Tokens [start, end) of a chunk. */
+export function chunkRange(numTokens: number, chunk: number, chunks: number): { start: number; end: number } {
+  return { start: Math.floor((numTokens * chunk) / chunks), end: Math.floor((numTokens * (chunk + 1)) / chunks) };
+}
+
+/** Most rows one rank can send to another in a chunk. */
+export function maxRowsPerPeer(shape: MoeShape, numTokens: number, chunkTokens: number): number {
+  const local = localExperts(shape);
+  return Math.min(chunkTokens * Math.min(shape.topK, local), local * capacityRows(shape, numTokens));
+}
+
+/** The token side of one chunk of a routing. */
+export interface TokenSide {
+  readonly start: number;
+  readonly end: number;
+  /** Rows of the buffer, headers included. */
+  readonly numRows: number;
+  /** [epSize] first row of each destination's region (its header). */
+  readonly regionStart: readonly number[];
+  /** [N] rows sent to each expert. */
+  readonly counts: Int32Array;
+  /** [numRows] token of each row, −1 for header rows. */
+  readonly token: Int32Array;
+  /** [tokens of the chunk, K] row of each choice in the buffer, −1 when dropped. */
+  readonly slot: Int32Array;
+}
+
+export function tokenSide(routing: Routing, shape: MoeShape, chunk: number, chunks: number): TokenSide {
+  const { topK: K, numExperts: N, choice, position } = routing;
+  const { start, end } = chunkRange(routing.numTokens, chunk, chunks);
+  const counts = new Int32Array(N);
+  for (let i = start * K; i < end * K; i++) if (position[i] >= 0) counts[choice[i]]++;
+  const local = localExperts(shape);
+  const header = headerRows(shape);
+  const regionStart: number[] = [];
+  const next = new Int32Array(N);
+  let row = 0;
+  for (let expert = 0; expert < N; expert++) {
+    if (expert % local === 0) {
+      regionStart.push(row);
+      row += header;
+    }
+    next[expert] = row;
+    row += counts[expert];
+  }
+  const token = new Int32Array(row).fill(-1);
+  const slot = new Int32Array((end - start) * K).fill(-1);
+  for (let j = 0; j < K; j++) {
+    for (let t = start; t < end; t++) {
+      if (position[t * K + j] < 0) continue;
+      const at = next[choice[t * K + j]]++;
+      token[at] = t;
+      slot[(t - start) * K + j] = at;
+    }
+  }
+  return { start, end, numRows: row, regionStart, counts, token, slot };
+}
+
+/** The expert side of one chunk: how many rows came from whom for which local expert. */
+export interface ExpertSide {
+  /** [epSize][local experts] */
+  readonly counts: readonly Int32Array[];
+  /** [epSize] rows from each source. */
+  readonly rowsFrom: readonly number[];
+  readonly numRows: number;
+}
+
+export function expertSide(counts: readonly Int32Array[]): ExpertSide {
+  const rowsFrom = counts.map((c) => c.reduce((a, b) => a + b, 0));
+  return { counts, rowsFrom, numRows: rowsFrom.reduce((a, b) => a + b, 0) };
+}
+
+/** Runs of rows to copy between the layout by source ("bySource") and the layout by expert, both without headers. */
+export interface RowRun {
+  readonly bySource: number;
+  readonly byExpert: number;
+  readonly numRows: number;
+}
+
+/** @param regionStart [epSize] first row of each source's rows in the by-source buffer */
+export function permutation(side: ExpertSide, regionStart: readonly number[]): readonly RowRun[] {
+  const numLocal = side.counts[0].length;
+  const next = [...regionStart];
+  const runs: RowRun[] = [];
+  const sourceStart = side.counts.map((counts, source) =>
+    Array.from(counts, (count) => {
+      const at = next[source];
+      next[source] += count;
+      return at;
+    }),
+  );
+  let byExpert = 0;
+  for (let e = 0; e < numLocal; e++) {
+    side.counts.forEach((counts, source) => {
+      if (counts[e] > 0) runs.push({ bySource: sourceStart[source][e], byExpert, numRows: counts[e] });
+      byExpert += counts[e];
+    });
+  }
+  return runs;
+}
+
+/** [local experts + 1] first row of each expert in the by-expert layout. */
+export function expertOffsets(side: ExpertSide): readonly number[] {
+  const numLocal = side.counts[0].length;
+  const offsets = [0];
+  for (let e = 0; e < numLocal; e++)
+    offsets.push(offsets[e] + side.counts.reduce((sum, counts) => sum + counts[e], 0));
+  return offsets;
+}
+
+/** [epSize] first rows when the sources' rows lie one after another. */
+export function packedStarts(side: ExpertSide): readonly number[] {
+  let at = 0;
+  return side.rowsFrom.map((rows) => (at += rows) - rows);
+}

@@ -1,0 +1,31 @@
+import type { Routing } from "./routing.js";
+
+/** Load of one MoE layer over the tokens of a step (this rank's, or summed over ranks). */
+export interface LoadStatistics {
+  /** [N] rows each expert received. */
+  readonly tokensPerExpert: readonly number[];
+  readonly droppedShare: number;
+  /** Entropy of the load in nats, divided by ln N: 1 is perfectly even, 0 one expert only. */
+  readonly entropy: number;
+  /** Largest load over mean load. */
+  readonly imbalance: number;
+}
+
+export function loadStatistics(routings: readonly Routing[]): LoadStatistics {
+  const load = new Array<number>(routings[0].numExperts).fill(0);
+  let dropped = 0;
+  let wanted = 0;
+  for (const routing of routings) {
+    routing.load.forEach((rows, expert) => (load[expert] += rows));
+    dropped += routing.numDropped;
+    wanted += routing.numTokens * routing.topK;
+  }
+  const total = load.reduce((a, b) => a + b, 0);
+  const entropy = load.reduce((sum, rows) => (rows > 0 ? sum - (rows / total) * Math.log(rows / total) : sum), 0);
+  return {
+    tokensPerExpert: load,
+    droppedShare: wanted === 0 ? 0 : dropped / wanted,
+    entropy: load.length > 1 ? entropy / Math.log(load.length) : 1,
+    imbalance: total === 0 ? 1 : (Math.max(...load) * load.length) / total,
+  };
+}

@@ -1,0 +1,73 @@
+import { philox } from "../../core/rng.js";
+import type { Tensor } from "../../core/tensor.js";
+import { route, routeGradient } from "../../moe/routing.js";
+import { type TokenSide, tokenSide } from "../../moe/layout.js";
+import type { Routing } from "../../moe/routing.js";
+import type * as K from "../../program/kinds.js";
+import type { Operator } from "../../program/program.js";
+import type { RunContext } from "../context.js";
+
+/** What a routing value holds: the routing and, made when first asked for, the row layout of each chunk. */
+export interface RoutingValue {
+  readonly routing: Routing;
+  side(shape: K.MoeShape, chunk: number, chunks: number): TokenSide;
+}
+
+export function routingValue(routing: Routing): RoutingValue {
+  const sides = new Map<string, TokenSide>();
+  return {
+    routing,
+    side(shape, chunk, chunks) {
+      const key = `${chunk}/${chunks}`;
+      let side = sides.get(key);
+      if (side === undefined) sides.set(key, (side = tokenSide(routing, shape, chunk, chunks)));
+      return side;
+    },
+  };
+}
+
+export function runRoute(op: Operator, context: RunContext): void {
+  const data = op.data as K.RouteData;
+  const logits = context.tensor(data.logits);
+  const { shape } = data;
+  const weights = context.writeTensor(data.weights, [logits.dims[0], shape.topK]);
+  const routing = route(logits.data, weights.data, {
+    shape,
+    selectionBias: shape.selectionBias === undefined ? undefined : context.parameters.buffers.get(shape.selectionBias)?.data,
+    avoid: data.avoid === undefined ? undefined : context.read<RoutingValue>(data.avoid).routing,
+  });
+  context.write(data.routing, routingValue(routing), []);
+}
+
+/** Statistics summed over ranks: [routings][first choices [N], rows per expert [N]], and the number of tokens. */
+export interface GlobalStatistics {
+  readonly firstChoices: readonly Float32Array[];
+  readonly load: readonly Float32Array[];
+  readonly probabilitySums: readonly Float32Array[];
+  readonly numTokens: number;
+}
+
+export function runRouteBackward(op: Operator, context: RunContext): void {
+  const { forward, dWeights, dLogits, statistics } = op.data as K.RouteBackwardData;
+  const { routing } = context.read<RoutingValue>(forward.routing);
+  const out = context.writeTensor(dLogits, [routing.numTokens, routing.numExperts]);
+  const summed = statistics === undefined ? undefined : context.read<GlobalStatistics>(statistics);
+  // With global statistics the loss is one for all ranks: its gradient per token counts all tokens, and no rank averages.
+  const ranks = summed === undefined ? 1 : context.world.size;
+  routeGradient(out.data, context.tensor(dWeights).data, routing, forward.shape, {
+    balanceScale: context.scales.balance * forward.lossShare * ranks,
+    zScale: context.scales.z * forward.lossShare,
+    global:
+      summed === undefined ? undefined : { firstChoices: summed.firstChoices[forward.index], numTokens: summed.numTokens },
+  });
+}
+
+/** Standard normal noise for one routing of one micro-batch, the same for any number of ranks. */
+export function gateNoise(
+  out: Tensor<Float32Array>,
+  key: { seed: number; step: number; microBatch: number; index: number; firstToken: number },
+): void {
+  const [, N] = out.dims;
+  const stream = philox(key.seed, `gate noise ${key.step} ${key.microBatch} ${key.index}`);
+  stream.fillNormal(out.data, key.firstToken * N, 1);
+}

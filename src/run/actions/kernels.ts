@@ -1,0 +1,95 @@
+import type { Tensor } from "../../core/tensor.js";
+import { assert } from "../../core/errors.js";
+import { splitBackward } from "../../kernel/differentiate.js";
+import type { Dim, Expr, Kernel } from "../../kernel/kernel.js";
+import type * as K from "../../program/kinds.js";
+import type { Operator } from "../../program/program.js";
+import type { RunContext } from "../context.js";
+
+type Symbols = Map<string, number>;
+
+/** Binds the kernel's symbols ("T", "R", "B") from the tensors given for its inputs. */
+export function bindSymbols(kernel: Kernel, bindings: Readonly<Record<string, Tensor>>): Symbols {
+  const symbols: Symbols = new Map();
+  for (const input of kernel.inputs) {
+    const tensor = bindings[input.name];
+    if (tensor === undefined) continue;
+    input.expr.dims.forEach((dim, axis) => {
+      if (typeof dim === "string") symbols.set(dim, tensor.dims[axis]);
+    });
+  }
+  return symbols;
+}
+
+/** Concrete dims of an output; a symbol no input binds (B = T/S) follows from the number of elements of the others. */
+export function concreteDims(expr: Expr, symbols: Symbols): number[] {
+  return expr.dims.map((dim: Dim) => {
+    if (typeof dim === "number") return dim;
+    const size = symbols.get(dim);
+    assert(size !== undefined, `symbol ${dim} is not bound`);
+    return size;
+  });
+}
+
+/** Adds B = T / S from the program's shape: the only derived symbol. */
+export function withBatch(symbols: Symbols, sequence: number): Symbols {
+  const T = symbols.get("T");
+  if (T !== undefined && !symbols.has("B")) symbols.set("B", T / sequence);
+  return symbols;
+}
+
+export function runKernel(op: Operator, context: RunContext, sequence: number): void {
+  const data = op.data as K.KernelData;
+  const kernel = data.kernel.forward;
+  const bindings: Record<string, Tensor> = {};
+  for (const [name, value] of Object.entries(data.inputs)) bindings[name] = context.read<Tensor>(value);
+  bindParameters(bindings, kernel, data.parameters, context);
+  const symbols = withBatch(bindSymbols(kernel, bindings), sequence);
+  for (const output of kernel.outputs)
+    bindings[output.name] = context.writeTensor(data.outputs[output.name], concreteDims(output.expr, symbols));
+  context.engine.compile(kernel).run(bindings);
+}
+
+export function runKernelBackward(op: Operator, context: RunContext): void {
+  const data = op.data as K.KernelBackwardData;
+  const kernel = data.part === "both" ? data.kernel.backward : halves(data.kernel.backward)[data.part];
+  const bindings: Record<string, Tensor> = {};
+  for (const input of kernel.inputs) {
+    const value = data.inputs[input.name];
+    if (value !== undefined) bindings[input.name] = context.read<Tensor>(value);
+  }
+  bindParameters(bindings, kernel, data.parameters, context);
+  const symbols = bindSymbols(kernel, bindings);
+  for (const output of kernel.outputs) {
+    if (output.aliasOf !== undefined) bindings[output.name] = bindings[output.aliasOf];
+    else
+      bindings[output.name] = context.writeTensor(data.outputs[output.name], concreteDims(output.expr, symbols));
+  }
+  context.engine.compile(kernel).run(bindings);
+}
+
+const splitCache = new WeakMap<Kernel, { input: Kernel; weight: Kernel }>();
+function halves(backward: Kernel): { input: Kernel; weight: Kernel } {
+  let split = splitCache.get(backward);
+  if (split === undefined) splitCache.set(backward, (split = splitBackward(backward)));
+  return split;
+}
+
+/** Binds weights by parameter name and gradients by `g_<name>`, for whichever of them the kernel reads. */
+export function bindParameters(
+  bindings: Record<string, Tensor>,
+  kernel: Kernel,
+  spans: Readonly<Record<string, K.ParameterSpan>>,
+  context: RunContext,
+): void {
+  for (const { name, expr } of kernel.inputs) {
+    if (bindings[name] !== undefined) continue;
+    const isGradient = name.startsWith("g_");
+    const span = spans[isGradient ? name.slice(2) : name];
+    if (span === undefined) continue;
+    bindings[name] = {
+      data: context.parameters.span(span, isGradient ? "gradients" : "weights"),
+      dims: expr.dims as readonly number[],
+    };
+  }
+}
