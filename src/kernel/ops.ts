@@ -1,0 +1,56 @@
+/**
+ * The ops of the tensor language. Four tables are total over this list, so an op does not compile until it has
+ * all four: `shapes.ts` (result dims), `derivatives.ts` (vector-Jacobian products), `onnx/rules.ts`, `reference-rules.ts`.
+ * To add an op, add its name here and follow the compiler.
+ */
+export const OP_NAMES = [
+  "input",
+  "constant",
+  // element-wise
+  "add",
+  "sub",
+  "mul",
+  "div",
+  "neg",
+  "exp",
+  "log",
+  "sqrt",
+  "reciprocal",
+  "tanh",
+  "sigmoid",
+  "erf",
+  "softplus",
+  "gelu",
+  "geluGrad",
+  "silu",
+  "siluGrad",
+  // matrix products
+  "matmul",
+  "linear",
+  "gemmAccumulate",
+  // shape
+  "transpose",
+  "reshape",
+  "slice",
+  "pad",
+  "concat",
+  "expand",
+  // along an axis
+  "reduceSum",
+  "reduceMean",
+  "softmax",
+  "softmaxGrad",
+  "layerNorm",
+  "rmsNorm",
+  // loss
+  "crossEntropy",
+  "crossEntropyGrad",
+] as const;
+
+export type OpName = (typeof OP_NAMES)[number];
+
+/**
+ * What forward keeps for backward: results of these ops are saved when backward needs them; everything else is
+ * computed again from what is saved, which costs less than the memory traffic of keeping it.
+ */
+export const SAVED_FOR_BACKWARD: ReadonlySet<OpName> = new Set<OpName>(["matmul", "linear", "softmax"]);

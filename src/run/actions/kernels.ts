@@ -71,7 +71,9 @@ export function runKernelBackward(op: Operator, context: RunContext): void {
 const splitCache = new WeakMap<Kernel, { input: Kernel; weight: Kernel }>();
 function halves(backward: Kernel): { input: Kernel; weight: Kernel } {
   let split = splitCache.get(backward);
-  if (split === undefined) splitCache.set(backward, (split = splitBackward(backward)));
+  if (split !== undefined) return split;
+  split = splitBackward(backward);
+  splitCache.set(backward, split);
   return split;
 }
 

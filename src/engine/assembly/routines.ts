@@ -1,0 +1,177 @@
+// Element-wise hot loops in AssemblyScript with 128-bit SIMD. Arguments are byte offsets into the arena's memory and
+// element counts. Sums use a fixed lane order, so results do not depend on where the arrays lie.
+
+/** AdamW in place; `decay` = 1 − lr·wd, `rate` = lr/(1 − β₁ᵗ), `root` = 1/√(1 − β₂ᵗ). */
+export function adamw(p: usize, g: usize, m: usize, v: usize, n: u32, b1: f32, b2: f32, eps: f32, decay: f32, rate: f32, root: f32, gradScale: f32): void {
+  const B1 = f32x4.splat(b1), C1 = f32x4.splat(<f32>1 - b1), B2 = f32x4.splat(b2), C2 = f32x4.splat(<f32>1 - b2);
+  const E = f32x4.splat(eps), D = f32x4.splat(decay), R = f32x4.splat(rate), Q = f32x4.splat(root), S = f32x4.splat(gradScale);
+  let i: u32 = 0;
+  for (; i + 4 <= n; i += 4) {
+    const o = <usize>i << 2;
+    const grad = f32x4.mul(v128.load(g + o), S);
+    const mm = f32x4.add(f32x4.mul(B1, v128.load(m + o)), f32x4.mul(C1, grad));
+    const vv = f32x4.add(f32x4.mul(B2, v128.load(v + o)), f32x4.mul(C2, f32x4.mul(grad, grad)));
+    v128.store(m + o, mm);
+    v128.store(v + o, vv);
+    const denominator = f32x4.add(f32x4.mul(f32x4.sqrt(vv), Q), E);
+    v128.store(p + o, f32x4.sub(f32x4.mul(v128.load(p + o), D), f32x4.div(f32x4.mul(R, mm), denominator)));
+  }
+  for (; i < n; i++) {
+    const o = <usize>i << 2;
+    const grad = load<f32>(g + o) * gradScale;
+    const mm = b1 * load<f32>(m + o) + (<f32>1 - b1) * grad;
+    const vv = b2 * load<f32>(v + o) + (<f32>1 - b2) * (grad * grad);
+    store<f32>(m + o, mm);
+    store<f32>(v + o, vv);
+    store<f32>(p + o, load<f32>(p + o) * decay - (rate * mm) / (sqrt<f32>(vv) * root + eps));
+  }
+}
+
+export function sumSquares(x: usize, n: u32): f64 {
+  let a = f64x2.splat(0), b = f64x2.splat(0);
+  let i: u32 = 0;
+  for (; i + 4 <= n; i += 4) {
+    const v = v128.load(x + (<usize>i << 2));
+    const low = f64x2.promote_low_f32x4(v);
+    const high = f64x2.promote_low_f32x4(i8x16.shuffle(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+    a = f64x2.add(a, f64x2.mul(low, low));
+    b = f64x2.add(b, f64x2.mul(high, high));
+  }
+  let sum = (f64x2.extract_lane(a, 0) + f64x2.extract_lane(a, 1)) + (f64x2.extract_lane(b, 0) + f64x2.extract_lane(b, 1));
+  for (; i < n; i++) {
+    const value = <f64>load<f32>(x + (<usize>i << 2));
+    sum += value * value;
+  }
+  return sum;
+}
+
+export function scale(x: usize, n: u32, factor: f32): void {
+  const F = f32x4.splat(factor);
+  let i: u32 = 0;
+  for (; i + 4 <= n; i += 4) {
+    const o = x + (<usize>i << 2);
+    v128.store(o, f32x4.mul(v128.load(o), F));
+  }
+  for (; i < n; i++) {
+    const o = x + (<usize>i << 2);
+    store<f32>(o, load<f32>(o) * factor);
+  }
+}
+
+export function add(out: usize, a: usize, b: usize, n: u32): void {
+  let i: u32 = 0;
+  for (; i + 4 <= n; i += 4) {
+    const o = <usize>i << 2;
+    v128.store(out + o, f32x4.add(v128.load(a + o), v128.load(b + o)));
+  }
+  for (; i < n; i++) {
+    const o = <usize>i << 2;
+    store<f32>(out + o, load<f32>(a + o) + load<f32>(b + o));
+  }
+}
+
+/** out[t] = base[t] + scale[t] · Σⱼ weight[t, j] · rows[slot[t, j]]; scale 0: none. width is a multiple of 4. */
+export function combineRows(out: usize, base: usize, rows: usize, slot: usize, weight: usize, scaleAt: usize, T: u32, K: u32, width: u32): void {
+  const bytes = <usize>width << 2;
+  for (let t: u32 = 0; t < T; t++) {
+    const s = scaleAt == 0 ? f32x4.splat(1) : v128.load32_splat(scaleAt + (<usize>t << 2));
+    const to = out + <usize>t * bytes;
+    const from = base + <usize>t * bytes;
+    for (let o: usize = 0; o < bytes; o += 16) {
+      let sum = f32x4.splat(0);
+      for (let j: u32 = 0; j < K; j++) {
+        const at = <usize>(t * K + j) << 2;
+        const row = load<i32>(slot + at);
+        if (row >= 0) sum = f32x4.add(sum, f32x4.mul(v128.load32_splat(weight + at), v128.load(rows + <usize>(<u32>row) * bytes + o)));
+      }
+      v128.store(to + o, f32x4.add(v128.load(from + o), f32x4.mul(s, sum)));
+    }
+  }
+}
+
+export function combineRowsGrad(dRows: usize, dWeight: usize, dScale: usize, dOut: usize, rows: usize, slot: usize, weight: usize, scaleAt: usize, T: u32, K: u32, width: u32): void {
+  const bytes = <usize>width << 2;
+  for (let t: u32 = 0; t < T; t++) {
+    const s: f32 = scaleAt == 0 ? 1 : load<f32>(scaleAt + (<usize>t << 2));
+    const d = dOut + <usize>t * bytes;
+    let total: f32 = 0;
+    for (let j: u32 = 0; j < K; j++) {
+      const at = <usize>(t * K + j) << 2;
+      const row = load<i32>(slot + at);
+      const w = load<f32>(weight + at);
+      let dot: f32 = 0;
+      if (row >= 0) {
+        const factor = f32x4.splat(s * w);
+        const r = rows + <usize>(<u32>row) * bytes;
+        const dr = dRows + <usize>(<u32>row) * bytes;
+        let sum = f32x4.splat(0);
+        for (let o: usize = 0; o < bytes; o += 16) {
+          const g = v128.load(d + o);
+          sum = f32x4.add(sum, f32x4.mul(v128.load(r + o), g));
+          v128.store(dr + o, f32x4.mul(factor, g));
+        }
+        dot = (f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1)) + (f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3));
+      }
+      store<f32>(dWeight + at, s * dot);
+      total += w * dot;
+    }
+    if (dScale != 0) store<f32>(dScale + (<usize>t << 2), total);
+  }
+}
+
+/** Round to nearest even; a NaN stays one. */
+export function toBf16(dst: usize, src: usize, n: u32): void {
+  for (let i: u32 = 0; i < n; i++) {
+    const word = load<u32>(src + (<usize>i << 2));
+    const rounded = (word & 0x7fffffff) > 0x7f800000 ? (word >> 16) | 0x40 : (word + 0x7fff + ((word >> 16) & 1)) >> 16;
+    store<u16>(dst + (<usize>i << 1), <u16>rounded);
+  }
+}
+
+export function fromBf16(dst: usize, src: usize, n: u32): void {
+  for (let i: u32 = 0; i < n; i++) store<u32>(dst + (<usize>i << 2), <u32>load<u16>(src + (<usize>i << 1)) << 16);
+}
+
+/** exp(x) for x ≤ 0 by 2ⁿ·exp(r), |r| ≤ ln2/2, polynomial of degree 6; 0 below −87. */
+// @ts-ignore: decorator
+@inline
+function expNegative(x: v128): v128 {
+  const clamped = f32x4.max(x, f32x4.splat(-87));
+  const n = f32x4.nearest(f32x4.mul(clamped, f32x4.splat(1.44269504)));
+  let r = f32x4.sub(clamped, f32x4.mul(n, f32x4.splat(0.693359375)));
+  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(-2.12194440e-4)));
+  let y = f32x4.splat(1.9875691500e-4);
+  y = f32x4.add(f32x4.mul(y, r), f32x4.splat(1.3981999507e-3));
+  y = f32x4.add(f32x4.mul(y, r), f32x4.splat(8.3334519073e-3));
+  y = f32x4.add(f32x4.mul(y, r), f32x4.splat(4.1665795894e-2));
+  y = f32x4.add(f32x4.mul(y, r), f32x4.splat(1.6666665459e-1));
+  y = f32x4.add(f32x4.mul(y, r), f32x4.splat(5.0000001201e-1));
+  y = f32x4.add(f32x4.add(f32x4.mul(y, f32x4.mul(r, r)), r), f32x4.splat(1));
+  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
+  return f32x4.mul(y, power);
+}
+
+/**
+ * out = dy · (Φ(x) + x·φ(x)). Φ from erfc by Abramowitz & Stegun 7.1.26 (absolute error 1.5e-7), whose exponential is
+ * the one φ needs.
+ */
+export function geluGrad(out: usize, x: usize, dy: usize, n: u32): void {
+  const one = f32x4.splat(1);
+  for (let i: u32 = 0; i < n; i += 4) {
+    const o = <usize>i << 2;
+    const v = v128.load(x + o);
+    const a = f32x4.abs(v);
+    const e = expNegative(f32x4.mul(f32x4.mul(v, v), f32x4.splat(-0.5)));
+    const t = f32x4.div(one, f32x4.add(one, f32x4.mul(a, f32x4.splat(0.3275911 * 0.70710678))));
+    let poly = f32x4.splat(1.061405429);
+    poly = f32x4.add(f32x4.mul(poly, t), f32x4.splat(-1.453152027));
+    poly = f32x4.add(f32x4.mul(poly, t), f32x4.splat(1.421413741));
+    poly = f32x4.add(f32x4.mul(poly, t), f32x4.splat(-0.284496736));
+    poly = f32x4.add(f32x4.mul(poly, t), f32x4.splat(0.254829592));
+    const tail = f32x4.mul(f32x4.splat(0.5), f32x4.mul(f32x4.mul(poly, t), e));
+    const negative = f32x4.lt(v, f32x4.splat(0));
+    const cdf = v128.bitselect(tail, f32x4.sub(one, tail), negative);
+    const slope = f32x4.add(cdf, f32x4.mul(v, f32x4.mul(e, f32x4.splat(0.39894228))));
+    v128.store(out + o, f32x4.mul(v128.load(dy + o), slope));
+  }
+}

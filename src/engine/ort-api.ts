@@ -1,0 +1,200 @@
+/**
+ * onnxruntime through its C API (onnxruntime_c_api.h), reached with koffi: the N-API binding copies every output and
+ * refuses shared memory. The only file that knows the library. Function slots are indices into the OrtApi table, which
+ * only ever grows; version 20 of the table is asked for.
+ */
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { existsSync } from "node:fs";
+import koffi from "koffi";
+import { EnvironmentError } from "../core/errors.js";
+
+const API_VERSION = 20;
+const ELEMENT = { f32: 1, i32: 6 } as const;
+const OPTIMIZE_ALL = 99;
+
+type Handle = bigint;
+
+/** Slot and signature of each function used. All return OrtStatus* (null: success) unless the result says otherwise. */
+const FUNCTIONS = {
+  GetErrorMessage: [2, "const char *", ["void *"]],
+  CreateEnv: [3, "void *", ["int", "const char *", "_Out_ void **"]],
+  CreateSessionFromArray: [8, "void *", ["void *", "void *", "size_t", "void *", "_Out_ void **"]],
+  Run: [9, "void *", ["void *", "void *", "void *", "void *", "size_t", "void *", "size_t", "void *"]],
+  CreateSessionOptions: [10, "void *", ["_Out_ void **"]],
+  SetSessionGraphOptimizationLevel: [23, "void *", ["void *", "int"]],
+  SetIntraOpNumThreads: [24, "void *", ["void *", "int"]],
+  SetInterOpNumThreads: [25, "void *", ["void *", "int"]],
+  CreateTensorWithDataAsOrtValue: [
+    49,
+    "void *",
+    ["void *", "uintptr_t", "size_t", "void *", "size_t", "int", "_Out_ void **"],
+  ],
+  CreateCpuMemoryInfo: [69, "void *", ["int", "int", "_Out_ void **"]],
+  ReleaseEnv: [92, "void", ["void *"]],
+  ReleaseStatus: [93, "void", ["void *"]],
+  ReleaseSession: [95, "void", ["void *"]],
+  ReleaseValue: [96, "void", ["void *"]],
+  ReleaseSessionOptions: [100, "void", ["void *"]],
+  AddSessionConfigEntry: [130, "void *", ["void *", "const char *", "const char *"]],
+} as const satisfies Record<string, readonly [number, string, readonly string[]]>;
+
+type Functions = { -readonly [K in keyof typeof FUNCTIONS]: (...args: unknown[]) => never };
+
+export interface OrtSession {
+  /** Runs with values in the order of the names given at creation. */
+  run(inputs: readonly Handle[], outputs: readonly Handle[]): void;
+  release(): void;
+}
+
+export interface OrtApi {
+  readonly version: string;
+  createSession(model: Uint8Array, inputs: readonly string[], outputs: readonly string[]): OrtSession;
+  /** A tensor over memory at `address`; the memory must outlive the value. */
+  createValue(address: bigint, byteLength: number, dims: readonly number[], dtype: "f32" | "i32"): Handle;
+  releaseValue(value: Handle): void;
+}
+
+function libraryPath(): string {
+  const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
+  const folder = join(root, "bin", "napi-v6", process.platform, process.arch);
+  const names = process.platform === "darwin" ? ["libonnxruntime.1.dylib", "libonnxruntime.dylib"] : process.platform === "win32" ? ["onnxruntime.dll"] : ["libonnxruntime.so.1"];
+  for (const name of names) if (existsSync(join(folder, name))) return join(folder, name);
+  throw new EnvironmentError(
+    `onnxruntime has no library for ${process.platform}-${process.arch} in ${folder}; reinstall with npm ci`,
+  );
+}
+
+let loaded: OrtApi | undefined;
+
+/** The API of this thread, loaded once. @throws EnvironmentError when the library is missing */
+export function ortApi(): OrtApi {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): OrtApi {
+  const library = koffi.load(libraryPath());
+  const base = library.func("OrtGetApiBase", "void *", [])() as unknown;
+  const [getApi, getVersion] = koffi.decode(base, koffi.array("void *", 2)) as [unknown, unknown];
+  const version = koffi.decode(getVersion, koffi.proto("const char *()")) as () => string;
+  const table = (koffi.decode(getApi, koffi.proto(`void *(uint32_t)`)) as (v: number) => unknown)(API_VERSION);
+  if (table === null) throw new EnvironmentError(`onnxruntime ${version()} does not offer C API version ${API_VERSION}`);
+  const slots = koffi.decode(table, koffi.array("void *", 151)) as unknown[];
+  const functions = {} as Functions;
+  for (const [name, [slot, result, parameters]] of Object.entries(FUNCTIONS))
+    functions[name as keyof Functions] = koffi.decode(
+      slots[slot],
+      koffi.proto(`${result}(${parameters.join(", ")})`),
+    ) as (...args: unknown[]) => never;
+  return new Api(functions, version());
+}
+
+class Api implements OrtApi {
+  readonly #env: unknown;
+  readonly #memoryInfo: unknown;
+  readonly #options: unknown;
+
+  constructor(
+    readonly f: Functions,
+    readonly version: string,
+  ) {
+    const WARNING = 2;
+    this.#env = this.#out((out) => f.CreateEnv(WARNING, "scmoe", out));
+    const [ARENA, DEFAULT] = [1, 0];
+    this.#memoryInfo = this.#out((out) => f.CreateCpuMemoryInfo(ARENA, DEFAULT, out));
+    const options = this.#out((out) => f.CreateSessionOptions(out));
+    this.#check(f.SetIntraOpNumThreads(options, 1));
+    this.#check(f.SetInterOpNumThreads(options, 1));
+    this.#check(f.SetSessionGraphOptimizationLevel(options, OPTIMIZE_ALL));
+    // Applied to the thread that creates the process's first session; other threads: `denormals.ts`.
+    this.#check(f.AddSessionConfigEntry(options, "session.set_denormal_as_zero", "1"));
+    this.#options = options;
+  }
+
+  #check(status: unknown): void {
+    if (status === null || status === undefined || status === 0n) return;
+    const message = this.f.GetErrorMessage(status) as string;
+    this.f.ReleaseStatus(status);
+    throw new Error(`onnxruntime: ${message}`);
+  }
+
+  #out(call: (out: unknown[]) => unknown): unknown {
+    const out: unknown[] = [null];
+    this.#check(call(out));
+    return out[0];
+  }
+
+  createSession(model: Uint8Array, inputs: readonly string[], outputs: readonly string[]): OrtSession {
+    const session = this.#out((out) =>
+      this.f.CreateSessionFromArray(this.#env, model, model.byteLength, this.#options, out),
+    );
+    const inputNames = cStrings(inputs);
+    const outputNames = cStrings(outputs);
+    const inputValues = new BigUint64Array(inputs.length);
+    const outputValues = new BigUint64Array(outputs.length);
+    return {
+      run: (ins, outs) => {
+        for (let i = 0; i < ins.length; i++) inputValues[i] = ins[i];
+        for (let i = 0; i < outs.length; i++) outputValues[i] = outs[i];
+        this.#check(
+          this.f.Run(
+            session,
+            null,
+            inputNames.pointers,
+            inputValues,
+            ins.length,
+            outputNames.pointers,
+            outs.length,
+            outputValues,
+          ),
+        );
+      },
+      release: () => {
+        this.f.ReleaseSession(session);
+      },
+    };
+  }
+
+  createValue(address: bigint, byteLength: number, dims: readonly number[], dtype: "f32" | "i32"): Handle {
+    const shape = BigInt64Array.from(dims, BigInt);
+    const value = this.#out((out) =>
+      this.f.CreateTensorWithDataAsOrtValue(
+        this.#memoryInfo,
+        address,
+        byteLength,
+        shape,
+        dims.length,
+        ELEMENT[dtype],
+        out,
+      ),
+    );
+    return addressOfPointer(value);
+  }
+
+  releaseValue(value: Handle): void {
+    this.f.ReleaseValue(value);
+  }
+}
+
+function addressOfPointer(pointer: unknown): bigint {
+  return typeof pointer === "bigint" ? pointer : koffi.address(pointer);
+}
+
+/** NUL-terminated strings and their pointers, kept alive together. */
+function cStrings(texts: readonly string[]): { pointers: BigUint64Array; buffers: Uint8Array[] } {
+  const buffers = texts.map((text) => new Uint8Array(Buffer.from(`${text}\0`, "utf8")));
+  return { pointers: BigUint64Array.from(buffers, (buffer) => addressOf(buffer)), buffers };
+}
+
+const bases = new WeakMap<ArrayBufferLike, bigint>();
+
+/** Address of a view's first byte. The buffer must not be detached or collected while the address is in use. */
+export function addressOf(view: ArrayBufferView): bigint {
+  let base = bases.get(view.buffer);
+  if (base === undefined) {
+    base = koffi.address(new Uint8Array(view.buffer));
+    bases.set(view.buffer, base);
+  }
+  return base + BigInt(view.byteOffset);
+}

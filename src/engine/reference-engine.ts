@@ -1,0 +1,22 @@
+import { evaluate } from "../kernel/reference.js";
+import type { Engine } from "./engine.js";
+import { checkBindings, zeroOutputs } from "./ort-engine.js";
+import { referenceRoutines } from "./reference-routines.js";
+import { createSharedArena } from "./shared-arena.js";
+
+/** Every kernel by the slow reference rules: the oracle in the tree. */
+export function createReferenceEngine(): Engine {
+  return {
+    name: "reference",
+    routines: referenceRoutines,
+    newArena: createSharedArena,
+    compile: (kernel) => ({
+      run(bindings) {
+        if (checkBindings(kernel, bindings)) return zeroOutputs(kernel, bindings);
+        const results = evaluate(kernel, bindings, "f32");
+        for (const [name, values] of Object.entries(results)) bindings[name].data.set(values.data);
+      },
+    }),
+    dispose: () => undefined,
+  };
+}

@@ -1,0 +1,121 @@
+import type { Arena } from "./arena.js";
+
+const PAGE = 65_536;
+const ALIGNMENT = 64;
+
+interface Region {
+  offset: number;
+  bytes: number;
+}
+
+/**
+ * The WebAssembly memory behind a buffer, when it is an arena's: routines run directly on it. Weak, so that a
+ * dropped arena goes away.
+ */
+const memories = new WeakMap<ArrayBufferLike, WebAssembly.Memory>();
+
+export function memoryOf(buffer: ArrayBufferLike): WebAssembly.Memory | undefined {
+  return memories.get(buffer);
+}
+
+/**
+ * @param capacityBytes at most 4 GiB − 64 KiB. The address space is reserved at once and never grows (growing would detach
+ *   views); the system commits pages when they are first touched.
+ */
+export function createSharedArena(capacityBytes: number, label: string): Arena {
+  return new SharedArena(capacityBytes, label);
+}
+
+class SharedArena implements Arena {
+  readonly #buffer: SharedArrayBuffer;
+  /** Free regions by ascending offset; neighbours are merged. */
+  #free: Region[];
+  readonly #used = new Map<number, number>();
+  readonly capacityBytes: number;
+  #live = 0;
+  #peak = 0;
+
+  constructor(
+    capacityBytes: number,
+    readonly label: string,
+  ) {
+    // The first page belongs to the routines' static data.
+    const pages = Math.ceil(capacityBytes / PAGE) + 1;
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    this.#buffer = memory.buffer as unknown as SharedArrayBuffer;
+    memories.set(this.#buffer, memory);
+    this.capacityBytes = (pages - 1) * PAGE;
+    this.#free = [{ offset: PAGE, bytes: this.capacityBytes }];
+  }
+
+  get liveBytes(): number {
+    return this.#live;
+  }
+
+  get peakBytes(): number {
+    return this.#peak;
+  }
+
+  f32(numElements: number): Float32Array {
+    return new Float32Array(this.#buffer, this.#take(numElements * 4), numElements);
+  }
+
+  i32(numElements: number): Int32Array {
+    return new Int32Array(this.#buffer, this.#take(numElements * 4), numElements);
+  }
+
+  u8(numBytes: number): Uint8Array {
+    return new Uint8Array(this.#buffer, this.#take(numBytes), numBytes);
+  }
+
+  #take(bytes: number): number {
+    const wanted = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
+    let best: Region | undefined;
+    for (const region of this.#free)
+      if (region.bytes >= wanted && (best === undefined || region.bytes < best.bytes)) best = region;
+    if (best === undefined)
+      throw new Error(
+        `Arena "${this.label}" has no ${wanted} bytes in one piece (${this.capacityBytes - this.#live} of ${this.capacityBytes} free)`,
+      );
+    const { offset } = best;
+    best.offset += wanted;
+    best.bytes -= wanted;
+    if (best.bytes === 0) this.#free.splice(this.#free.indexOf(best), 1);
+    this.#used.set(offset, wanted);
+    this.#live += wanted;
+    this.#peak = Math.max(this.#peak, this.#live);
+    return offset;
+  }
+
+  free(view: Float32Array | Int32Array | Uint8Array): void {
+    const offset = view.byteOffset;
+    const bytes = this.#used.get(offset);
+    if (bytes === undefined || view.buffer !== this.#buffer)
+      throw new Error(`Arena "${this.label}": the view at ${offset} is not an allocation of this arena`);
+    this.#used.delete(offset);
+    this.#live -= bytes;
+    const at = lowerBound(this.#free, offset);
+    const before = this.#free[at - 1];
+    const after = this.#free[at];
+    const joinsBefore = before !== undefined && before.offset + before.bytes === offset;
+    const joinsAfter = after !== undefined && offset + bytes === after.offset;
+    if (joinsBefore) {
+      before.bytes += bytes + (joinsAfter ? after.bytes : 0);
+      if (joinsAfter) this.#free.splice(at, 1);
+    } else if (joinsAfter) {
+      after.offset = offset;
+      after.bytes += bytes;
+    } else this.#free.splice(at, 0, { offset, bytes });
+  }
+}
+
+function lowerBound(regions: readonly Region[], offset: number): number {
+  let low = 0;
+  let high = regions.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (regions[middle].offset < offset) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

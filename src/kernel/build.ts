@@ -1,0 +1,182 @@
+/** Functions that build tensor expressions. Every one checks shapes at once and throws ShapeError. */
+import type { DType } from "../core/tensor.js";
+import type { Attrs, Dim, Expr, Kernel, KernelInput, KernelOutput } from "./kernel.js";
+import type { OpName } from "./ops.js";
+import { SHAPE_RULES } from "./shapes.js";
+
+export function apply(op: OpName, inputs: readonly Expr[], attrs: Attrs = {}, dtype: DType = "f32"): Expr {
+  return { op, inputs, attrs, dims: SHAPE_RULES[op](inputs, attrs), dtype };
+}
+
+/** A value given when the kernel runs; receives a gradient `d_<name>` if it is f32. */
+export function input(name: string, dims: readonly Dim[], dtype: DType = "f32"): Expr {
+  return apply("input", [], { name, role: "input", dims }, dtype);
+}
+
+/** A weight; its gradient is accumulated into `g_<name>`. */
+export function parameter(name: string, dims: readonly number[]): Expr {
+  return apply("input", [], { name, role: "parameter", dims });
+}
+
+export function constant(values: Float32Array, dims: readonly number[]): Expr {
+  return apply("constant", [], { values, dims });
+}
+
+export function scalar(value: number): Expr {
+  return constant(Float32Array.of(value), []);
+}
+
+const unary =
+  (op: OpName) =>
+  (x: Expr): Expr =>
+    apply(op, [x]);
+const binary =
+  (op: OpName) =>
+  (a: Expr, b: Expr): Expr =>
+    apply(op, [a, b]);
+
+export const add = binary("add");
+export const sub = binary("sub");
+export const mul = binary("mul");
+export const div = binary("div");
+export const neg = unary("neg");
+export const exp = unary("exp");
+export const log = unary("log");
+export const sqrt = unary("sqrt");
+export const reciprocal = unary("reciprocal");
+export const tanh = unary("tanh");
+export const sigmoid = unary("sigmoid");
+export const erf = unary("erf");
+/** log(1 + eˣ) */
+export const softplus = unary("softplus");
+/** x·Φ(x), exact (erf) form. */
+export const gelu = unary("gelu");
+/** dy·(Φ(x) + x·φ(x)) */
+export const geluGrad = binary("geluGrad");
+/** x·σ(x) */
+export const silu = unary("silu");
+/** dy·σ(x)·(1 + x·(1 − σ(x))) */
+export const siluGrad = binary("siluGrad");
+/** Softmax along the last axis. */
+export const softmax = unary("softmax");
+/** p ⊙ (dp − Σ dp ⊙ p) along the last axis. */
+export const softmaxGrad = binary("softmaxGrad");
+
+export interface MatmulOptions {
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+  readonly alpha?: number;
+}
+
+const matmulAttrs = (o: MatmulOptions): Attrs => ({
+  transA: o.transA ?? false,
+  transB: o.transB ?? false,
+  alpha: o.alpha ?? 1,
+});
+
+/** alpha · op(a)·op(b) over the last two axes; leading axes agree. */
+export function matmul(a: Expr, b: Expr, options: MatmulOptions = {}): Expr {
+  return apply("matmul", [a, b], matmulAttrs(options));
+}
+
+/** x·wᵀ + b with x [rows, in], w [out, in], b [out]. */
+export function linear(x: Expr, w: Expr, b?: Expr): Expr {
+  return apply("linear", b === undefined ? [x, w] : [x, w, b]);
+}
+
+/** c + alpha · op(a)·op(b), two-dimensional; the result may overwrite c. */
+export function gemmAccumulate(c: Expr, a: Expr, b: Expr, options: MatmulOptions = {}): Expr {
+  return apply("gemmAccumulate", [c, a, b], matmulAttrs(options));
+}
+
+export function transpose(x: Expr, perm: readonly number[]): Expr {
+  return apply("transpose", [x], { perm });
+}
+
+/** dims may hold one symbol, whose size follows from the number of elements. */
+export function reshape(x: Expr, dims: readonly Dim[]): Expr {
+  return apply("reshape", [x], { dims });
+}
+
+/** Elements [start, end) of an axis. */
+export function slice(x: Expr, axis: number, start: number, end: number): Expr {
+  if (start === 0 && end === x.dims[axis]) return x;
+  return apply("slice", [x], { axis, start, end });
+}
+
+/** Zeros before and after along an axis. */
+export function pad(x: Expr, axis: number, before: number, after: number): Expr {
+  return apply("pad", [x], { axis, before, after });
+}
+
+export function concat(xs: readonly Expr[], axis: number): Expr {
+  return xs.length === 1 ? xs[0] : apply("concat", xs, { axis });
+}
+
+export function expand(x: Expr, dims: readonly Dim[]): Expr {
+  return apply("expand", [x], { dims });
+}
+
+export function reduceSum(x: Expr, axes: readonly number[], keepDims = false): Expr {
+  return apply("reduceSum", [x], { axes, keepDims });
+}
+
+export function reduceMean(x: Expr, axes: readonly number[], keepDims = false): Expr {
+  return apply("reduceMean", [x], { axes, keepDims });
+}
+
+/** (x − mean)/√(var + eps)·w + b along the last axis. */
+export function layerNorm(x: Expr, w: Expr, b: Expr, eps = 1e-5): Expr {
+  return apply("layerNorm", [x, w, b], { eps });
+}
+
+/** x/√(mean(x²) + eps)·w along the last axis. */
+export function rmsNorm(x: Expr, w: Expr, eps = 1e-5): Expr {
+  return apply("rmsNorm", [x, w], { eps });
+}
+
+/** Rotary position embedding with the rotate-half convention; x [..., S, dh], cos and sin [S, dh]. */
+export function rope(x: Expr, cos: Expr, sin: Expr): Expr {
+  const axis = x.dims.length - 1;
+  const dh = x.dims[axis] as number;
+  const rotated = concat([neg(slice(x, axis, dh / 2, dh)), slice(x, axis, 0, dh / 2)], axis);
+  return add(mul(x, cos), mul(rotated, sin));
+}
+
+/** −log softmax(logits)[label] per row: logits [T, V], labels [T] i32 → [T]. */
+export function crossEntropy(logits: Expr, labels: Expr): Expr {
+  return apply("crossEntropy", [logits, labels]);
+}
+
+/** (softmax(logits) − onehot(labels)) · dLoss per row. */
+export function crossEntropyGrad(logits: Expr, labels: Expr, dLoss: Expr): Expr {
+  return apply("crossEntropyGrad", [logits, labels, dLoss]);
+}
+
+/** Names the outputs and collects the inputs: plain inputs first, then parameters, each in order of first use. */
+export function kernel(
+  name: string,
+  outputs: Readonly<Record<string, Expr>>,
+  aliases: Readonly<Record<string, string>> = {},
+): Kernel {
+  const found = new Map<string, KernelInput>();
+  const seen = new Set<Expr>();
+  const visit = (expr: Expr): void => {
+    if (seen.has(expr)) return;
+    seen.add(expr);
+    expr.inputs.forEach(visit);
+    if (expr.op !== "input") return;
+    const inputName = expr.attrs.name as string;
+    if (!found.has(inputName))
+      found.set(inputName, { name: inputName, expr, role: expr.attrs.role as KernelInput["role"] });
+  };
+  Object.values(outputs).forEach(visit);
+  const all = [...found.values()];
+  return {
+    name,
+    inputs: [...all.filter((i) => i.role === "input"), ...all.filter((i) => i.role === "parameter")],
+    outputs: Object.entries(outputs).map(
+      ([key, expr]): KernelOutput => (aliases[key] === undefined ? { name: key, expr } : { name: key, expr, aliasOf: aliases[key] }),
+    ),
+  };
+}

@@ -1,0 +1,192 @@
+/**
+ * Derives a kernel's backward half: one reverse walk over the expression with the rules of `derivatives.ts`, then a
+ * partition into what forward saves and what backward computes again.
+ */
+import { assert } from "../core/errors.js";
+import * as k from "./build.js";
+import { DERIVATIVES } from "./derivatives.js";
+import type { Dim, Expr, Kernel } from "./kernel.js";
+import { nodeKey } from "./key.js";
+import { SAVED_FOR_BACKWARD } from "./ops.js";
+
+export interface Differentiated {
+  /** The original outputs, and the activations kept for backward as outputs "s_0", "s_1", … */
+  readonly forward: Kernel;
+  /**
+   * Inputs: originals and saved activations it needs, `d_<output>` per differentiable output, and `g_<parameter>`
+   * (accumulated gradients, overwritten). Outputs: `d_<input>` and `g_<parameter>`.
+   */
+  readonly backward: Kernel;
+  readonly saved: readonly string[];
+}
+
+export interface DifferentiateOptions {
+  /** Plain inputs whose gradients are wanted; default all f32 ones. */
+  readonly wrt?: readonly string[];
+  /** "heavy": keep the results of expensive ops; "none": keep nothing and compute all again from the inputs. */
+  readonly save?: "heavy" | "none";
+}
+
+export function differentiate(source: Kernel, options: DifferentiateOptions = {}): Differentiated {
+  const gradients = gradientsOf(source);
+  const wanted = new Set(options.wrt ?? source.inputs.filter((i) => i.expr.dtype === "f32").map((i) => i.name));
+  const outputs: Record<string, Expr> = {};
+  const aliases: Record<string, string> = {};
+  for (const { name, role, expr } of source.inputs) {
+    const contributions = gradients.get(expr) ?? [];
+    if (contributions.length === 0) continue;
+    if (role === "parameter") {
+      outputs[`g_${name}`] = accumulate(k.parameter(`g_${name}`, expr.dims as number[]), contributions);
+      aliases[`g_${name}`] = `g_${name}`;
+    } else if (wanted.has(name)) outputs[`d_${name}`] = sum(contributions);
+  }
+
+  const partition = new Partition(source, options.save ?? "heavy");
+  const backwardOutputs = Object.fromEntries(
+    Object.entries(outputs).map(([name, expr]) => [name, partition.rebuild(expr)]),
+  );
+  const saved = Object.fromEntries([...partition.saved].map(([expr, name]) => [name, expr]));
+  const forwardOutputs = Object.fromEntries(source.outputs.map((o) => [o.name, o.expr]));
+  return {
+    forward: k.kernel(source.name, { ...forwardOutputs, ...saved }),
+    backward: k.kernel(`${source.name}'`, backwardOutputs, aliases),
+    saved: Object.keys(saved),
+  };
+}
+
+/** Contributions to the gradient of every expression, in the order the reverse walk finds them. */
+function gradientsOf(source: Kernel): Map<Expr, Expr[]> {
+  const contributions = new Map<Expr, Expr[]>();
+  const contribute = (to: Expr, gradient: Expr): void => {
+    const list = contributions.get(to);
+    if (list) list.push(gradient);
+    else contributions.set(to, [gradient]);
+  };
+  for (const { name, expr } of source.outputs)
+    if (expr.dtype === "f32") contribute(expr, k.input(`d_${name}`, expr.dims));
+  for (const expr of topological(source.outputs.map((o) => o.expr)).reverse()) {
+    const list = contributions.get(expr);
+    if (list === undefined || expr.op === "input") continue;
+    const dy = sum(list);
+    DERIVATIVES[expr.op](expr, dy).forEach((gradient, i) => {
+      const operand = expr.inputs[i];
+      if (gradient !== undefined && reachesInput(operand)) contribute(operand, reduceTo(gradient, operand.dims));
+    });
+  }
+  return contributions;
+}
+
+const reaches = new WeakMap<Expr, boolean>();
+/** Constants need no gradients. */
+function reachesInput(expr: Expr): boolean {
+  let known = reaches.get(expr);
+  if (known === undefined) {
+    known = expr.op === "input" || expr.inputs.some(reachesInput);
+    reaches.set(expr, known);
+  }
+  return known;
+}
+
+/** Undoes broadcasting: sums over the axes an operand was stretched along. */
+function reduceTo(gradient: Expr, dims: readonly Dim[]): Expr {
+  const extra = gradient.dims.length - dims.length;
+  const axes = gradient.dims.map((_, i) => i).filter((i) => i < extra || (dims[i - extra] === 1 && gradient.dims[i] !== 1));
+  if (axes.length === 0) return gradient;
+  const summed = k.reduceSum(gradient, axes, true);
+  return extra === 0 ? summed : k.reshape(summed, dims);
+}
+
+function sum(list: readonly Expr[]): Expr {
+  return tiled(list) ?? list.reduce((a, b) => k.add(a, b));
+}
+
+/** Gradients of slices that tile an axis are one concatenation, not a sum of padded arrays. */
+function tiled(list: readonly Expr[]): Expr | undefined {
+  if (list.length < 2 || list.some((e) => e.op !== "pad" || e.attrs.axis !== list[0].attrs.axis)) return undefined;
+  const axis = list[0].attrs.axis as number;
+  const parts = [...list].sort((a, b) => (a.attrs.before as number) - (b.attrs.before as number));
+  let at = 0;
+  for (const part of parts) {
+    if (part.attrs.before !== at) return undefined;
+    at += part.inputs[0].dims[axis] as number;
+  }
+  return at === parts[0].dims[axis] ? k.concat(parts.map((p) => p.inputs[0]), axis) : undefined;
+}
+
+/** A parameter's gradient added into its buffer: matrix products accumulate in place, the rest is an addition. */
+function accumulate(buffer: Expr, contributions: readonly Expr[]): Expr {
+  let total = buffer;
+  for (const c of contributions) {
+    if (c.op === "matmul" && c.dims.length === 2)
+      total = k.gemmAccumulate(total, c.inputs[0], c.inputs[1], c.attrs as k.MatmulOptions);
+    else total = k.add(total, c);
+  }
+  return total;
+}
+
+/** Rewrites gradient expressions over forward's inputs and saved activations, sharing equal sub-expressions. */
+class Partition {
+  readonly saved = new Map<Expr, string>();
+  readonly #forward: ReadonlySet<Expr>;
+  readonly #rebuilt = new Map<Expr, Expr>();
+  readonly #byKey = new Map<string, Expr>();
+  readonly #ids = new Map<Expr, number>();
+
+  constructor(
+    source: Kernel,
+    readonly save: "heavy" | "none",
+  ) {
+    this.#forward = new Set(topological(source.outputs.map((o) => o.expr)));
+  }
+
+  rebuild(expr: Expr): Expr {
+    const known = this.#rebuilt.get(expr);
+    if (known !== undefined) return known;
+    let result: Expr;
+    if (this.save === "heavy" && this.#forward.has(expr) && SAVED_FOR_BACKWARD.has(expr.op)) {
+      let name = this.saved.get(expr);
+      if (name === undefined) this.saved.set(expr, (name = `s_${this.saved.size}`));
+      result = this.#share(k.input(name, expr.dims));
+    } else {
+      const inputs = expr.inputs.map((operand) => this.rebuild(operand));
+      result = this.#share({ ...expr, inputs });
+    }
+    this.#rebuilt.set(expr, result);
+    return result;
+  }
+
+  #share(expr: Expr): Expr {
+    const key = nodeKey(expr, (operand) => this.#ids.get(operand) as number);
+    const existing = this.#byKey.get(key);
+    if (existing !== undefined) return existing;
+    this.#byKey.set(key, expr);
+    this.#ids.set(expr, this.#ids.size);
+    return expr;
+  }
+}
+
+/** Operands before users. */
+export function topological(roots: readonly Expr[]): Expr[] {
+  const order: Expr[] = [];
+  const seen = new Set<Expr>();
+  const visit = (expr: Expr): void => {
+    if (seen.has(expr)) return;
+    seen.add(expr);
+    expr.inputs.forEach(visit);
+    order.push(expr);
+  };
+  roots.forEach(visit);
+  return order;
+}
+
+/** A backward kernel cut in two: input gradients (others wait for them) and weight gradients (nothing does). */
+export function splitBackward(backward: Kernel): { input: Kernel; weight: Kernel } {
+  const part = (prefix: string, suffix: string): Kernel => {
+    const outputs = backward.outputs.filter((o) => o.name.startsWith(prefix));
+    assert(outputs.length > 0, `${backward.name} has outputs named ${prefix}*`);
+    const aliases = Object.fromEntries(outputs.filter((o) => o.aliasOf).map((o) => [o.name, o.aliasOf as string]));
+    return k.kernel(`${backward.name}${suffix}`, Object.fromEntries(outputs.map((o) => [o.name, o.expr])), aliases);
+  };
+  return { input: part("d_", ".input"), weight: part("g_", ".weight") };
+}
+

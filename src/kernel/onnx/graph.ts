@@ -1,0 +1,121 @@
+/** An ONNX graph under construction: nodes, initialisers, names. Field numbers follow onnx.proto (IR version 10). */
+import type { DType } from "../../core/tensor.js";
+import type { Dim } from "../kernel.js";
+import { ProtoWriter } from "./wire.js";
+
+const ELEMENT_TYPE: Readonly<Record<DType, number>> = { f32: 1, i32: 6 };
+const INT64 = 7;
+
+export type NodeAttr = number | { readonly float: number } | string | readonly number[];
+
+export interface OnnxNode {
+  readonly op: string;
+  readonly inputs: readonly string[];
+  readonly output: string;
+  readonly attrs: Readonly<Record<string, NodeAttr>>;
+  /** "" is ONNX itself; "com.microsoft" holds FusedMatMul. */
+  readonly domain: string;
+}
+
+interface Initializer {
+  readonly name: string;
+  readonly type: number;
+  readonly dims: readonly number[];
+  readonly raw: Uint8Array;
+}
+
+export class OnnxGraph {
+  readonly nodes: OnnxNode[] = [];
+  readonly #initializers = new Map<string, Initializer>();
+  #names = 0;
+
+  /** Adds a node and returns the name of its only output. */
+  node(op: string, inputs: readonly string[], attrs: Readonly<Record<string, NodeAttr>> = {}, domain = ""): string {
+    const output = `t${this.#names++}`;
+    this.nodes.push({ op, inputs, output, attrs, domain });
+    return output;
+  }
+
+  f32(values: Float32Array, dims: readonly number[]): string {
+    const raw = new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice();
+    return this.#initializer(`c${this.#initializers.size}`, ELEMENT_TYPE.f32, dims, raw);
+  }
+
+  scalar(value: number): string {
+    return this.#shared(`f${value}`, () => ({ type: ELEMENT_TYPE.f32, dims: [], raw: new Uint8Array(Float32Array.of(value).buffer) }));
+  }
+
+  ints(values: readonly number[]): string {
+    return this.#shared(`i${values.join("_")}`, () => ({
+      type: INT64,
+      dims: [values.length],
+      raw: new Uint8Array(BigInt64Array.from(values, BigInt).buffer),
+    }));
+  }
+
+  #shared(name: string, make: () => Omit<Initializer, "name">): string {
+    if (!this.#initializers.has(name)) this.#initializers.set(name, { name, ...make() });
+    return name;
+  }
+
+  #initializer(name: string, type: number, dims: readonly number[], raw: Uint8Array): string {
+    this.#initializers.set(name, { name, type, dims, raw });
+    return name;
+  }
+
+  /** Serialises a ModelProto. */
+  encode(name: string, inputs: readonly ValueInfo[], outputs: readonly ValueInfo[]): Uint8Array {
+    const model = new ProtoWriter();
+    model.int(1, 10).string(2, "scmoe");
+    model.message(7, (graph) => {
+      for (const node of this.nodes) graph.message(1, (w) => writeNode(w, node));
+      graph.string(2, name);
+      for (const i of this.#initializers.values())
+        graph.message(5, (w) => {
+          for (const dim of i.dims) w.int(1, dim);
+          w.int(2, i.type).string(8, i.name).bytes(9, i.raw);
+        });
+      for (const value of inputs) graph.message(11, (w) => writeValueInfo(w, value));
+      for (const value of outputs) graph.message(12, (w) => writeValueInfo(w, value));
+    });
+    model.message(8, (w) => w.string(1, "").int(2, 21));
+    model.message(8, (w) => w.string(1, "com.microsoft").int(2, 1));
+    return model.finish();
+  }
+}
+
+export interface ValueInfo {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly dims: readonly Dim[];
+}
+
+function writeNode(w: ProtoWriter, node: OnnxNode): void {
+  for (const name of node.inputs) w.string(1, name);
+  w.string(2, node.output).string(4, node.op);
+  for (const [name, value] of Object.entries(node.attrs)) w.message(5, (a) => writeAttribute(a, name, value));
+  if (node.domain !== "") w.string(7, node.domain);
+}
+
+/** AttributeProto types: FLOAT 1, INT 2, STRING 3, INTS 7. */
+function writeAttribute(w: ProtoWriter, name: string, value: NodeAttr): void {
+  w.string(1, name);
+  if (typeof value === "number") w.int(3, value).int(20, 2);
+  else if (typeof value === "string") w.bytes(4, new TextEncoder().encode(value)).int(20, 3);
+  else if ("float" in value) w.float(2, value.float).int(20, 1);
+  else {
+    for (const item of value) w.int(8, item);
+    w.int(20, 7);
+  }
+}
+
+function writeValueInfo(w: ProtoWriter, { name, dtype, dims }: ValueInfo): void {
+  w.string(1, name).message(2, (type) =>
+    type.message(1, (tensor) =>
+      tensor.int(1, ELEMENT_TYPE[dtype]).message(2, (shape) => {
+        for (const dim of dims)
+          shape.message(1, (d) => (typeof dim === "number" ? d.int(1, dim) : d.string(2, dim)));
+      }),
+    ),
+  );
+}

@@ -1,0 +1,126 @@
+/** How each op is said in ONNX (opset 21, plus FusedMatMul of com.microsoft). */
+import type { Dim, Expr } from "../kernel.js";
+import type { OpName } from "../ops.js";
+import type { OnnxGraph } from "./graph.js";
+
+/** Adds nodes for one expression whose operands have the names given; returns the result's name. */
+export type OnnxRule = (g: OnnxGraph, e: Expr, inputs: readonly string[]) => string;
+
+const plain =
+  (op: string): OnnxRule =>
+  (g, _, inputs) =>
+    g.node(op, inputs);
+
+const flag = (value: unknown): number => (value ? 1 : 0);
+
+/** A symbol becomes −1: ONNX infers it. */
+const shapeInput = (g: OnnxGraph, dims: readonly Dim[]): string =>
+  g.ints(dims.map((dim) => (typeof dim === "number" ? dim : -1)));
+
+const reduction =
+  (op: string): OnnxRule =>
+  (g, { attrs }, [x]) =>
+    g.node(op, [x, g.ints(attrs.axes as readonly number[])], { keepdims: flag(attrs.keepDims) });
+
+const lastSum = (g: OnnxGraph, x: string): string => g.node("ReduceSum", [x, g.ints([-1])], { keepdims: 1 });
+const lastMean = (g: OnnxGraph, x: string): string => g.node("ReduceMean", [x, g.ints([-1])], { keepdims: 1 });
+
+export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
+  input: (_, e) => e.attrs.name as string,
+  constant: (g, e) => {
+    const dims = e.attrs.dims as readonly number[];
+    const values = e.attrs.values as Float32Array;
+    return dims.length === 0 ? g.scalar(values[0]) : g.f32(values, dims);
+  },
+  add: plain("Add"),
+  sub: plain("Sub"),
+  mul: plain("Mul"),
+  div: plain("Div"),
+  neg: plain("Neg"),
+  exp: plain("Exp"),
+  log: plain("Log"),
+  sqrt: plain("Sqrt"),
+  reciprocal: plain("Reciprocal"),
+  tanh: plain("Tanh"),
+  sigmoid: plain("Sigmoid"),
+  erf: plain("Erf"),
+  softplus: plain("Softplus"),
+  gelu: plain("Gelu"),
+  // With z = x/√2: ½(erf z + 1) + x·exp(−z²)/√(2π)
+  geluGrad: (g, _, [x, dy]) => {
+    const z = g.node("Mul", [x, g.scalar(Math.SQRT1_2)]);
+    const cdf = g.node("Mul", [g.node("Add", [g.node("Erf", [z]), g.scalar(1)]), g.scalar(0.5)]);
+    const density = g.node("Exp", [g.node("Neg", [g.node("Mul", [z, z])])]);
+    const slope = g.node("Mul", [g.node("Mul", [x, density]), g.scalar(1 / Math.sqrt(2 * Math.PI))]);
+    return g.node("Mul", [dy, g.node("Add", [cdf, slope])]);
+  },
+  silu: (g, _, [x]) => g.node("Mul", [x, g.node("Sigmoid", [x])]),
+  // σ·(1 + x·(1 − σ)) = σ + y·(1 − σ) with y = x·σ
+  siluGrad: (g, _, [x, dy]) => {
+    const s = g.node("Sigmoid", [x]);
+    const rest = g.node("Mul", [g.node("Mul", [x, s]), g.node("Sub", [g.scalar(1), s])]);
+    return g.node("Mul", [dy, g.node("Add", [s, rest])]);
+  },
+  matmul: (g, { attrs, dims }, inputs) => {
+    const [transA, transB, alpha] = [flag(attrs.transA), flag(attrs.transB), attrs.alpha as number];
+    if (dims.length === 2) return g.node("Gemm", inputs, { transA, transB, alpha: { float: alpha } });
+    if (transA + transB === 0 && alpha === 1) return g.node("MatMul", inputs);
+    return g.node("FusedMatMul", inputs, { transA, transB, alpha: { float: alpha } }, "com.microsoft");
+  },
+  linear: (g, _, inputs) => g.node("Gemm", inputs, { transB: 1 }),
+  gemmAccumulate: (g, { attrs }, [c, a, b]) =>
+    g.node("Gemm", [a, b, c], {
+      transA: flag(attrs.transA),
+      transB: flag(attrs.transB),
+      alpha: { float: attrs.alpha as number },
+      beta: { float: 1 },
+    }),
+  transpose: (g, { attrs }, [x]) => g.node("Transpose", [x], { perm: attrs.perm as readonly number[] }),
+  reshape: (g, { attrs }, [x]) => g.node("Reshape", [x, shapeInput(g, attrs.dims as readonly Dim[])]),
+  slice: (g, { attrs }, [x]) =>
+    g.node("Slice", [
+      x,
+      g.ints([attrs.start as number]),
+      g.ints([attrs.end as number]),
+      g.ints([attrs.axis as number]),
+    ]),
+  pad: (g, { attrs }, [x]) =>
+    g.node("Pad", [
+      x,
+      g.ints([attrs.before as number, attrs.after as number]),
+      g.scalar(0),
+      g.ints([attrs.axis as number]),
+    ]),
+  concat: (g, { attrs }, inputs) => g.node("Concat", inputs, { axis: attrs.axis as number }),
+  // Expand broadcasts both ways, so a symbolic size becomes 1: the input already has it.
+  expand: (g, { attrs, inputs: [source] }, [x]) => {
+    const dims = attrs.dims as readonly Dim[];
+    if (dims.length !== source.dims.length && dims.some((d) => typeof d === "string"))
+      throw new Error("expand cannot add axes beside a symbolic size");
+    return g.node("Expand", [x, g.ints(dims.map((dim) => (typeof dim === "number" ? dim : 1)))]);
+  },
+  reduceSum: reduction("ReduceSum"),
+  reduceMean: reduction("ReduceMean"),
+  softmax: (g, _, [x]) => g.node("Softmax", [x], { axis: -1 }),
+  softmaxGrad: (g, _, [p, dp]) => {
+    const delta = lastSum(g, g.node("Mul", [p, dp]));
+    return g.node("Mul", [p, g.node("Sub", [dp, delta])]);
+  },
+  layerNorm: (g, { attrs }, inputs) =>
+    g.node("LayerNormalization", inputs, { axis: -1, epsilon: { float: attrs.eps as number } }),
+  rmsNorm: (g, { attrs }, [x, w]) => {
+    const variance = g.node("Add", [lastMean(g, g.node("Mul", [x, x])), g.scalar(attrs.eps as number)]);
+    return g.node("Mul", [g.node("Div", [x, g.node("Sqrt", [variance])]), w]);
+  },
+  crossEntropy: (g, _, [logits, labels]) => {
+    const column = g.node("Unsqueeze", [labels, g.ints([1])]);
+    const picked = g.node("GatherElements", [g.node("LogSoftmax", [logits], { axis: -1 }), column], { axis: 1 });
+    return g.node("Neg", [g.node("Squeeze", [picked, g.ints([1])])]);
+  },
+  crossEntropyGrad: (g, _, [logits, labels, dLoss]) => {
+    const column = g.node("Unsqueeze", [labels, g.ints([1])]);
+    const scale = g.node("Unsqueeze", [dLoss, g.ints([1])]);
+    const scaled = g.node("Mul", [g.node("Softmax", [logits], { axis: -1 }), scale]);
+    return g.node("ScatterElements", [scaled, column, g.node("Neg", [scale])], { axis: 1, reduction: "add" });
+  },
+};

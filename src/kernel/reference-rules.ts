@@ -1,0 +1,224 @@
+/** The slow, obvious meaning of each op on plain f64 arrays. The oracle that everything else is checked against. */
+import { numElements } from "../core/tensor.js";
+import type { Expr } from "./kernel.js";
+import type { OpName } from "./ops.js";
+
+export interface Values {
+  readonly data: Float64Array;
+  readonly dims: readonly number[];
+}
+
+/** @param dims concrete dims of the result */
+export type ReferenceRule = (e: Expr, inputs: readonly Values[], dims: readonly number[]) => Float64Array;
+
+const strides = (dims: readonly number[]): number[] => {
+  const out = new Array<number>(dims.length).fill(1);
+  for (let i = dims.length - 2; i >= 0; i--) out[i] = out[i + 1] * dims[i + 1];
+  return out;
+};
+
+/** Calls `visit` with the flat index in `dims` and in an operand of dims `from` broadcast to them. */
+function broadcastIndex(dims: readonly number[], from: readonly number[]): (flat: number) => number {
+  const outer = strides(dims);
+  const inner = strides(from);
+  const extra = dims.length - from.length;
+  return (flat) => {
+    let index = 0;
+    for (let i = extra; i < dims.length; i++) {
+      const at = Math.floor(flat / outer[i]) % dims[i];
+      if (from[i - extra] !== 1) index += at * inner[i - extra];
+    }
+    return index;
+  };
+}
+
+const unary =
+  (f: (x: number) => number): ReferenceRule =>
+  (_, [x]) =>
+    x.data.map(f);
+
+const binary =
+  (f: (a: number, b: number) => number): ReferenceRule =>
+  (_, [a, b], dims) => {
+    const [ia, ib] = [broadcastIndex(dims, a.dims), broadcastIndex(dims, b.dims)];
+    return Float64Array.from({ length: numElements(dims) }, (_unused, i) => f(a.data[ia(i)], b.data[ib(i)]));
+  };
+
+const SQRT_2PI = Math.sqrt(2 * Math.PI);
+
+/** erf to double precision: Taylor series near zero, continued fraction of erfc elsewhere. */
+export function erf(x: number): number {
+  const a = Math.abs(x);
+  if (a > 6) return Math.sign(x);
+  if (a < 2.5) {
+    let term = x;
+    let sum = x;
+    for (let n = 1; n < 100 && Math.abs(term) > 1e-18 * Math.abs(sum); n++) {
+      term *= (-x * x) / n;
+      sum += term / (2 * n + 1);
+    }
+    return (2 / Math.sqrt(Math.PI)) * sum;
+  }
+  let fraction = 0;
+  for (let n = 80; n > 0; n--) fraction = n / 2 / (a + fraction);
+  return Math.sign(x) * (1 - Math.exp(-a * a) / (Math.sqrt(Math.PI) * (a + fraction)));
+}
+
+const cdf = (x: number): number => 0.5 * (1 + erf(x * Math.SQRT1_2));
+const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+
+/** Applies f to each row along the last axis. */
+function rows(x: Values, f: (row: Float64Array, r: number) => ArrayLike<number>): Float64Array {
+  const width = x.dims[x.dims.length - 1];
+  const out = new Float64Array(x.data.length);
+  for (let r = 0; r * width < x.data.length; r++) out.set(f(x.data.subarray(r * width, (r + 1) * width), r), r * width);
+  return out;
+}
+
+function softmaxRow(row: Float64Array): Float64Array {
+  const max = row.reduce((a, b) => Math.max(a, b), -Infinity);
+  const e = row.map((x) => Math.exp(x - max));
+  const total = e.reduce((a, b) => a + b, 0);
+  return e.map((x) => x / total);
+}
+
+function product(e: Expr, a: Values, b: Values, into: Float64Array, dims: readonly number[]): Float64Array {
+  const [ta, tb, alpha] = [e.attrs.transA as boolean, e.attrs.transB as boolean, e.attrs.alpha as number];
+  const [a0, a1] = a.dims.slice(-2);
+  const [b0, b1] = b.dims.slice(-2);
+  const [m, n] = dims.slice(-2);
+  const inner = ta ? a0 : a1;
+  const batch = numElements(dims.slice(0, -2));
+  for (let s = 0; s < batch; s++)
+    for (let i = 0; i < m; i++)
+      for (let j = 0; j < n; j++) {
+        let sum = 0;
+        for (let l = 0; l < inner; l++)
+          sum +=
+            a.data[s * a0 * a1 + (ta ? l * a1 + i : i * a1 + l)] * b.data[s * b0 * b1 + (tb ? j * b1 + l : l * b1 + j)];
+        into[(s * m + i) * n + j] += alpha * sum;
+      }
+  return into;
+}
+
+function reduce(e: Expr, x: Values): { sums: Float64Array; count: number } {
+  const axes = new Set(e.attrs.axes as readonly number[]);
+  const kept = x.dims.map((dim, axis) => (axes.has(axis) ? 1 : dim));
+  const at = broadcastIndex(x.dims, kept);
+  const sums = new Float64Array(numElements(kept));
+  x.data.forEach((value, i) => (sums[at(i)] += value));
+  return { sums, count: x.data.length / sums.length };
+}
+
+/** Copies elements [start, start + part) of an axis of `from` to or from `whole`. */
+function alongAxis(dims: readonly number[], axis: number, start: number, length: number): number[] {
+  const inner = numElements(dims.slice(axis + 1));
+  const outer = numElements(dims.slice(0, axis));
+  const indices: number[] = [];
+  for (let o = 0; o < outer; o++)
+    for (let i = start * inner; i < (start + length) * inner; i++) indices.push(o * dims[axis] * inner + i);
+  return indices;
+}
+
+const place = (e: Expr, x: Values, dims: readonly number[], start: number, out: Float64Array): Float64Array => {
+  const axis = e.attrs.axis as number;
+  alongAxis(dims, axis, start, x.dims[axis]).forEach((to, i) => (out[to] = x.data[i]));
+  return out;
+};
+
+export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
+  input: () => {
+    throw new Error("inputs are bound, not computed");
+  },
+  constant: (e) => Float64Array.from(e.attrs.values as Float32Array),
+  add: binary((a, b) => a + b),
+  sub: binary((a, b) => a - b),
+  mul: binary((a, b) => a * b),
+  div: binary((a, b) => a / b),
+  neg: unary((x) => -x),
+  exp: unary(Math.exp),
+  log: unary(Math.log),
+  sqrt: unary(Math.sqrt),
+  reciprocal: unary((x) => 1 / x),
+  tanh: unary(Math.tanh),
+  sigmoid: unary(sigmoid),
+  erf: unary(erf),
+  softplus: unary((x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)))),
+  gelu: unary((x) => x * cdf(x)),
+  geluGrad: binary((x, dy) => dy * (cdf(x) + (x * Math.exp(-0.5 * x * x)) / SQRT_2PI)),
+  silu: unary((x) => x * sigmoid(x)),
+  siluGrad: binary((x, dy) => dy * sigmoid(x) * (1 + x * (1 - sigmoid(x)))),
+  matmul: (e, [a, b], dims) => product(e, a, b, new Float64Array(numElements(dims)), dims),
+  linear: (_, [x, w, b], dims) => {
+    const [n, out] = dims;
+    const inner = x.dims[1];
+    const y = new Float64Array(n * out);
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < out; j++) {
+        let sum = b === undefined ? 0 : b.data[j];
+        for (let l = 0; l < inner; l++) sum += x.data[i * inner + l] * w.data[j * inner + l];
+        y[i * out + j] = sum;
+      }
+    return y;
+  },
+  gemmAccumulate: (e, [c, a, b], dims) => product(e, a, b, c.data.slice(), dims),
+  transpose: (e, [x], dims) => {
+    const perm = e.attrs.perm as readonly number[];
+    const from = strides(x.dims);
+    const to = strides(dims);
+    return Float64Array.from({ length: x.data.length }, (_, i) =>
+      x.data[perm.reduce((index, axis, j) => index + (Math.floor(i / to[j]) % dims[j]) * from[axis], 0)],
+    );
+  },
+  reshape: (_, [x]) => x.data.slice(),
+  slice: (e, [x], dims) => {
+    const axis = e.attrs.axis as number;
+    return Float64Array.from(alongAxis(x.dims, axis, e.attrs.start as number, dims[axis]), (from) => x.data[from]);
+  },
+  pad: (e, [x], dims) => place(e, x, dims, e.attrs.before as number, new Float64Array(numElements(dims))),
+  concat: (e, inputs, dims) => {
+    const out = new Float64Array(numElements(dims));
+    let start = 0;
+    for (const x of inputs) {
+      place(e, x, dims, start, out);
+      start += x.dims[e.attrs.axis as number];
+    }
+    return out;
+  },
+  expand: (_, [x], dims) => {
+    const at = broadcastIndex(dims, x.dims);
+    return Float64Array.from({ length: numElements(dims) }, (_unused, i) => x.data[at(i)]);
+  },
+  reduceSum: (e, [x]) => reduce(e, x).sums,
+  reduceMean: (e, [x]) => {
+    const { sums, count } = reduce(e, x);
+    return sums.map((s) => s / count);
+  },
+  softmax: (_, [x]) => rows(x, softmaxRow),
+  softmaxGrad: (_, [p, dp]) => {
+    const width = p.dims[p.dims.length - 1];
+    return rows(p, (row, r) => {
+      const grad = dp.data.subarray(r * width, (r + 1) * width);
+      const delta = row.reduce((sum, value, i) => sum + value * grad[i], 0);
+      return row.map((value, i) => value * (grad[i] - delta));
+    });
+  },
+  layerNorm: (e, [x, w, b]) =>
+    rows(x, (row) => {
+      const mean = row.reduce((a, c) => a + c, 0) / row.length;
+      const variance = row.reduce((a, c) => a + (c - mean) ** 2, 0) / row.length;
+      const r = 1 / Math.sqrt(variance + (e.attrs.eps as number));
+      return row.map((value, i) => (value - mean) * r * w.data[i] + b.data[i]);
+    }),
+  rmsNorm: (e, [x, w]) =>
+    rows(x, (row) => {
+      const r = 1 / Math.sqrt(row.reduce((a, c) => a + c * c, 0) / row.length + (e.attrs.eps as number));
+      return row.map((value, i) => value * r * w.data[i]);
+    }),
+  crossEntropy: (_, [logits, labels]) => {
+    const V = logits.dims[1];
+    return labels.data.map((label, t) => -Math.log(softmaxRow(logits.data.subarray(t * V, (t + 1) * V))[label]));
+  },
+  crossEntropyGrad: (_, [logits, labels, dLoss]) =>
+    rows(logits, (row, t) => softmaxRow(row).map((p, i) => dLoss.data[t] * (p - (i === labels.data[t] ? 1 : 0)))),
+};
