@@ -1,0 +1,161 @@
+/** A rank's part of a checkpoint: which tensors it writes, and how any number of ranks reads them back. */
+import { gatherJson } from "../comm/collectives.js";
+import { EnvironmentError, InputError } from "../core/errors.js";
+import { type ModelConfig, modelToJson, resolveModel } from "../model/config.js";
+import { listParameters } from "../model/parameters.js";
+import type { Bucket, BucketTensor } from "../run/parameter-store.js";
+import type { Rank } from "../run/rank.js";
+import {
+  CheckpointReader,
+  type WrittenShard,
+  abandonCheckpoint,
+  beginCheckpoint,
+  commitCheckpoint,
+  writeShard,
+} from "../storage/checkpoint-dir.js";
+import type { Disk } from "../storage/files.js";
+import type { TensorToStore } from "../storage/safetensors.js";
+
+export interface TrainerState {
+  /** Optimiser steps done. */
+  readonly step: number;
+  readonly seed: number;
+  readonly [key: string]: unknown;
+}
+
+/**
+ * Writes a checkpoint together: every rank its own files, rank 0 the rest. Until the last moment the directory has a
+ * temporary name; a failure on any rank removes it on all, and the previous checkpoint stays.
+ * @throws EnvironmentError on every rank, naming the rank that failed
+ */
+export function saveCheckpoint(
+  rank: Rank,
+  directory: string,
+  facts: { state: TrainerState; tokenizer?: string; keep: number; disk?: Disk },
+): void {
+  const { world } = rank;
+  const isFirst = world.rank === 0;
+  const attempt = <T>(label: string, action: () => T): T[] => {
+    let outcome: { value?: T; error?: string };
+    try {
+      outcome = { value: action() };
+    } catch (error) {
+      outcome = { error: (error as Error).message };
+    }
+    const all = gatherJson(world, outcome, label);
+    const failed = all.findIndex((o) => o.error !== undefined);
+    if (failed >= 0) {
+      if (isFirst) abandonCheckpoint(directory);
+      throw new EnvironmentError(world.size > 1 ? `Rank ${failed}: ${all[failed].error}` : (all[failed].error as string));
+    }
+    return all.map((o) => o.value as T);
+  };
+  attempt("checkpoint begin", () => (isFirst ? beginCheckpoint(directory) : undefined));
+  const shards = attempt("checkpoint shards", (): WrittenShard[] => {
+    const at = { rank: world.rank, ranks: world.size };
+    const model = writeShard(directory, { kind: "model", ...at, tensors: modelTensors(rank) }, facts.disk);
+    const optimizer = writeShard(directory, { kind: "optimizer", ...at, tensors: optimizerTensors(rank) }, facts.disk);
+    return [model, optimizer];
+  });
+  attempt("checkpoint commit", () => {
+    if (!isFirst) return;
+    commitCheckpoint(
+      directory,
+      shards.flat(),
+      { config: modelToJson(rank.config), trainerState: facts.state, tokenizer: facts.tokenizer },
+      { keep: facts.keep, disk: facts.disk },
+    );
+  });
+}
+
+/** Replicated tensors are dealt to ranks in turn; experts are written by the first of their replicas. */
+function modelTensors(rank: Rank): TensorToStore[] {
+  const { world, parameters } = rank;
+  const list: TensorToStore[] = [];
+  let turn = 0;
+  for (const bucket of parameters.buckets)
+    for (const tensor of bucket.tensors) {
+      const mine = bucket.kind === "expert" ? rank.replicas.rank === 0 : turn++ % world.size === world.rank;
+      if (mine) list.push(stored(tensor, tensor.info.name, bucket.weights.subarray(tensor.offset, tensor.offset + tensor.size)));
+    }
+  if (world.rank === 0)
+    for (const { info, data } of parameters.buffers.values())
+      list.push({ name: info.name, dtype: "F32", dims: info.dims, data });
+  return list;
+}
+
+function optimizerTensors(rank: Rank): TensorToStore[] {
+  const { world } = rank;
+  const list: TensorToStore[] = [];
+  let turn = 0;
+  for (const bucket of rank.parameters.buckets)
+    for (const tensor of bucket.tensors) {
+      const inTurn = turn++ % world.size === world.rank;
+      const isWhole = bucket.ownedStart === 0 && bucket.ownedEnd === bucket.size;
+      if (isWhole && !(bucket.kind === "expert" ? rank.replicas.rank === 0 : inTurn)) continue;
+      for (const moment of MOMENTS) list.push(...ownedPiece(bucket, tensor, moment, isWhole));
+    }
+  return list;
+}
+
+const MOMENTS = [
+  { suffix: "exp_avg", of: (bucket: Bucket) => bucket.expAvg },
+  { suffix: "exp_avg_sq", of: (bucket: Bucket) => bucket.expAvgSq },
+] as const;
+
+function ownedPiece(
+  bucket: Bucket,
+  tensor: BucketTensor,
+  moment: (typeof MOMENTS)[number],
+  isWhole: boolean,
+): TensorToStore[] {
+  const start = Math.max(tensor.offset, bucket.ownedStart);
+  const end = Math.min(tensor.offset + tensor.size, bucket.ownedEnd);
+  if (start >= end) return [];
+  const data = moment.of(bucket).subarray(start - bucket.ownedStart, end - bucket.ownedStart);
+  const name = `${tensor.info.name}.${moment.suffix}`;
+  if (isWhole) return [stored(tensor, name, data)];
+  return [{ name: `${name}@${start - tensor.offset}-${end - tensor.offset}`, dtype: "F32", dims: [data.length], data }];
+}
+
+function stored(tensor: BucketTensor, name: string, data: Float32Array): TensorToStore {
+  return { name, dtype: "F32", dims: tensor.info.dims, data };
+}
+
+/** The model config a checkpoint was written with. */
+export function checkpointConfig(reader: CheckpointReader): ModelConfig {
+  const { num_experts_per_tok: _k, ...config } = reader.json<Record<string, unknown>>("config.json");
+  return resolveModel(config, `${reader.directory}/config.json`);
+}
+
+/**
+ * Reads this rank's tensors, whatever layout wrote them.
+ * @throws InputError when a tensor is missing, unknown or of another shape
+ */
+export function loadCheckpoint(rank: Rank, reader: CheckpointReader, parts: { optimizer: boolean }): void {
+  checkNames(rank.config, reader);
+  for (const bucket of rank.parameters.buckets)
+    for (const tensor of bucket.tensors) {
+      reader.readInto("model", tensor.info.name, bucket.weights.subarray(tensor.offset, tensor.offset + tensor.size));
+      if (!parts.optimizer) continue;
+      const start = Math.max(tensor.offset, bucket.ownedStart);
+      const end = Math.min(tensor.offset + tensor.size, bucket.ownedEnd);
+      if (start >= end) continue;
+      for (const { suffix, of } of MOMENTS) {
+        const out = of(bucket).subarray(start - bucket.ownedStart, end - bucket.ownedStart);
+        reader.readPiecesInto("optimizer", `${tensor.info.name}.${suffix}`, out, start - tensor.offset);
+      }
+    }
+  for (const { info, data } of rank.parameters.buffers.values()) reader.readInto("model", info.name, data);
+}
+
+function checkNames(config: ModelConfig, reader: CheckpointReader): void {
+  const wanted = new Map(listParameters(config).map((p) => [p.name, p]));
+  for (const [name, { dims }] of wanted) {
+    const found = reader.dims("model", name);
+    if (found.join() !== dims.join())
+      throw new InputError(`${reader.directory}: "${name}" is [${found.join(", ")}], the config wants [${dims.join(", ")}]`);
+  }
+  const extra = reader.names("model").find((name) => !wanted.has(name));
+  if (extra !== undefined) throw new InputError(`${reader.directory}: "${extra}" has no place in arch ${config.arch}`);
+}
