@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { existsSync } from "node:fs";
 import koffi from "koffi";
+import { addressOf } from "../core/address.js";
 import { EnvironmentError } from "../core/errors.js";
 
 const API_VERSION = 20;
@@ -185,16 +186,4 @@ function addressOfPointer(pointer: unknown): bigint {
 function cStrings(texts: readonly string[]): { pointers: BigUint64Array; buffers: Uint8Array[] } {
   const buffers = texts.map((text) => new Uint8Array(Buffer.from(`${text}\0`, "utf8")));
   return { pointers: BigUint64Array.from(buffers, (buffer) => addressOf(buffer)), buffers };
-}
-
-const bases = new WeakMap<ArrayBufferLike, bigint>();
-
-/** Address of a view's first byte. The buffer must not be detached or collected while the address is in use. */
-export function addressOf(view: ArrayBufferView): bigint {
-  let base = bases.get(view.buffer);
-  if (base === undefined) {
-    base = koffi.address(new Uint8Array(view.buffer));
-    bases.set(view.buffer, base);
-  }
-  return base + BigInt(view.byteOffset);
 }

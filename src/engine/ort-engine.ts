@@ -1,3 +1,4 @@
+import { addressOf } from "../core/address.js";
 import { numElements } from "../core/tensor.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Dim, Kernel } from "../kernel/kernel.js";
@@ -5,7 +6,7 @@ import { kernelKey } from "../kernel/key.js";
 import { encodeOnnx, onnxOutputName } from "../kernel/onnx/encode.js";
 import { flushDenormals } from "./denormals.js";
 import type { Bindings, Engine, Executable } from "./engine.js";
-import { type OrtApi, type OrtSession, addressOf, ortApi } from "./ort-api.js";
+import { type OrtApi, type OrtSession, ortApi } from "./ort-api.js";
 import { createSharedArena } from "./shared-arena.js";
 import { wasmRoutines } from "./wasm-routines.js";
 

@@ -1,0 +1,7 @@
+import { evaluateJob } from "../train/evaluate.js";
+import { trainJob } from "../train/trainer.js";
+import type { Job } from "../run/job.js";
+
+/** Jobs by name: functions do not travel to a thread, names do. */
+export const JOBS = { train: trainJob, evaluate: evaluateJob } satisfies Record<string, Job>;
+export type JobName = keyof typeof JOBS;

@@ -1,0 +1,28 @@
+import type { Communicator } from "../comm/communicator.js";
+import type { JobRequest } from "../run/job.js";
+import { JOBS } from "./jobs.js";
+import type { FromWorker } from "./worker.js";
+
+/** Runs one rank's part of a job; whatever happens becomes a message, and the other ranks hear of a failure. */
+export async function runRank(
+  request: JobRequest,
+  at: { world: Communicator; stop: Int32Array; post: (message: FromWorker) => void },
+): Promise<FromWorker> {
+  const { world, stop, post } = at;
+  try {
+    const job = JOBS[request.job as keyof typeof JOBS];
+    const context = {
+      world,
+      interrupted: () => Atomics.load(stop, 0) > 0,
+      say: (line: string) => post({ kind: "say", line }),
+      progress: (line: string) => post({ kind: "progress", line }),
+    };
+    return { kind: "result", value: await job(context, request.options as never) };
+  } catch (thrown) {
+    const error = thrown as Error & { exitCode?: number };
+    world.abort(error.message);
+    return { kind: "error", message: error.message, exitCode: error.exitCode, stack: error.stack };
+  } finally {
+    world.close();
+  }
+}

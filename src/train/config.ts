@@ -1,0 +1,125 @@
+/** The configuration of a run: YAML, presets, `--set a.b=c`. */
+import { readFileSync } from "node:fs";
+import { parse } from "yaml";
+import { z } from "zod";
+import { InputError, didYouMean } from "../core/errors.js";
+import { type ModelConfig, modelSchema, modelToJson, parseWith, resolveModel } from "../model/config.js";
+import { preset } from "../model/presets.js";
+import { parsePolicy } from "../schedule/policy.js";
+
+const positive = z.number().int().positive();
+
+export const trainSchema = z.strictObject({
+  steps: positive.default(1000),
+  batch_size: positive.default(8).describe("Sequences per step, over all ranks"),
+  micro_batch_size: positive.optional().describe("Sequences per rank at a time; default: all of the rank's at once"),
+  learning_rate: z.number().positive().default(1e-3),
+  min_learning_rate: z.number().nonnegative().optional().describe("End of the cosine; default a tenth"),
+  warmup_steps: z.number().int().nonnegative().optional().describe("Default a twentieth of the steps"),
+  weight_decay: z.number().nonnegative().default(0.1),
+  betas: z.tuple([z.number(), z.number()]).default([0.9, 0.95]),
+  eps: z.number().positive().default(1e-8),
+  clip_norm: z.number().positive().nullable().default(1),
+  seed: z.number().int().nonnegative().default(0),
+  log_interval: positive.default(1).describe("Steps between rows of metrics.jsonl"),
+  eval_interval: positive.optional().describe("Steps between evaluations; default: only at the end"),
+  eval_batches: positive.default(8),
+  checkpoint_interval: positive.optional().describe("Steps between checkpoints; default: only at the end"),
+  keep_checkpoints: positive.default(2),
+  recompute: z.boolean().default(false).describe("Recompute activations in the backward pass instead of keeping them"),
+  split_weight_gradients: z.boolean().default(false).describe("Weight gradients as operators of their own"),
+});
+
+export const runSchema = z.strictObject({
+  model: z.looseObject({ preset: z.string().optional() }).default({ preset: "tiny" }),
+  data: z
+    .strictObject({
+      corpus: z.string().default("sotu").describe('"sotu", a text file, or a directory of .txt files'),
+      tokenizer: z.string().optional().describe("A tokenizer.json to use instead of training one"),
+      sequence_length: positive.optional().describe("Default max_position_embeddings"),
+      cache: z.string().default(".scmoe/cache"),
+    })
+    .prefault({}),
+  train: trainSchema.prefault({}),
+  parallel: z
+    .strictObject({
+      expert_parallel: positive.optional().describe("Ranks that share one copy of the experts; default all"),
+      zero: z.boolean().default(false).describe("Shard the optimiser state of replicated weights (ZeRO-1)"),
+      wire: z.enum(["f32", "bf16"]).default("f32").describe("Type of rows on the network"),
+    })
+    .prefault({}),
+  schedule: z
+    .strictObject({ policy: z.string().default("adaptive").describe("sequential, pipelined(n), fixed(K), adaptive") })
+    .prefault({}),
+});
+
+export interface RunConfig extends Omit<z.output<typeof runSchema>, "model" | "data"> {
+  /** Resolved model as plain JSON (`modelOf` makes it a ModelConfig again). */
+  readonly model: Record<string, unknown>;
+  readonly data: z.output<typeof runSchema>["data"] & { readonly sequence_length: number };
+}
+
+export function modelOf(config: RunConfig): ModelConfig {
+  const { num_experts_per_tok: _k, ...keys } = config.model;
+  return resolveModel(keys, "model");
+}
+
+/** @throws InputError naming file, key, value found and value wanted */
+export function resolveRun(input: unknown, where: string): RunConfig {
+  const raw = parseWith(runSchema, input ?? {}, where);
+  const { preset: name, ...overrides } = raw.model;
+  const base = name === undefined ? (Object.keys(overrides).length === 0 ? preset("tiny") : {}) : preset(name);
+  const model = resolveModel({ ...base, ...overrides }, `${where}: model`);
+  const sequence = raw.data.sequence_length ?? model.max_position_embeddings;
+  if (sequence > model.max_position_embeddings)
+    throw new InputError(
+      `${where}: data.sequence_length ${sequence} is beyond max_position_embeddings ${model.max_position_embeddings}`,
+    );
+  const chunked = parsePolicy(raw.schedule.policy);
+  if (chunked.chunks > raw.train.batch_size * sequence)
+    throw new InputError(`${where}: schedule.policy ${raw.schedule.policy} has more chunks than tokens`);
+  return { ...raw, model: modelToJson(model), data: { ...raw.data, sequence_length: sequence } };
+}
+
+/** @param sets "train.steps=100" and the like; values are YAML */
+export function readRunConfig(path: string | undefined, sets: readonly string[]): RunConfig {
+  let input: Record<string, unknown> = {};
+  if (path !== undefined) {
+    let text: string;
+    try {
+      text = readFileSync(path, "utf8");
+    } catch (error) {
+      throw new InputError(`Cannot read the config ${path}: ${(error as NodeJS.ErrnoException).code}`);
+    }
+    input = (parseYaml(text, path) ?? {}) as Record<string, unknown>;
+    if (typeof input !== "object" || Array.isArray(input))
+      throw new InputError(`${path}: wanted keys such as model, data, train; found ${typeof input}`);
+  }
+  for (const set of sets) applySet(input, set);
+  return resolveRun(input, path ?? "config");
+}
+
+function parseYaml(text: string, where: string): unknown {
+  try {
+    return parse(text) as unknown;
+  } catch (error) {
+    throw new InputError(`${where}: not YAML: ${(error as Error).message.split("\n")[0]}`);
+  }
+}
+
+function applySet(target: Record<string, unknown>, set: string): void {
+  const at = set.indexOf("=");
+  if (at < 1) throw new InputError(`--set takes KEY=VALUE such as train.steps=100; found "${set}"`);
+  const keys = set.slice(0, at).split(".");
+  const sections = Object.keys(runSchema.shape);
+  if (!sections.includes(keys[0])) {
+    const near = didYouMean(keys[0], sections);
+    throw new InputError(`--set ${set}: unknown section "${keys[0]}"${near ? `; did you mean "${near}"?` : ` (known: ${sections.join(", ")})`}`);
+  }
+  let node = target;
+  for (const key of keys.slice(0, -1)) {
+    if (typeof node[key] !== "object" || node[key] === null) node[key] = {};
+    node = node[key] as Record<string, unknown>;
+  }
+  node[keys[keys.length - 1]] = parseYaml(set.slice(at + 1), `--set ${set}`);
+}
