@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { z } from "zod";
 import { InputError, didYouMean } from "../core/errors.js";
-import { type ModelConfig, modelSchema, modelToJson, parseWith, resolveModel } from "../model/config.js";
+import { type ModelConfig, modelToJson, parseWith, resolveModel } from "../model/config.js";
 import { preset } from "../model/presets.js";
 import { parsePolicy } from "../schedule/policy.js";
 

@@ -1,0 +1,108 @@
+/** Writes text with a model: the whole context is computed anew for each token. */
+import { singleCommunicator } from "../comm/single.js";
+import { InputError } from "../core/errors.js";
+import { philox } from "../core/rng.js";
+import type { Tensor } from "../core/tensor.js";
+import { type Tokenizer, loadTokenizer } from "../data/tokenizer.js";
+import type { Engine } from "../engine/engine.js";
+import { type ModelConfig } from "../model/config.js";
+import { type ModelProgram, buildProgram } from "../model/wiring.js";
+import { actionTable } from "../run/actions/index.js";
+import { type Plan, execute } from "../run/executor.js";
+import { type Rank, createRank } from "../run/rank.js";
+import { sequential } from "../schedule/sequential.js";
+import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
+import { checkpointConfig, loadCheckpoint } from "../train/checkpoint.js";
+
+export interface SamplingOptions {
+  readonly maxNewTokens: number;
+  /** 0: always the likeliest token. */
+  readonly temperature: number;
+  /** Only the k likeliest tokens; 0: all. */
+  readonly topK: number;
+  readonly seed: number;
+}
+
+export interface Generator {
+  readonly tokenizer: Tokenizer;
+  readonly config: ModelConfig;
+  /** Calls `onText` with each new piece of text. @returns the new text */
+  generate(prompt: string, options: SamplingOptions, onText?: (text: string) => void): string;
+}
+
+/** @throws InputError when the checkpoint is missing, damaged or has no tokenizer */
+export function openGenerator(path: string, engine: Engine): Generator {
+  const reader = new CheckpointReader(findCheckpoint(path));
+  reader.verify();
+  // A token must not be dropped because of its neighbours: at inference every expert takes all rows it is sent.
+  const config: ModelConfig = { ...checkpointConfig(reader), capacity_factor: null };
+  const rank = createRank({ config, engine, world: singleCommunicator(), training: false });
+  loadCheckpoint(rank, reader, { optimizer: false });
+  reader.close();
+  const tokenizer = loadTokenizer(reader.directory);
+  const plans = new Map<number, { model: ModelProgram; plan: Plan }>();
+  const planFor = (sequence: number) => {
+    let found = plans.get(sequence);
+    if (found === undefined) {
+      const model = buildProgram(config, { batch: 1, sequence, epSize: 1, mode: "logits" });
+      const { program } = model;
+      const plan = { program, schedule: sequential(program), actions: actionTable(sequence), keep: new Set([model.output]) };
+      plans.set(sequence, (found = { model, plan }));
+    }
+    return found;
+  };
+  return {
+    tokenizer,
+    config,
+    generate(prompt, options, onText) {
+      const ids = prompt === "" ? [tokenizer.endOfText] : tokenizer.encode(prompt);
+      const unknown = ids.find((id) => id >= config.vocab_size);
+      if (unknown !== undefined)
+        throw new InputError(`The tokenizer makes token ${unknown}, beyond the model's vocab_size ${config.vocab_size}`);
+      const start = ids.length;
+      let written = "";
+      for (let i = 0; i < options.maxNewTokens; i++) {
+        const window = ids.slice(-config.max_position_embeddings);
+        const logits = nextLogits(rank, window, planFor(padded(window.length, config.max_position_embeddings)));
+        const next = sample(logits, options, i);
+        if (next === tokenizer.endOfText) break;
+        ids.push(next);
+        const text = tokenizer.decode(ids.slice(start));
+        // A character may need several tokens: its bytes are held back until they are complete.
+        if (text.endsWith("\ufffd")) continue;
+        onText?.(text.slice(written.length));
+        written = text;
+      }
+      return written;
+    },
+  };
+}
+
+/** Few lengths, so that few kernels are compiled; attention is causal, so what follows does not matter. */
+function padded(length: number, limit: number): number {
+  return Math.min(limit, Math.max(16, 2 ** Math.ceil(Math.log2(length))));
+}
+
+function nextLogits(rank: Rank, window: readonly number[], at: { model: ModelProgram; plan: Plan }): Float32Array {
+  const { sequence } = at.model.options;
+  const tokens = new Int32Array(sequence);
+  tokens.set(window);
+  const feeds = new Map<number, unknown>([[at.model.tokens, { data: tokens, dims: [sequence] }]]);
+  const run = execute(at.plan, { ...rank, scales: { balance: 0, z: 0 } }, feeds);
+  const { data } = run.read<Tensor<Float32Array>>(at.model.output);
+  const vocab = rank.config.vocab_size;
+  const logits = Float32Array.from(data.subarray((window.length - 1) * vocab, window.length * vocab));
+  run.release();
+  return logits;
+}
+
+/** Softmax with temperature over the k likeliest; the random number depends on (seed, index) alone. */
+export function sample(logits: Float32Array, options: SamplingOptions, index: number): number {
+  const order = [...logits.keys()].sort((a, b) => logits[b] - logits[a]);
+  if (options.temperature === 0) return order[0];
+  const kept = options.topK > 0 ? order.slice(0, options.topK) : order;
+  const weights = kept.map((id) => Math.exp((logits[id] - logits[order[0]]) / options.temperature));
+  let left = philox(options.seed, "sampling").uniform(index) * weights.reduce((a, b) => a + b, 0);
+  for (let i = 0; i < kept.length; i++) if ((left -= weights[i]) < 0) return kept[i];
+  return kept[kept.length - 1];
+}

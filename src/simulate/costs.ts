@@ -1,0 +1,58 @@
+/** What operators cost: measured on this machine, or unit costs when nothing is known yet. */
+import type { Operator } from "../program/program.js";
+import type { TimelineEvent } from "./timeline.js";
+
+/** Milliseconds of an operator: compute time, or time a transfer occupies the link. */
+export type Costs = (op: Operator) => number;
+
+/** Before anything has been measured: matrix work counts, the rest hardly, transfers are dear. */
+export const unitCosts: Costs = (op) => {
+  if (op.stream !== "compute") return /dispatch|combine/.test(op.cost) ? 1 : 0.1;
+  const size = /attention|mlp|expert|shared|head/.test(op.cost) ? 1 : 0.05;
+  return op.pass === "backward" ? 2 * size : size;
+};
+
+/** Chunked operators of one class differ from whole ones; layers do not. */
+export function costClass(op: Pick<Operator, "cost" | "stream">): string {
+  return `${op.stream} ${op.cost}`;
+}
+
+/** Durations seen so far per cost class; a robust median of the most recent ones. */
+export class MeasuredCosts {
+  readonly #samples = new Map<string, number[]>();
+
+  static readonly WINDOW = 96;
+
+  add(events: readonly TimelineEvent[]): void {
+    // Transfers queue behind each other: an operator occupies the link from when the one before it has arrived.
+    let linkFree = -Infinity;
+    for (const event of [...events].sort((a, b) => a.startMs - b.startMs)) {
+      let from = event.startMs;
+      if (event.stream === "network") {
+        from = Math.max(from, Math.min(linkFree, event.endMs));
+        linkFree = Math.max(linkFree, event.endMs);
+      }
+      const key = costClass(event);
+      const list = this.#samples.get(key) ?? [];
+      list.push(event.endMs - from);
+      if (list.length > MeasuredCosts.WINDOW) list.shift();
+      this.#samples.set(key, list);
+    }
+  }
+
+  /** Median milliseconds per cost class. */
+  medians(): Record<string, number> {
+    return Object.fromEntries([...this.#samples].map(([key, list]) => [key, median(list)]));
+  }
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/** Costs from a table by class; a class that was never seen costs what `unitCosts` says, scaled to nothing known: 0. */
+export function tableCosts(table: Readonly<Record<string, number>>): Costs {
+  return (op) => table[costClass(op)] ?? 0;
+}

@@ -1,0 +1,87 @@
+/** Validation loss on this rank's model. */
+import { sumScalars } from "../comm/collectives.js";
+import type { Tensor } from "../core/tensor.js";
+import { evalBatch, numWindows } from "../data/batches.js";
+import { openPrepared, prepareData } from "../data/prepare.js";
+import type { TokenFile } from "../data/token-file.js";
+import { createOrtEngine } from "../engine/ort-engine.js";
+import { buildProgram } from "../model/wiring.js";
+import { actionTable } from "../run/actions/index.js";
+import { execute } from "../run/executor.js";
+import type { JobContext } from "../run/job.js";
+import { type Rank, createRank } from "../run/rank.js";
+import { sequential } from "../schedule/sequential.js";
+import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
+import { checkpointConfig, loadCheckpoint } from "./checkpoint.js";
+
+export interface EvaluateShape {
+  readonly sequence: number;
+  /** Sequences per rank at a time. */
+  readonly batch: number;
+  readonly batches: number;
+}
+
+/** Mean nats per token over held-out text; at most one pass over it. */
+export function evaluate(rank: Rank, file: TokenFile, shape: EvaluateShape): number {
+  const { world, config } = rank;
+  const model = buildProgram(config, { batch: shape.batch, sequence: shape.sequence, epSize: rank.ep.size, mode: "loss" });
+  const plan = {
+    program: model.program,
+    schedule: sequential(model.program),
+    actions: actionTable(shape.sequence),
+    keep: new Set([model.output]),
+  };
+  const perRound = shape.batch * world.size;
+  const rounds = Math.max(1, Math.min(shape.batches, Math.floor(numWindows(file, shape.sequence) / perRound)));
+  let sum = 0;
+  for (let round = 0; round < rounds; round++) {
+    const batch = evalBatch(file, { ...shape, ranks: world.size }, round, world.rank);
+    const dims = [batch.tokens.length];
+    const feeds = new Map<number, unknown>([[model.tokens, { data: batch.tokens, dims }]]);
+    if (model.labels !== undefined) feeds.set(model.labels, { data: batch.labels, dims });
+    const run = execute(plan, { ...rank, scales: { balance: 0, z: 0 } }, feeds);
+    for (const loss of run.read<Tensor<Float32Array>>(model.output).data) sum += loss / dims[0];
+    run.release();
+  }
+  return sumScalars(world, [sum / (rounds * world.size)], "validation loss")[0];
+}
+
+export interface EvaluateOptions {
+  /** Checkpoint or run directory. */
+  readonly checkpoint: string;
+  readonly corpus: string;
+  readonly cache: string;
+  readonly batches: number;
+  readonly batch: number;
+  readonly sequence?: number;
+}
+
+export interface EvaluateResult {
+  readonly checkpoint: string;
+  readonly loss: number;
+  readonly perplexity: number;
+  readonly unigramEntropy: number;
+}
+
+export function evaluateJob(context: JobContext, options: EvaluateOptions): EvaluateResult {
+  const directory = findCheckpoint(options.checkpoint);
+  const reader = new CheckpointReader(directory);
+  reader.verify();
+  const config = checkpointConfig(reader);
+  const engine = createOrtEngine();
+  const rank = createRank({ config, engine, world: context.world, training: false });
+  loadCheckpoint(rank, reader, { optimizer: false });
+  reader.close();
+  const prepared = prepareData({
+    corpus: options.corpus,
+    vocabSize: config.vocab_size,
+    tokenizer: directory,
+    cacheDirectory: options.cache,
+    onProgress: (what, share) => context.progress(`${what} ${(share * 100).toFixed(0)} %`),
+  });
+  const data = openPrepared(prepared.directory, config.vocab_size);
+  const sequence = options.sequence ?? config.max_position_embeddings;
+  const loss = evaluate(rank, data.validation, { sequence, batch: options.batch, batches: options.batches });
+  engine.dispose();
+  return { checkpoint: directory, loss, perplexity: Math.exp(loss), unigramEntropy: data.unigramEntropy };
+}
