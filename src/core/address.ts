@@ -13,13 +13,14 @@ export function addressOf(view: ArrayBufferView): bigint {
   return base + BigInt(view.byteOffset);
 }
 
+/** Kept for ever: koffi unloads a library whose handle is collected. */
+let libc: ReturnType<typeof koffi.load> | undefined;
 let memcpy: ((to: number, from: number, bytes: number) => void) | undefined;
 
 /** memcpy between two addresses; the caller keeps both buffers alive. */
 export function copyBytes(to: number, from: number, bytes: number): void {
   if (bytes === 0) return;
-  memcpy ??= koffi
-    .load(process.platform === "darwin" ? "libSystem.B.dylib" : "libc.so.6")
-    .func("void memcpy(uintptr_t to, uintptr_t from, size_t bytes)") as unknown as typeof memcpy;
+  libc ??= koffi.load(process.platform === "darwin" ? "libSystem.B.dylib" : "libc.so.6");
+  memcpy ??= libc.func("void memcpy(uintptr_t to, uintptr_t from, size_t bytes)") as unknown as typeof memcpy;
   memcpy?.(to, from, bytes);
 }

@@ -67,6 +67,8 @@ function libraryPath(): string {
 }
 
 let loaded: OrtApi | undefined;
+/** Kept for ever: koffi unloads a library whose handle is collected, and the decoded function pointers with it. */
+let handle: ReturnType<typeof koffi.load> | undefined;
 
 /** The API of this thread, loaded once. @throws EnvironmentError when the library is missing */
 export function ortApi(): OrtApi {
@@ -75,8 +77,8 @@ export function ortApi(): OrtApi {
 }
 
 function load(): OrtApi {
-  const library = koffi.load(libraryPath());
-  const base = library.func("OrtGetApiBase", "void *", [])() as unknown;
+  handle = koffi.load(libraryPath());
+  const base = handle.func("OrtGetApiBase", "void *", [])() as unknown;
   const [getApi, getVersion] = koffi.decode(base, koffi.array("void *", 2)) as [unknown, unknown];
   const version = koffi.decode(getVersion, koffi.proto("const char *()")) as () => string;
   const table = (koffi.decode(getApi, koffi.proto(`void *(uint32_t)`)) as (v: number) => unknown)(API_VERSION);

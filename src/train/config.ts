@@ -81,9 +81,12 @@ export function resolveRun(input: unknown, where: string): RunConfig {
   return { ...raw, model: modelToJson(model), data: { ...raw.data, sequence_length: sequence } };
 }
 
-/** @param sets "train.steps=100" and the like; values are YAML */
-export function readRunConfig(path: string | undefined, sets: readonly string[]): RunConfig {
-  let input: Record<string, unknown> = {};
+/**
+ * @param sets "train.steps=100" and the like; values are YAML
+ * @param base where nothing is read from a file: what the sets change
+ */
+export function readRunConfig(path: string | undefined, sets: readonly string[], base: object = {}): RunConfig {
+  let input = structuredClone(base) as Record<string, unknown>;
   if (path !== undefined) {
     let text: string;
     try {

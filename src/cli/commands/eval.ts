@@ -1,0 +1,37 @@
+import type { Command } from "commander";
+import { launch } from "../../launch/launch.js";
+import type { EvaluateOptions, EvaluateResult } from "../../train/evaluate.js";
+import { printJson, wholeNumber } from "../options.js";
+
+interface Flags {
+  readonly corpus: string;
+  readonly cache: string;
+  readonly batches: number;
+  readonly batchSize: number;
+  readonly sequence?: number;
+  readonly ranks: number;
+  readonly json?: boolean;
+}
+
+export function addEval(program: Command): void {
+  program
+    .command("eval")
+    .description("validation loss and perplexity of a run or checkpoint")
+    .argument("<dir>", "run directory or checkpoint")
+    .option("--corpus <source>", "sotu, a text file, or a directory of .txt files", "sotu")
+    .option("--cache <dir>", "where prepared token files are kept", ".scmoe/cache")
+    .option("--batches <n>", "batches at most", wholeNumber, 64)
+    .option("--batch-size <n>", "sequences per batch", wholeNumber, 4)
+    .option("--sequence <n>", "tokens per sequence (default: the model's longest)", wholeNumber)
+    .option("-n, --ranks <n>", "ranks", wholeNumber, 1)
+    .option("--json", "print the result as JSON")
+    .action(async (checkpoint: string, flags: Flags) => {
+      const { corpus, cache, batches, batchSize: batch, sequence } = flags;
+      const options: EvaluateOptions = { checkpoint, corpus, cache, batches, batch, sequence };
+      const { result } = await launch<EvaluateResult>({ job: "evaluate", options }, { ranks: flags.ranks });
+      if (flags.json) return printJson(result);
+      process.stdout.write(
+        `${result.checkpoint}: loss ${result.loss.toFixed(4)} nats per token, perplexity ${result.perplexity.toFixed(2)} (unigram entropy ${result.unigramEntropy.toFixed(3)})\n`,
+      );
+    });
+}

@@ -1,0 +1,43 @@
+/** Options that several commands share. */
+import { InvalidArgumentError } from "commander";
+
+export function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError("wanted a whole number.");
+  return value;
+}
+
+export function positiveNumber(text: string): number {
+  const value = Number(text);
+  if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError("wanted a number from 0.");
+  return value;
+}
+
+/** `--set a=b --set c=d` */
+export function collect(value: string, before: readonly string[]): string[] {
+  return [...before, value];
+}
+
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
+}
+
+/** A table with aligned columns; numbers to the right. */
+export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [header, ...rows];
+  const widths = header.map((_, column) => Math.max(...all.map((row) => [...row[column]].length)));
+  const isNumeric = header.map((_, column) => rows.every((row) => /^[-+]?[\d.,]+\s*(%|×|ms|MB|M|GB)?$|^–$/.test(row[column])));
+  const line = (row: readonly string[]): string =>
+    row
+      .map((cell, column) => {
+        const space = " ".repeat(widths[column] - [...cell].length);
+        return isNumeric[column] ? space + cell : cell + space;
+      })
+      .join("  ")
+      .trimEnd();
+  return [line(header), widths.map((w) => "─".repeat(w)).join("  "), ...rows.map(line)].join("\n");
+}
+
+export function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(0)} MB`;
+}
