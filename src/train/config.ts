@@ -68,7 +68,8 @@ export function modelOf(config: RunConfig): ModelConfig {
 export function resolveRun(input: unknown, where: string): RunConfig {
   const raw = parseWith(runSchema, input ?? {}, where);
   const { preset: name, ...overrides } = raw.model;
-  const base = name === undefined ? (Object.keys(overrides).length === 0 ? preset("tiny") : {}) : preset(name);
+  // A model that states its width states everything; any other starts from a preset.
+  const base = name === undefined ? ("hidden_size" in overrides ? {} : preset("tiny")) : preset(name);
   const model = resolveModel({ ...base, ...overrides }, `${where}: model`);
   const sequence = raw.data.sequence_length ?? model.max_position_embeddings;
   if (sequence > model.max_position_embeddings)
