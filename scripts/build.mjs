@@ -15,6 +15,25 @@ const routines = `${root}src/engine/assembly/routines.ts`;
 const wasm = `${root}dist/engine/routines.wasm`;
 if (existsSync(routines) && newer(routines, wasm)) {
   mkdirSync(`${root}dist/engine`, { recursive: true });
-  run(bin("asc"), [routines, "-o", wasm, "-O3", "--noAssert", "--runtime", "stub", "--importMemory", "--sharedMemory",
-    "--initialMemory", "1", "--maximumMemory", "65536", "--enable", "simd", "--enable", "threads", "--use", "abort="]);
+  run(bin("asc"), [
+    routines,
+    "-o",
+    wasm,
+    "-O3",
+    "--noAssert",
+    "--runtime",
+    "stub",
+    "--importMemory",
+    "--sharedMemory",
+    "--initialMemory",
+    "1",
+    "--maximumMemory",
+    "65536",
+    "--enable",
+    "simd",
+    "--enable",
+    "threads",
+    "--use",
+    "abort=",
+  ]);
 }

@@ -11,7 +11,9 @@ import { addTrain } from "./commands/train.js";
 import { addVerify } from "./commands/verify.js";
 
 const program = new Command("scmoe")
-  .description("Train, run and plan shortcut-connected mixture-of-experts transformers under overlapped expert parallelism")
+  .description(
+    "Train, run and plan shortcut-connected mixture-of-experts transformers under overlapped expert parallelism",
+  )
   .version(VERSION)
   .showSuggestionAfterError()
   .showHelpAfterError("(--help shows the options)")
@@ -26,7 +28,8 @@ Examples:
   scmoe eval runs/first
   scmoe generate runs/first --prompt "My fellow citizens"`,
   );
-for (const add of [addTrain, addEval, addGenerate, addDataCommands, addVerify, addDoctor, addStart]) add(program);
+for (const add of [addTrain, addEval, addGenerate, addDataCommands, addVerify, addDoctor, addStart])
+  add(program);
 
 try {
   await program.parseAsync();

@@ -26,7 +26,9 @@ export function printJson(value: unknown): void {
 export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [header, ...rows];
   const widths = header.map((_, column) => Math.max(...all.map((row) => [...row[column]].length)));
-  const isNumeric = header.map((_, column) => rows.every((row) => /^[-+]?[\d.,]+\s*(%|×|ms|MB|M|GB)?$|^–$/.test(row[column])));
+  const isNumeric = header.map((_, column) =>
+    rows.every((row) => /^[-+]?[\d.,]+\s*(%|×|ms|MB|M|GB)?$|^–$/.test(row[column])),
+  );
   const line = (row: readonly string[]): string =>
     row
       .map((cell, column) => {

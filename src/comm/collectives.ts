@@ -11,7 +11,11 @@ function everyRank(buffer: Uint8Array, size: number, bytes: number): Slots {
 }
 
 function fromEach(buffer: Uint8Array, size: number, stride: number): Slots {
-  return { buffer, offsets: Array.from({ length: size }, (_, r) => r * stride), bytes: new Array<number>(size).fill(stride) };
+  return {
+    buffer,
+    offsets: Array.from({ length: size }, (_, r) => r * stride),
+    bytes: new Array<number>(size).fill(stride),
+  };
 }
 
 /** Returns when every rank has called it. */
@@ -25,7 +29,9 @@ export function gatherBytes(comm: Communicator, mine: Uint8Array, label: string)
   const send = shared(stride);
   send.set(mine);
   const recv = shared(stride * comm.size);
-  comm.exchange({ label, send: everyRank(send, comm.size, stride), recv: fromEach(recv, comm.size, stride) }).wait();
+  comm
+    .exchange({ label, send: everyRank(send, comm.size, stride), recv: fromEach(recv, comm.size, stride) })
+    .wait();
   return Array.from({ length: comm.size }, (_, r) => recv.slice(r * stride, r * stride + mine.byteLength));
 }
 
@@ -74,7 +80,9 @@ export function allReduceSum(comm: Communicator, array: Float32Array, label: str
   const view = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
   const slices: Slots = { buffer: view, offsets: starts.map((s) => s * 4), bytes: lengths.map((n) => n * 4) };
   const parts = shared(own * 4 * comm.size);
-  comm.exchange({ label: `${label}.scatter`, send: slices, recv: fromEach(parts, comm.size, own * 4) }).wait();
+  comm
+    .exchange({ label: `${label}.scatter`, send: slices, recv: fromEach(parts, comm.size, own * 4) })
+    .wait();
   const numbers = new Float32Array(parts.buffer);
   const mine = array.subarray(starts[comm.rank], starts[comm.rank] + own);
   mine.set(numbers.subarray(0, own));

@@ -7,7 +7,9 @@ test("philox4x32 gives the published answer for counter 0, key 0", () => {
 
 test("philox4x32 gives the published answer for all ones", () => {
   const ones = 0xffffffff;
-  expect(philox4x32([ones, ones, ones, ones], [ones, ones])).toEqual([0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]);
+  expect(philox4x32([ones, ones, ones, ones], [ones, ones])).toEqual([
+    0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd,
+  ]);
 });
 
 test("fillNormal of a part equals that part of the whole, with mean 0 and variance 1", () => {

@@ -47,8 +47,12 @@ export interface RandomStream {
 }
 
 export function philox(seed: number, purpose: string): RandomStream {
-  const key: [number, number] = [(seed ^ fnv(purpose, 0x811c9dc5)) >>> 0, (Math.floor(seed / 2 ** 32) ^ fnv(purpose, 0x9747b28c)) >>> 0];
-  const blockAt = (block: number): Block => philox4x32([block >>> 0, Math.floor(block / 2 ** 32) >>> 0, 0, 0], key);
+  const key: [number, number] = [
+    (seed ^ fnv(purpose, 0x811c9dc5)) >>> 0,
+    (Math.floor(seed / 2 ** 32) ^ fnv(purpose, 0x9747b28c)) >>> 0,
+  ];
+  const blockAt = (block: number): Block =>
+    philox4x32([block >>> 0, Math.floor(block / 2 ** 32) >>> 0, 0, 0], key);
   const u32 = (index: number): number => blockAt(Math.floor(index / 4))[index % 4];
   const normalsOf = (block: number): Block => {
     const [a, b, c, d] = blockAt(block);

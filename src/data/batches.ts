@@ -24,12 +24,18 @@ export interface Batch {
 export function numWindows(file: TokenFile, sequence: number): number {
   const count = Math.floor((file.length - 1) / sequence);
   if (count < 1)
-    throw new InputError(`${file.path} holds ${file.length} tokens, fewer than one sequence of ${sequence} + 1; use more text or a shorter sequence`);
+    throw new InputError(
+      `${file.path} holds ${file.length} tokens, fewer than one sequence of ${sequence} + 1; use more text or a shorter sequence`,
+    );
   return count;
 }
 
 /** Training batch: windows shuffled anew every epoch; N ranks together see exactly the batch of one rank N times as large. */
-export function trainBatch(file: TokenFile, plan: BatchPlan, at: { step: number; micro: number; rank: number }): Batch {
+export function trainBatch(
+  file: TokenFile,
+  plan: BatchPlan,
+  at: { step: number; micro: number; rank: number },
+): Batch {
   const windows = numWindows(file, plan.sequence);
   const perMicro = plan.batch * plan.ranks;
   const first = (at.step * plan.microBatches + at.micro) * perMicro + at.rank * plan.batch;
@@ -42,14 +48,23 @@ export function trainBatch(file: TokenFile, plan: BatchPlan, at: { step: number;
 }
 
 /** Evaluation batch: consecutive windows from the start, dealt to ranks in turn. */
-export function evalBatch(file: TokenFile, plan: Omit<BatchPlan, "microBatches" | "seed">, index: number, rank: number): Batch {
+export function evalBatch(
+  file: TokenFile,
+  plan: Omit<BatchPlan, "microBatches" | "seed">,
+  index: number,
+  rank: number,
+): Batch {
   const windows = numWindows(file, plan.sequence);
   const first = (index * plan.ranks + rank) * plan.batch;
   const chosen = Array.from({ length: plan.batch }, (_, i) => (first + i) % windows);
   return { ...readWindows(file, plan.sequence, chosen), firstToken: rank * plan.batch * plan.sequence };
 }
 
-function readWindows(file: TokenFile, sequence: number, windows: readonly number[]): { tokens: Int32Array; labels: Int32Array } {
+function readWindows(
+  file: TokenFile,
+  sequence: number,
+  windows: readonly number[],
+): { tokens: Int32Array; labels: Int32Array } {
   const tokens = new Int32Array(windows.length * sequence);
   const labels = new Int32Array(windows.length * sequence);
   const row = new Int32Array(sequence + 1);

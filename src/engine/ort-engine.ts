@@ -52,13 +52,21 @@ class OrtExecutable implements Executable {
     const values: bigint[] = [];
     const bind = (tensor: Tensor): bigint => {
       const { data, dims } = tensor;
-      const value = api.createValue(addressOf(data), data.byteLength, dims, data instanceof Float32Array ? "f32" : "i32");
+      const value = api.createValue(
+        addressOf(data),
+        data.byteLength,
+        dims,
+        data instanceof Float32Array ? "f32" : "i32",
+      );
       values.push(value);
       return value;
     };
     try {
       const inputs = kernel.inputs.map((input) => bind(bindings[input.name]));
-      this.#session.run(inputs, this.#outputs.map((output) => bind(bindings[output.binding])));
+      this.#session.run(
+        inputs,
+        this.#outputs.map((output) => bind(bindings[output.binding])),
+      );
     } finally {
       for (const value of values) api.releaseValue(value);
     }
@@ -75,10 +83,15 @@ export function checkBindings(kernel: Kernel, bindings: Bindings): boolean {
   const check = (name: string, dims: readonly Dim[]): void => {
     const tensor = bindings[name];
     if (tensor === undefined) throw new Error(`${kernel.name}: nothing is bound to ${name}`);
-    const fits = tensor.dims.length === dims.length && dims.every((dim, i) => typeof dim === "string" || dim === tensor.dims[i]);
-    if (!fits) throw new Error(`${kernel.name}: ${name} is [${tensor.dims.join(", ")}], wanted [${dims.join(", ")}]`);
+    const fits =
+      tensor.dims.length === dims.length &&
+      dims.every((dim, i) => typeof dim === "string" || dim === tensor.dims[i]);
+    if (!fits)
+      throw new Error(`${kernel.name}: ${name} is [${tensor.dims.join(", ")}], wanted [${dims.join(", ")}]`);
     if (tensor.data.length !== numElements(tensor.dims))
-      throw new Error(`${kernel.name}: ${name} holds ${tensor.data.length} elements, its dims say [${tensor.dims.join(", ")}]`);
+      throw new Error(
+        `${kernel.name}: ${name} holds ${tensor.data.length} elements, its dims say [${tensor.dims.join(", ")}]`,
+      );
     if (tensor.data.length === 0) empty = true;
   };
   for (const input of kernel.inputs) check(input.name, input.expr.dims);

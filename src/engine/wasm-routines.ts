@@ -66,7 +66,9 @@ function stage(buffer: ArrayBufferLike, arrays: readonly (View | undefined)[]): 
     else if (array.buffer === buffer) offsets.push(array.byteOffset);
     else {
       if (at + array.byteLength > SCRATCH_END) return undefined;
-      new Uint8Array(buffer, at, array.byteLength).set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+      new Uint8Array(buffer, at, array.byteLength).set(
+        new Uint8Array(array.buffer, array.byteOffset, array.byteLength),
+      );
       offsets.push(at);
       at += array.byteLength;
     }
@@ -75,7 +77,8 @@ function stage(buffer: ArrayBufferLike, arrays: readonly (View | undefined)[]): 
 }
 
 /** Token rows handled per call, so that slots and weights of that many rows fit the staging area. */
-const rowsPerCall = (K: number): number => Math.max(1, Math.floor((SCRATCH_END - SCRATCH_START) / (4 * (2 * K + 1))));
+const rowsPerCall = (K: number): number =>
+  Math.max(1, Math.floor((SCRATCH_END - SCRATCH_START) / (4 * (2 * K + 1))));
 
 export const wasmRoutines: Routines = {
   ...plain,
@@ -128,7 +131,8 @@ export const wasmRoutines: Routines = {
   },
   combineRows(out, base, rows, slot, weight, scale, { T, K, width }) {
     const kernels = width % 4 === 0 ? kernelsFor([out, base, rows]) : undefined;
-    if (kernels === undefined) return plain.combineRows(out, base, rows, slot, weight, scale, { T, K, width });
+    if (kernels === undefined)
+      return plain.combineRows(out, base, rows, slot, weight, scale, { T, K, width });
     const step = rowsPerCall(K);
     for (let t = 0; t < T; t += step) {
       const n = Math.min(step, T - t);

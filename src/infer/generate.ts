@@ -46,7 +46,12 @@ export function openGenerator(path: string, engine: Engine): Generator {
     if (found === undefined) {
       const model = buildProgram(config, { batch: 1, sequence, epSize: 1, mode: "logits" });
       const { program } = model;
-      const plan = { program, schedule: sequential(program), actions: actionTable(sequence), keep: new Set([model.output]) };
+      const plan = {
+        program,
+        schedule: sequential(program),
+        actions: actionTable(sequence),
+        keep: new Set([model.output]),
+      };
       plans.set(sequence, (found = { model, plan }));
     }
     return found;
@@ -58,12 +63,18 @@ export function openGenerator(path: string, engine: Engine): Generator {
       const ids = prompt === "" ? [tokenizer.endOfText] : tokenizer.encode(prompt);
       const unknown = ids.find((id) => id >= config.vocab_size);
       if (unknown !== undefined)
-        throw new InputError(`The tokenizer makes token ${unknown}, beyond the model's vocab_size ${config.vocab_size}`);
+        throw new InputError(
+          `The tokenizer makes token ${unknown}, beyond the model's vocab_size ${config.vocab_size}`,
+        );
       const start = ids.length;
       let written = "";
       for (let i = 0; i < options.maxNewTokens; i++) {
         const window = ids.slice(-config.max_position_embeddings);
-        const logits = nextLogits(rank, window, planFor(padded(window.length, config.max_position_embeddings)));
+        const logits = nextLogits(
+          rank,
+          window,
+          planFor(padded(window.length, config.max_position_embeddings)),
+        );
         const next = sample(logits, options, i);
         if (next === tokenizer.endOfText) break;
         ids.push(next);
@@ -83,7 +94,11 @@ function padded(length: number, limit: number): number {
   return Math.min(limit, Math.max(16, 2 ** Math.ceil(Math.log2(length))));
 }
 
-function nextLogits(rank: Rank, window: readonly number[], at: { model: ModelProgram; plan: Plan }): Float32Array {
+function nextLogits(
+  rank: Rank,
+  window: readonly number[],
+  at: { model: ModelProgram; plan: Plan },
+): Float32Array {
   const { sequence } = at.model.options;
   const tokens = new Int32Array(sequence);
   tokens.set(window);

@@ -175,8 +175,8 @@ export function kernel(
   return {
     name,
     inputs: [...all.filter((i) => i.role === "input"), ...all.filter((i) => i.role === "parameter")],
-    outputs: Object.entries(outputs).map(
-      ([key, expr]): KernelOutput => (aliases[key] === undefined ? { name: key, expr } : { name: key, expr, aliasOf: aliases[key] }),
+    outputs: Object.entries(outputs).map(([key, expr]): KernelOutput =>
+      aliases[key] === undefined ? { name: key, expr } : { name: key, expr, aliasOf: aliases[key] },
     ),
   };
 }

@@ -34,7 +34,9 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
   reciprocal: (e, dy) => [k.neg(k.mul(dy, k.mul(e, e)))],
   tanh: (e, dy) => [k.mul(dy, k.sub(k.scalar(1), k.mul(e, e)))],
   sigmoid: (e, dy) => [k.mul(dy, k.mul(e, k.sub(k.scalar(1), e)))],
-  erf: ({ inputs: [x] }, dy) => [k.mul(dy, k.mul(k.scalar(2 / Math.sqrt(Math.PI)), k.exp(k.neg(k.mul(x, x)))))],
+  erf: ({ inputs: [x] }, dy) => [
+    k.mul(dy, k.mul(k.scalar(2 / Math.sqrt(Math.PI)), k.exp(k.neg(k.mul(x, x))))),
+  ],
   softplus: ({ inputs: [x] }, dy) => [k.mul(dy, k.sigmoid(x))],
   gelu: ({ inputs: [x] }, dy) => [k.geluGrad(x, dy)],
   // gelu″(x) = φ(x)·(2 − x²)
@@ -62,7 +64,12 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
   gemmAccumulate: (e, dy) => [dy, ...matmulGradients(e, dy, e.inputs[1], e.inputs[2])],
   transpose: ({ attrs }, dy) => {
     const perm = attrs.perm as readonly number[];
-    return [k.transpose(dy, perm.map((_, i) => perm.indexOf(i)))];
+    return [
+      k.transpose(
+        dy,
+        perm.map((_, i) => perm.indexOf(i)),
+      ),
+    ];
   },
   reshape: ({ inputs: [x] }, dy) => [k.reshape(dy, x.dims)],
   slice: ({ inputs: [x], attrs }, dy) => {
@@ -139,5 +146,8 @@ function matmulGradients(e: Expr, dy: Expr, a: Expr, b: Expr): [Expr, Expr] {
 function withKeptAxes(e: Expr, dy: Expr): Expr {
   if (e.attrs.keepDims) return dy;
   const axes = new Set(e.attrs.axes as readonly number[]);
-  return k.reshape(dy, e.inputs[0].dims.map((dim, axis) => (axes.has(axis) ? 1 : dim)));
+  return k.reshape(
+    dy,
+    e.inputs[0].dims.map((dim, axis) => (axes.has(axis) ? 1 : dim)),
+  );
 }

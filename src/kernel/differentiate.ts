@@ -29,7 +29,9 @@ export interface DifferentiateOptions {
 
 export function differentiate(source: Kernel, options: DifferentiateOptions = {}): Differentiated {
   const gradients = gradientsOf(source);
-  const wanted = new Set(options.wrt ?? source.inputs.filter((i) => i.expr.dtype === "f32").map((i) => i.name));
+  const wanted = new Set(
+    options.wrt ?? source.inputs.filter((i) => i.expr.dtype === "f32").map((i) => i.name),
+  );
   const outputs: Record<string, Expr> = {};
   const aliases: Record<string, string> = {};
   for (const { name, role, expr } of source.inputs) {
@@ -70,7 +72,8 @@ function gradientsOf(source: Kernel): Map<Expr, Expr[]> {
     const dy = sum(list);
     DERIVATIVES[expr.op](expr, dy).forEach((gradient, i) => {
       const operand = expr.inputs[i];
-      if (gradient !== undefined && reachesInput(operand)) contribute(operand, reduceTo(gradient, operand.dims));
+      if (gradient !== undefined && reachesInput(operand))
+        contribute(operand, reduceTo(gradient, operand.dims));
     });
   }
   return contributions;
@@ -90,7 +93,9 @@ function reachesInput(expr: Expr): boolean {
 /** Undoes broadcasting: sums over the axes an operand was stretched along. */
 function reduceTo(gradient: Expr, dims: readonly Dim[]): Expr {
   const extra = gradient.dims.length - dims.length;
-  const axes = gradient.dims.map((_, i) => i).filter((i) => i < extra || (dims[i - extra] === 1 && gradient.dims[i] !== 1));
+  const axes = gradient.dims
+    .map((_, i) => i)
+    .filter((i) => i < extra || (dims[i - extra] === 1 && gradient.dims[i] !== 1));
   if (axes.length === 0) return gradient;
   const summed = k.reduceSum(gradient, axes, true);
   return extra === 0 ? summed : k.reshape(summed, dims);
@@ -102,7 +107,8 @@ function sum(list: readonly Expr[]): Expr {
 
 /** Gradients of slices that tile an axis are one concatenation, not a sum of padded arrays. */
 function tiled(list: readonly Expr[]): Expr | undefined {
-  if (list.length < 2 || list.some((e) => e.op !== "pad" || e.attrs.axis !== list[0].attrs.axis)) return undefined;
+  if (list.length < 2 || list.some((e) => e.op !== "pad" || e.attrs.axis !== list[0].attrs.axis))
+    return undefined;
   const axis = list[0].attrs.axis as number;
   const parts = [...list].sort((a, b) => (a.attrs.before as number) - (b.attrs.before as number));
   let at = 0;
@@ -110,7 +116,12 @@ function tiled(list: readonly Expr[]): Expr | undefined {
     if (part.attrs.before !== at) return undefined;
     at += part.inputs[0].dims[axis] as number;
   }
-  return at === parts[0].dims[axis] ? k.concat(parts.map((p) => p.inputs[0]), axis) : undefined;
+  return at === parts[0].dims[axis]
+    ? k.concat(
+        parts.map((p) => p.inputs[0]),
+        axis,
+      )
+    : undefined;
 }
 
 /** A parameter's gradient added into its buffer: matrix products accumulate in place, the rest is an addition. */
@@ -184,9 +195,14 @@ export function splitBackward(backward: Kernel): { input: Kernel; weight: Kernel
   const part = (prefix: string, suffix: string): Kernel => {
     const outputs = backward.outputs.filter((o) => o.name.startsWith(prefix));
     assert(outputs.length > 0, `${backward.name} has outputs named ${prefix}*`);
-    const aliases = Object.fromEntries(outputs.filter((o) => o.aliasOf).map((o) => [o.name, o.aliasOf as string]));
-    return k.kernel(`${backward.name}${suffix}`, Object.fromEntries(outputs.map((o) => [o.name, o.expr])), aliases);
+    const aliases = Object.fromEntries(
+      outputs.filter((o) => o.aliasOf).map((o) => [o.name, o.aliasOf as string]),
+    );
+    return k.kernel(
+      `${backward.name}${suffix}`,
+      Object.fromEntries(outputs.map((o) => [o.name, o.expr])),
+      aliases,
+    );
   };
   return { input: part("d_", ".input"), weight: part("g_", ".weight") };
 }
-

@@ -71,7 +71,8 @@ const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 function rows(x: Values, f: (row: Float64Array, r: number) => ArrayLike<number>): Float64Array {
   const width = x.dims[x.dims.length - 1];
   const out = new Float64Array(x.data.length);
-  for (let r = 0; r * width < x.data.length; r++) out.set(f(x.data.subarray(r * width, (r + 1) * width), r), r * width);
+  for (let r = 0; r * width < x.data.length; r++)
+    out.set(f(x.data.subarray(r * width, (r + 1) * width), r), r * width);
   return out;
 }
 
@@ -95,7 +96,8 @@ function product(e: Expr, a: Values, b: Values, into: Float64Array, dims: readon
         let sum = 0;
         for (let l = 0; l < inner; l++)
           sum +=
-            a.data[s * a0 * a1 + (ta ? l * a1 + i : i * a1 + l)] * b.data[s * b0 * b1 + (tb ? j * b1 + l : l * b1 + j)];
+            a.data[s * a0 * a1 + (ta ? l * a1 + i : i * a1 + l)] *
+            b.data[s * b0 * b1 + (tb ? j * b1 + l : l * b1 + j)];
         into[(s * m + i) * n + j] += alpha * sum;
       }
   return into;
@@ -120,7 +122,13 @@ function alongAxis(dims: readonly number[], axis: number, start: number, length:
   return indices;
 }
 
-const place = (e: Expr, x: Values, dims: readonly number[], start: number, out: Float64Array): Float64Array => {
+const place = (
+  e: Expr,
+  x: Values,
+  dims: readonly number[],
+  start: number,
+  out: Float64Array,
+): Float64Array => {
   const axis = e.attrs.axis as number;
   alongAxis(dims, axis, start, x.dims[axis]).forEach((to, i) => (out[to] = x.data[i]));
   return out;
@@ -166,14 +174,19 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
     const perm = e.attrs.perm as readonly number[];
     const from = strides(x.dims);
     const to = strides(dims);
-    return Float64Array.from({ length: x.data.length }, (_, i) =>
-      x.data[perm.reduce((index, axis, j) => index + (Math.floor(i / to[j]) % dims[j]) * from[axis], 0)],
+    return Float64Array.from(
+      { length: x.data.length },
+      (_, i) =>
+        x.data[perm.reduce((index, axis, j) => index + (Math.floor(i / to[j]) % dims[j]) * from[axis], 0)],
     );
   },
   reshape: (_, [x]) => x.data.slice(),
   slice: (e, [x], dims) => {
     const axis = e.attrs.axis as number;
-    return Float64Array.from(alongAxis(x.dims, axis, e.attrs.start as number, dims[axis]), (from) => x.data[from]);
+    return Float64Array.from(
+      alongAxis(x.dims, axis, e.attrs.start as number, dims[axis]),
+      (from) => x.data[from],
+    );
   },
   pad: (e, [x], dims) => place(e, x, dims, e.attrs.before as number, new Float64Array(numElements(dims))),
   concat: (e, inputs, dims) => {
@@ -217,8 +230,12 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
     }),
   crossEntropy: (_, [logits, labels]) => {
     const V = logits.dims[1];
-    return labels.data.map((label, t) => -Math.log(softmaxRow(logits.data.subarray(t * V, (t + 1) * V))[label]));
+    return labels.data.map(
+      (label, t) => -Math.log(softmaxRow(logits.data.subarray(t * V, (t + 1) * V))[label]),
+    );
   },
   crossEntropyGrad: (_, [logits, labels, dLoss]) =>
-    rows(logits, (row, t) => softmaxRow(row).map((p, i) => dLoss.data[t] * (p - (i === labels.data[t] ? 1 : 0)))),
+    rows(logits, (row, t) =>
+      softmaxRow(row).map((p, i) => dLoss.data[t] * (p - (i === labels.data[t] ? 1 : 0))),
+    ),
 };

@@ -38,7 +38,12 @@ const sameAs =
   };
 
 /** Rows, inner and columns of a product with optional transposes of the last two axes. */
-export function matmulDims(op: string, a: Expr, b: Expr, attrs: Attrs): { batch: readonly Dim[]; m: Dim; k: Dim; n: Dim } {
+export function matmulDims(
+  op: string,
+  a: Expr,
+  b: Expr,
+  attrs: Attrs,
+): { batch: readonly Dim[]; m: Dim; k: Dim; n: Dim } {
   if (a.dims.length !== b.dims.length || a.dims.length < 2)
     fail(op, `operands ${show(a.dims)} and ${show(b.dims)} must have the same number of axes, at least 2`);
   const [a0, a1] = a.dims.slice(-2);
@@ -47,7 +52,8 @@ export function matmulDims(op: string, a: Expr, b: Expr, attrs: Attrs): { batch:
   const [kb, n] = attrs.transB ? [b1, b0] : [b0, b1];
   if (ka !== kb) fail(op, `inner sizes of ${show(a.dims)} and ${show(b.dims)} differ: ${ka} and ${kb}`);
   const batch = a.dims.slice(0, -2);
-  if (show(batch) !== show(b.dims.slice(0, -2))) fail(op, `batches of ${show(a.dims)} and ${show(b.dims)} differ`);
+  if (show(batch) !== show(b.dims.slice(0, -2)))
+    fail(op, `batches of ${show(a.dims)} and ${show(b.dims)} differ`);
   return { batch, m, k: ka, n };
 }
 
@@ -84,14 +90,18 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   },
   linear([x, w, b]) {
     if (x.dims.length !== 2 || w.dims.length !== 2 || x.dims[1] !== w.dims[1])
-      fail("linear", `input ${show(x.dims)} does not fit weight ${show(w.dims)} (wanted [rows, in] and [out, in])`);
+      fail(
+        "linear",
+        `input ${show(x.dims)} does not fit weight ${show(w.dims)} (wanted [rows, in] and [out, in])`,
+      );
     if (b !== undefined && show(b.dims) !== show([w.dims[0]]))
       fail("linear", `bias ${show(b.dims)} does not fit weight ${show(w.dims)}`);
     return [x.dims[0], w.dims[0]];
   },
   gemmAccumulate([c, a, b], attrs) {
     const { m, n } = matmulDims("gemmAccumulate", a, b, attrs);
-    if (show(c.dims) !== show([m, n])) fail("gemmAccumulate", `addend ${show(c.dims)} does not fit product ${show([m, n])}`);
+    if (show(c.dims) !== show([m, n]))
+      fail("gemmAccumulate", `addend ${show(c.dims)} does not fit product ${show([m, n])}`);
     return c.dims;
   },
   transpose([x], attrs) {
@@ -106,7 +116,8 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
       fail("reshape", `${show(dims)} has more than one symbolic size`);
     const symbolic = [...x.dims, ...dims].some((d) => typeof d === "string");
     const product = (list: readonly Dim[]) => list.reduce<number>((p, d) => p * Number(d), 1);
-    if (!symbolic && product(x.dims) !== product(dims)) fail("reshape", `${show(x.dims)} does not hold as many elements as ${show(dims)}`);
+    if (!symbolic && product(x.dims) !== product(dims))
+      fail("reshape", `${show(x.dims)} does not hold as many elements as ${show(dims)}`);
     return dims;
   },
   slice([x], attrs) {
@@ -118,19 +129,23 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   },
   pad([x], attrs) {
     const axis = attrs.axis as number;
-    return x.dims.map((dim, i) => (i === axis ? Number(dim) + (attrs.before as number) + (attrs.after as number) : dim));
+    return x.dims.map((dim, i) =>
+      i === axis ? Number(dim) + (attrs.before as number) + (attrs.after as number) : dim,
+    );
   },
   concat(inputs, attrs) {
     const axis = attrs.axis as number;
     const total = inputs.reduce((sum, x) => sum + Number(x.dims[axis]), 0);
     const rest = (x: Expr) => show(x.dims.filter((_, i) => i !== axis));
     for (const x of inputs)
-      if (rest(x) !== rest(inputs[0])) fail("concat", `${show(inputs[0].dims)} and ${show(x.dims)} differ beside axis ${axis}`);
+      if (rest(x) !== rest(inputs[0]))
+        fail("concat", `${show(inputs[0].dims)} and ${show(x.dims)} differ beside axis ${axis}`);
     return inputs[0].dims.map((dim, i) => (i === axis ? total : dim));
   },
   expand([x], attrs) {
     const dims = attrs.dims as readonly Dim[];
-    if (show(broadcast("expand", x.dims, dims)) !== show(dims)) fail("expand", `${show(x.dims)} does not expand to ${show(dims)}`);
+    if (show(broadcast("expand", x.dims, dims)) !== show(dims))
+      fail("expand", `${show(x.dims)} does not expand to ${show(dims)}`);
     return dims;
   },
   reduceSum: reduced,
@@ -150,7 +165,8 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
 function normRule(op: string): ShapeRule {
   return ([x, ...parameters]) => {
     for (const p of parameters)
-      if (show(p.dims) !== show(x.dims.slice(-1))) fail(op, `parameter ${show(p.dims)} does not fit ${show(x.dims)}`);
+      if (show(p.dims) !== show(x.dims.slice(-1)))
+        fail(op, `parameter ${show(p.dims)} does not fit ${show(x.dims)}`);
     return x.dims;
   };
 }

@@ -33,7 +33,9 @@ export async function launchThreads<R>(request: JobRequest, options: LaunchOptio
   const board = createBoard({ size: ranks, link: options.link, deadlineMs: options.deadlineMs ?? 60_000 });
   const stop = new Int32Array(new SharedArrayBuffer(4));
   const terminal = createTerminal(options.quiet ?? false);
-  const removeHandlers = options.handleSignals ? handleSignals(stop, (line) => terminal.say(line)) : () => undefined;
+  const removeHandlers = options.handleSignals
+    ? handleSignals(stop, (line) => terminal.say(line))
+    : () => undefined;
   const view = new BoardView(board);
   let firstError: Error | undefined;
   let result: R | undefined;

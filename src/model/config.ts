@@ -10,29 +10,58 @@ const positive = z.number().int().positive();
 export const modelSchema = z.strictObject({
   model_type: z.string().optional().describe("Free text; written by Hugging Face tools"),
   arch: z.string().describe("Architecture: dense, top2, shared, scmoe-pos2, dgmoe, …"),
-  style: z.enum(["gpt", "llama"]).default("gpt").describe("gpt: LayerNorm, GELU, learned positions; llama: RMSNorm, RoPE, SwiGLU"),
+  style: z
+    .enum(["gpt", "llama"])
+    .default("gpt")
+    .describe("gpt: LayerNorm, GELU, learned positions; llama: RMSNorm, RoPE, SwiGLU"),
   vocab_size: positive,
   hidden_size: positive.describe("Width D"),
   intermediate_size: positive.describe("Width F of dense MLPs"),
   moe_intermediate_size: positive.optional().describe("Width of routed experts; default intermediate_size"),
-  shared_expert_intermediate_size: positive.optional().describe("Width of the shared expert; default intermediate_size"),
+  shared_expert_intermediate_size: positive
+    .optional()
+    .describe("Width of the shared expert; default intermediate_size"),
   num_attention_heads: positive,
   num_key_value_heads: positive.optional().describe("Grouped-query attention; default num_attention_heads"),
   num_hidden_layers: positive,
   num_experts: positive.default(8).describe("Routed experts per MoE block"),
   num_experts_per_tok: positive.optional().describe("k; must agree with arch when given"),
-  moe_layer_interval: z.union([z.literal(1), z.literal(2)]).default(2).describe("2: odd blocks are MoE; 1: every block"),
+  moe_layer_interval: z
+    .union([z.literal(1), z.literal(2)])
+    .default(2)
+    .describe("2: odd blocks are MoE; 1: every block"),
   max_position_embeddings: positive,
-  capacity_factor: z.number().positive().nullable().default(null).describe("Rows per expert = ceil(cf·k·T/N); null: dropless"),
-  coefficient_gate: z.enum(["none", "cg1", "cg2"]).optional().describe("How shared and routed terms combine; default by arch"),
-  shortcut_norm: z.enum(["own", "reuse"]).default("own").describe("Shortcut input: a norm of its own, or the preceding block's"),
+  capacity_factor: z
+    .number()
+    .positive()
+    .nullable()
+    .default(null)
+    .describe("Rows per expert = ceil(cf·k·T/N); null: dropless"),
+  coefficient_gate: z
+    .enum(["none", "cg1", "cg2"])
+    .optional()
+    .describe("How shared and routed terms combine; default by arch"),
+  shortcut_norm: z
+    .enum(["own", "reuse"])
+    .default("own")
+    .describe("Shortcut input: a norm of its own, or the preceding block's"),
   norm_topk_prob: z.boolean().default(true).describe("k ≥ 2: kept probabilities renormalised to sum 1"),
   gate_noise: z.boolean().default(false).describe("Learned Gaussian noise on the gate's logits in training"),
-  balance: z.enum(["aux", "bias", "none"]).default("aux").describe("Auxiliary loss, selection bias, or nothing"),
-  balance_statistics: z.enum(["rank", "global"]).default("rank").describe("Balance loss over one rank's tokens or all ranks'"),
+  balance: z
+    .enum(["aux", "bias", "none"])
+    .default("aux")
+    .describe("Auxiliary loss, selection bias, or nothing"),
+  balance_statistics: z
+    .enum(["rank", "global"])
+    .default("rank")
+    .describe("Balance loss over one rank's tokens or all ranks'"),
   router_aux_loss_coef: z.number().nonnegative().default(0.01),
   router_z_loss_coef: z.number().nonnegative().default(0),
-  balance_bias_rate: z.number().nonnegative().default(0.001).describe("Step of the selection bias (balance: bias)"),
+  balance_bias_rate: z
+    .number()
+    .nonnegative()
+    .default(0.001)
+    .describe("Step of the selection bias (balance: bias)"),
   tie_word_embeddings: z.boolean().optional().describe("Default true for gpt, false for llama"),
   attention_bias: z.boolean().optional().describe("Biases on q, k, v; default true for gpt, false for llama"),
   norm_eps: z.number().positive().default(1e-5),
@@ -43,7 +72,9 @@ export const modelSchema = z.strictObject({
 export type ModelInput = z.input<typeof modelSchema>;
 
 /** A model with every default resolved and every size checked. */
-export interface ModelConfig extends Required<Omit<z.output<typeof modelSchema>, "model_type" | "num_experts_per_tok">> {
+export interface ModelConfig extends Required<
+  Omit<z.output<typeof modelSchema>, "model_type" | "num_experts_per_tok">
+> {
   readonly architecture: Architecture;
   readonly headDim: number;
   readonly topK: number;
@@ -73,20 +104,36 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     throw new InputError(`${where}: ${text}`);
   };
   if (config.hidden_size % config.num_attention_heads !== 0)
-    fail(`hidden_size ${config.hidden_size} is not a multiple of num_attention_heads ${config.num_attention_heads}`);
+    fail(
+      `hidden_size ${config.hidden_size} is not a multiple of num_attention_heads ${config.num_attention_heads}`,
+    );
   if (config.num_attention_heads % config.num_key_value_heads !== 0)
-    fail(`num_attention_heads ${config.num_attention_heads} is not a multiple of num_key_value_heads ${config.num_key_value_heads}`);
+    fail(
+      `num_attention_heads ${config.num_attention_heads} is not a multiple of num_key_value_heads ${config.num_key_value_heads}`,
+    );
   if (config.style === "llama" && config.headDim % 2 !== 0)
-    fail(`the head dimension ${config.headDim} is odd; RoPE needs an even one (hidden_size / num_attention_heads)`);
+    fail(
+      `the head dimension ${config.headDim} is odd; RoPE needs an even one (hidden_size / num_attention_heads)`,
+    );
   const wantedK = arch.routed === "dual" ? 2 : arch.topK;
   if (arch.routed !== "none" && wantedK > config.num_experts)
-    fail(`arch ${config.arch} sends each token to ${wantedK} experts, but num_experts is ${config.num_experts}`);
-  if (raw.num_experts_per_tok !== undefined && arch.routed !== "none" && raw.num_experts_per_tok !== arch.topK)
-    fail(`num_experts_per_tok is ${raw.num_experts_per_tok}, but arch ${config.arch} means ${arch.topK}; remove the key or choose another arch`);
+    fail(
+      `arch ${config.arch} sends each token to ${wantedK} experts, but num_experts is ${config.num_experts}`,
+    );
+  if (
+    raw.num_experts_per_tok !== undefined &&
+    arch.routed !== "none" &&
+    raw.num_experts_per_tok !== arch.topK
+  )
+    fail(
+      `num_experts_per_tok is ${raw.num_experts_per_tok}, but arch ${config.arch} means ${arch.topK}; remove the key or choose another arch`,
+    );
   if (arch.routed !== "none" && config.moe_layer_interval === 2 && config.num_hidden_layers < 2)
     fail(`num_hidden_layers is ${config.num_hidden_layers}; an MoE in every second block needs at least 2`);
   if (!arch.sharedExpert && config.coefficient_gate !== "none")
-    fail(`coefficient_gate ${config.coefficient_gate} needs a shared expert, which arch ${config.arch} does not have`);
+    fail(
+      `coefficient_gate ${config.coefficient_gate} needs a shared expert, which arch ${config.arch} does not have`,
+    );
   return config;
 }
 
@@ -114,7 +161,10 @@ export function parseWith<T extends z.ZodObject>(schema: T, input: unknown, wher
       `${where}: unknown key "${path ? `${path}.` : ""}${key}"${near ? `; did you mean "${near}"?` : ""}`,
     );
   }
-  const found = issue.path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown>)?.[key], input);
+  const found = issue.path.reduce<unknown>(
+    (value, key) => (value as Record<PropertyKey, unknown>)?.[key],
+    input,
+  );
   throw new InputError(
     `${where}: ${path || "value"}: ${issue.message} (found ${found === undefined ? "nothing" : JSON.stringify(found)})`,
   );

@@ -42,25 +42,41 @@ export function listParameters(config: ModelConfig): readonly ParameterInfo[] {
   };
 
   add("model.embed_tokens.weight", [config.vocab_size, D], "normal");
-  if (config.style === "gpt") add("model.embed_positions.weight", [config.max_position_embeddings, D], "normal");
+  if (config.style === "gpt")
+    add("model.embed_positions.weight", [config.max_position_embeddings, D], "normal");
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
     const p = `model.layers.${layer}`;
     const kv = config.num_key_value_heads * config.headDim;
     norm(`${p}.input_layernorm`);
-    linears(`${p}.self_attn`, [["q_proj", D, D], ["k_proj", kv, D], ["v_proj", kv, D]], config.attention_bias);
+    linears(
+      `${p}.self_attn`,
+      [
+        ["q_proj", D, D],
+        ["k_proj", kv, D],
+        ["v_proj", kv, D],
+      ],
+      config.attention_bias,
+    );
     linears(`${p}.self_attn`, [["o_proj", D, D]], bias);
     norm(`${p}.post_attention_layernorm`);
     if (!isMoeBlock(config, layer)) {
       mlp(`${p}.mlp`, config.intermediate_size);
       continue;
     }
-    if (config.architecture.routed === "shortcut" && config.shortcut_norm === "own") norm(`${p}.mlp.shortcut_layernorm`);
+    if (config.architecture.routed === "shortcut" && config.shortcut_norm === "own")
+      norm(`${p}.mlp.shortcut_layernorm`);
     if (moeOwner(config, layer) === layer) {
       add(`${p}.mlp.gate.weight`, [config.num_experts, D], "normal");
       if (config.gate_noise) add(`${p}.mlp.gate.noise.weight`, [config.num_experts, D], "zeros");
       if (config.balance === "bias")
-        list.push({ name: `${p}.mlp.gate.selection_bias`, dims: [config.num_experts], init: "zeros", buffer: true });
-      for (let e = 0; e < config.num_experts; e++) mlp(`${p}.mlp.experts.${e}`, config.moe_intermediate_size, e);
+        list.push({
+          name: `${p}.mlp.gate.selection_bias`,
+          dims: [config.num_experts],
+          init: "zeros",
+          buffer: true,
+        });
+      for (let e = 0; e < config.num_experts; e++)
+        mlp(`${p}.mlp.experts.${e}`, config.moe_intermediate_size, e);
     }
     if (config.architecture.sharedExpert) {
       mlp(`${p}.mlp.shared_expert`, config.shared_expert_intermediate_size);

@@ -15,7 +15,10 @@ function normSpans(config: ModelConfig, name: string): Spans {
 
 function feedForwardSpans(config: ModelConfig, prefix: string): Spans {
   if (config.style === "llama")
-    return { in_w: [`${prefix}.gate_proj.weight`, `${prefix}.up_proj.weight`], out_w: [`${prefix}.down_proj.weight`] };
+    return {
+      in_w: [`${prefix}.gate_proj.weight`, `${prefix}.up_proj.weight`],
+      out_w: [`${prefix}.down_proj.weight`],
+    };
   return {
     in_w: [`${prefix}.up_proj.weight`],
     in_b: [`${prefix}.up_proj.bias`],
@@ -54,7 +57,12 @@ export function sharedExpertSpans(config: ModelConfig, layer: number): Spans {
 }
 
 /** The gate reads a shortcut through its own norm, the preceding block's (reuse), or this block's (current layer). */
-export function gateSpans(config: ModelConfig, layer: number, source: "current" | "shortcut", noise: boolean): Spans {
+export function gateSpans(
+  config: ModelConfig,
+  layer: number,
+  source: "current" | "shortcut",
+  noise: boolean,
+): Spans {
   const owner = moeOwner(config, layer);
   let name = `${block(layer)}.post_attention_layernorm`;
   if (source === "shortcut")

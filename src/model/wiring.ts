@@ -71,7 +71,9 @@ class Wiring {
       recompute: options.recompute ?? false,
     });
     this.#tokensPerRank = options.batch * options.sequence;
-    const numMoe = Array.from({ length: config.num_hidden_layers }, (_, l) => l).filter((l) => isMoeBlock(config, l));
+    const numMoe = Array.from({ length: config.num_hidden_layers }, (_, l) => l).filter((l) =>
+      isMoeBlock(config, l),
+    );
     this.#numRoutings = numMoe.length * (config.architecture.routed === "dual" ? 2 : 1);
   }
 
@@ -99,7 +101,9 @@ class Wiring {
     const blocks: BlockStreams[] = [];
     for (let layer = 0; layer < config.num_hidden_layers; layer++) {
       const before = blocks.at(-1) ?? { input: x, afterAttention: x, output: x };
-      const pending = isMoeBlock(config, layer) ? this.#startShortcut(layer, before, blocks.length === 0) : undefined;
+      const pending = isMoeBlock(config, layer)
+        ? this.#startShortcut(layer, before, blocks.length === 0)
+        : undefined;
       const streams: BlockStreams = { input: x, afterAttention: this.#attention(layer, x), output: x };
       x = isMoeBlock(config, layer)
         ? this.#moe(layer, streams.afterAttention, pending)
@@ -108,7 +112,10 @@ class Wiring {
       blocks.push(streams);
     }
 
-    const output = this.#b.value(options.mode === "logits" ? "logits" : "losses", T * 4 * (options.mode === "logits" ? config.vocab_size : 1));
+    const output = this.#b.value(
+      options.mode === "logits" ? "logits" : "losses",
+      T * 4 * (options.mode === "logits" ? config.vocab_size : 1),
+    );
     this.#kernel("head", "head", this.#kernels.head, {
       inputs: { x, ...(labels === undefined ? {} : { labels }) },
       outputs: { [options.mode === "logits" ? "logits" : "losses"]: output },
@@ -125,7 +132,18 @@ class Wiring {
       program = differentiateProgram(program, backward);
     }
     const routings = this.#routings;
-    return { program, config, options, tokens, labels, seed, noise: this.#noise, output, routings, statistics };
+    return {
+      program,
+      config,
+      options,
+      tokens,
+      labels,
+      seed,
+      noise: this.#noise,
+      output,
+      routings,
+      statistics,
+    };
   }
 
   /** Shortcut architectures start their routed branch as soon as its input exists: one block early. */
@@ -134,7 +152,8 @@ class Wiring {
     if (routed !== "shortcut" && routed !== "dual") return undefined;
     const isFirstMoe = this.#routings.length === 0;
     const place = (isFirstMoe ? firstPosition : undefined) ?? position ?? 1;
-    const source = isFirstBlock || place === 1 ? before.output : place === 2 ? before.afterAttention : before.input;
+    const source =
+      isFirstBlock || place === 1 ? before.output : place === 2 ? before.afterAttention : before.input;
     return this.#routedBranch(layer, source, {
       norm: routed === "dual" ? "current" : "shortcut",
       tag: routed === "dual" ? ".previous" : "",
@@ -237,7 +256,14 @@ class Wiring {
 
   #transferChunk(
     layer: number,
-    c: { name: (part: string) => string; shape: K.MoeShape; routing: number; xn: number; chunk: number; chunks: number },
+    c: {
+      name: (part: string) => string;
+      shape: K.MoeShape;
+      routing: number;
+      xn: number;
+      chunk: number;
+      chunks: number;
+    },
   ): number {
     const { shape, routing, chunk, chunks } = c;
     const rowBytes = shape.width * (shape.wire === "bf16" ? 2 : 4);
@@ -267,7 +293,15 @@ class Wiring {
       reads: [send, routing],
       writes: [arrived, counts],
       cost: "dispatch",
-      data: { ...facts, direction: "to-experts", header: true, routing, counts, input: send, output: arrived } satisfies K.TransferData,
+      data: {
+        ...facts,
+        direction: "to-experts",
+        header: true,
+        routing,
+        counts,
+        input: send,
+        output: arrived,
+      } satisfies K.TransferData,
     });
     const results = value("results");
     const saved = this.#b.value(label("saved"), maxBytes * 4);
@@ -297,7 +331,15 @@ class Wiring {
       reads: [results, routing, counts],
       writes: [back],
       cost: "combine",
-      data: { ...facts, direction: "to-tokens", header: false, routing, counts, input: results, output: back } satisfies K.TransferData,
+      data: {
+        ...facts,
+        direction: "to-tokens",
+        header: false,
+        routing,
+        counts,
+        input: results,
+        output: back,
+      } satisfies K.TransferData,
     });
     return back;
   }
@@ -314,7 +356,16 @@ class Wiring {
       reads,
       writes: [output],
       cost: "decode",
-      data: { shape, chunks: rows.length, routing, weights, rows, base, scale, output } satisfies K.DecodeData,
+      data: {
+        shape,
+        chunks: rows.length,
+        routing,
+        weights,
+        rows,
+        base,
+        scale,
+        output,
+      } satisfies K.DecodeData,
     });
     return output;
   }

@@ -22,7 +22,10 @@ export function localExperts(shape: MoeShape): number {
 
 /** Tokens [start, end) of a chunk. */
 export function chunkRange(numTokens: number, chunk: number, chunks: number): { start: number; end: number } {
-  return { start: Math.floor((numTokens * chunk) / chunks), end: Math.floor((numTokens * (chunk + 1)) / chunks) };
+  return {
+    start: Math.floor((numTokens * chunk) / chunks),
+    end: Math.floor((numTokens * (chunk + 1)) / chunks),
+  };
 }
 
 /** Most rows one rank can send to another in a chunk. */

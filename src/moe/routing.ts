@@ -164,7 +164,11 @@ export function routeGradient(
 }
 
 /** N · Σ fᵢ · Pᵢ over the tokens counted; 1 when perfectly balanced (spec, section 2). */
-export function balanceLoss(firstChoices: Float32Array, probabilitySums: Float32Array, numTokens: number): number {
+export function balanceLoss(
+  firstChoices: Float32Array,
+  probabilitySums: Float32Array,
+  numTokens: number,
+): number {
   let sum = 0;
   for (let i = 0; i < firstChoices.length; i++)
     sum += (firstChoices[i] / numTokens) * (probabilitySums[i] / numTokens);

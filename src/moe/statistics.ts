@@ -21,7 +21,10 @@ export function loadStatistics(routings: readonly Routing[]): LoadStatistics {
     wanted += routing.numTokens * routing.topK;
   }
   const total = load.reduce((a, b) => a + b, 0);
-  const entropy = load.reduce((sum, rows) => (rows > 0 ? sum - (rows / total) * Math.log(rows / total) : sum), 0);
+  const entropy = load.reduce(
+    (sum, rows) => (rows > 0 ? sum - (rows / total) * Math.log(rows / total) : sum),
+    0,
+  );
   return {
     tokensPerExpert: load,
     droppedShare: wanted === 0 ? 0 : dropped / wanted,

@@ -143,7 +143,8 @@ const BACKWARD_RULES: Readonly<Record<string, BackwardRule>> = {
       emit("input", "'");
       emit("weight", "'w");
     } else emit("both", "'");
-    for (const [name, gradient] of Object.entries(outputs)) walk.contribute(data.inputs[name.slice(2)], gradient);
+    for (const [name, gradient] of Object.entries(outputs))
+      walk.contribute(data.inputs[name.slice(2)], gradient);
   },
 
   embed(op, walk) {

@@ -143,7 +143,8 @@ class Execution {
 
   /** Transfers that have arrived already cost nothing to collect. They finish in the order they were started. */
   #collectArrived(): void {
-    while (this.#inFlight.length > 0 && this.#inFlight[0].job.pending.done) this.#arrive(this.#inFlight.shift() as InFlight);
+    while (this.#inFlight.length > 0 && this.#inFlight[0].job.pending.done)
+      this.#arrive(this.#inFlight.shift() as InFlight);
   }
 
   #waitForFirst(next: number | undefined): void {

@@ -57,7 +57,9 @@ export class ParameterStore {
     const local = layout.epSize;
     const experts = Math.max(0, ...parameters.map((p) => (p.expert ?? -1) + 1));
     const perRank = experts / local;
-    const mine = parameters.filter((p) => p.expert === undefined || Math.floor(p.expert / perRank) === layout.epRank);
+    const mine = parameters.filter(
+      (p) => p.expert === undefined || Math.floor(p.expert / perRank) === layout.epRank,
+    );
     for (const info of mine.filter((p) => p.buffer))
       this.buffers.set(info.name, { info, data: new Float32Array(numElements(info.dims)) });
     const groups = groupIntoBuckets(
@@ -93,7 +95,10 @@ export class ParameterStore {
     let end = first.tensor.offset + first.tensor.size;
     for (const name of names.slice(1)) {
       const next = this.find(name);
-      assert(next.bucket === first.bucket && next.tensor.offset === end, `${name} does not follow ${names[0]} in memory`);
+      assert(
+        next.bucket === first.bucket && next.tensor.offset === end,
+        `${name} does not follow ${names[0]} in memory`,
+      );
       end += next.tensor.size;
     }
     return first.bucket[part].subarray(first.tensor.offset, end);
@@ -102,7 +107,8 @@ export class ParameterStore {
   /** Elements of parameter, gradient and optimiser state on this rank, in bytes. */
   get stateBytes(): number {
     return this.buckets.reduce(
-      (sum, b) => sum + b.weights.byteLength + b.gradients.byteLength + b.expAvg.byteLength + b.expAvgSq.byteLength,
+      (sum, b) =>
+        sum + b.weights.byteLength + b.gradients.byteLength + b.expAvg.byteLength + b.expAvgSq.byteLength,
       0,
     );
   }

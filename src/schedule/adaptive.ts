@@ -36,7 +36,10 @@ export function eager(program: Program, costs: Costs): Schedule {
   };
   operators.forEach((op) => waiting[op.id] === 0 && open.add(op.id));
   while (open.size > 0) {
-    const transfer = best([...open].filter((id) => operators[id].stream !== "compute" && readyAt[id] <= clock), (id) => ahead[id]);
+    const transfer = best(
+      [...open].filter((id) => operators[id].stream !== "compute" && readyAt[id] <= clock),
+      (id) => ahead[id],
+    );
     if (transfer !== undefined) {
       open.delete(transfer);
       order.push(transfer);
@@ -55,13 +58,19 @@ export function eager(program: Program, costs: Costs): Schedule {
     clock += cost[chosen];
     finish(chosen, clock);
   }
-  return { policy: "eager", order: orderByStream(program, order), edges: [], note: "eager: longest path first" };
+  return {
+    policy: "eager",
+    order: orderByStream(program, order),
+    edges: [],
+    note: "eager: longest path first",
+  };
 }
 
 /** Largest by a figure; the first of equals. */
 function best(ids: readonly number[], figure: (id: number) => number): number | undefined {
   let found: number | undefined;
-  for (const id of ids.toSorted((a, b) => a - b)) if (found === undefined || figure(id) > figure(found) + 1e-9) found = id;
+  for (const id of ids.toSorted((a, b) => a - b))
+    if (found === undefined || figure(id) > figure(found) + 1e-9) found = id;
   return found;
 }
 
@@ -83,7 +92,8 @@ export function lowerBound(program: Program, costs: Costs): number {
 
 /** Best of the eager schedule and every pair of fixed slots, by the simulator on these costs. */
 export function adaptive(program: Program, costs: Costs): Schedule {
-  const predict = (schedule: Schedule): number => simulate(program, schedule, { costs: [costs] }).summary.stepMs;
+  const predict = (schedule: Schedule): number =>
+    simulate(program, schedule, { costs: [costs] }).summary.stepMs;
   let chosen = eager(program, costs);
   let chosenMs = predict(chosen);
   let label = "longest path first";
@@ -93,7 +103,12 @@ export function adaptive(program: Program, costs: Costs): Schedule {
     for (let backward = 1; backward <= (hasBackward ? slots : 1); backward++) {
       const candidate = fixed(program, { forward, backward });
       const ms = predict(candidate);
-      if (ms < chosenMs - 1e-9) [chosen, chosenMs, label] = [candidate, ms, hasBackward ? `slots ${forward} forward, ${backward} backward` : `slot ${forward}`];
+      if (ms < chosenMs - 1e-9)
+        [chosen, chosenMs, label] = [
+          candidate,
+          ms,
+          hasBackward ? `slots ${forward} forward, ${backward} backward` : `slot ${forward}`,
+        ];
     }
   const bound = lowerBound(program, costs);
   const gap = bound > 0 ? (chosenMs / bound - 1) * 100 : 0;

@@ -14,7 +14,8 @@ export function numSlots(program: Program): number {
   const related = relatives(program);
   let widest = 0;
   for (const op of program.operators)
-    if (EXPERT.test(op.cost) && op.stream === "compute") widest = Math.max(widest, window(program, related, op.id).length);
+    if (EXPERT.test(op.cost) && op.stream === "compute")
+      widest = Math.max(widest, window(program, related, op.id).length);
   return Math.min(widest, 6) + 1;
 }
 
@@ -50,7 +51,10 @@ function relatives(program: Program): readonly Set<number>[] {
   return before;
 }
 
-export function fixed(program: Program, slots: { readonly forward: number; readonly backward: number }): Schedule {
+export function fixed(
+  program: Program,
+  slots: { readonly forward: number; readonly backward: number },
+): Schedule {
   const { operators } = program;
   const related = relatives(program);
   const before = dependencies(program);
@@ -74,12 +78,21 @@ export function fixed(program: Program, slots: { readonly forward: number; reado
       if (done.has(op.id) || ![...waiting[op.id]].every((b) => done.has(b))) continue;
       if (chosen < 0 || urgency[op.id] < urgency[chosen]) chosen = op.id;
     }
-    if (chosen < 0) return { ...fixed(program, { forward: 1, backward: 1 }), note: "fixed: this slot is not possible here" };
+    if (chosen < 0)
+      return {
+        ...fixed(program, { forward: 1, backward: 1 }),
+        note: "fixed: this slot is not possible here",
+      };
     done.add(chosen);
     order.push(chosen);
   }
   const policy = `fixed(${slots.forward === slots.backward ? slots.forward : `${slots.forward},${slots.backward}`})`;
-  return { policy, order: orderByStream(program, order), edges: [], note: `${policy}: the expert before the K-th large operator` };
+  return {
+    policy,
+    order: orderByStream(program, order),
+    edges: [],
+    note: `${policy}: the expert before the K-th large operator`,
+  };
 }
 
 /** 0: sends; 1: small operators that lead to a transfer; 2: experts and large operators in program order; 3: decode. */
@@ -91,7 +104,8 @@ function distanceToTransfer(program: Program, before: readonly (readonly number[
     if (urgency[id] <= 1)
       for (const b of before[id]) {
         const { cost, stream } = program.operators[b];
-        if (stream === "compute" && !LARGE.test(cost) && !EXPERT.test(cost)) urgency[b] = Math.min(urgency[b], 1);
+        if (stream === "compute" && !LARGE.test(cost) && !EXPERT.test(cost))
+          urgency[b] = Math.min(urgency[b], 1);
       }
   return urgency;
 }

@@ -28,20 +28,39 @@ const POLICIES: readonly { pattern: RegExp; make: (name: string, argument: numbe
       name,
       chunks,
       usesCosts: false,
-      schedule: (program) => ({ ...eager(program, unitCosts), policy: name, note: `${name}: rows in ${chunks} chunks` }),
+      schedule: (program) => ({
+        ...eager(program, unitCosts),
+        policy: name,
+        note: `${name}: rows in ${chunks} chunks`,
+      }),
     }),
   },
   {
     pattern: /^fixed\((\d+)\)$/,
-    make: (name, slot) => ({ name, chunks: 1, usesCosts: false, schedule: (program) => fixed(program, { forward: slot, backward: slot }) }),
+    make: (name, slot) => ({
+      name,
+      chunks: 1,
+      usesCosts: false,
+      schedule: (program) => fixed(program, { forward: slot, backward: slot }),
+    }),
   },
   {
     pattern: /^adaptive$/,
-    make: (name) => ({ name, chunks: 1, usesCosts: true, schedule: (program, costs) => adaptive(program, costs ?? unitCosts) }),
+    make: (name) => ({
+      name,
+      chunks: 1,
+      usesCosts: true,
+      schedule: (program, costs) => adaptive(program, costs ?? unitCosts),
+    }),
   },
   {
     pattern: /^adaptive\((\d+)\)$/,
-    make: (name, chunks) => ({ name, chunks, usesCosts: true, schedule: (program, costs) => adaptive(program, costs ?? unitCosts) }),
+    make: (name, chunks) => ({
+      name,
+      chunks,
+      usesCosts: true,
+      schedule: (program, costs) => adaptive(program, costs ?? unitCosts),
+    }),
   },
 ];
 

@@ -111,7 +111,7 @@ export function simulate(program: Program, schedule: Schedule, options: Simulate
     return earliest;
   };
 
-  for (let moved = true; moved; ) {
+  for (let moved = true; moved;) {
     moved = false;
     for (const state of ranks) while (advance(state)) moved = true;
     while (transfer()) moved = true;

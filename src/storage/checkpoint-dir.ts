@@ -5,7 +5,15 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
-import { type Disk, type WrittenFile, replaceFile, sha256OfFile, syncDirectory, writeDurably, writeJsonDurably } from "./files.js";
+import {
+  type Disk,
+  type WrittenFile,
+  replaceFile,
+  sha256OfFile,
+  syncDirectory,
+  writeDurably,
+  writeJsonDurably,
+} from "./files.js";
 import { SafetensorsReader, type TensorToStore, safetensorsBytes } from "./safetensors.js";
 
 export type ShardKind = "model" | "optimizer";
@@ -40,7 +48,11 @@ export function writeShard(
   disk?: Disk,
 ): WrittenShard {
   const file = shardName(shard.kind, shard.rank, shard.ranks);
-  const written = writeDurably(join(temporaryDirectory(directory), file), safetensorsBytes(shard.tensors), disk);
+  const written = writeDurably(
+    join(temporaryDirectory(directory), file),
+    safetensorsBytes(shard.tensors),
+    disk,
+  );
   const tensors = shard.tensors.map(({ name, data }) => ({ name, bytes: data.byteLength }));
   return { ...written, kind: shard.kind, file, tensors };
 }
@@ -75,7 +87,11 @@ export function commitCheckpoint(
   json("config.json", facts.config);
   json("trainer_state.json", facts.trainerState);
   if (facts.tokenizer !== undefined)
-    digests["tokenizer.json"] = writeDurably(join(temporary, "tokenizer.json"), [new TextEncoder().encode(facts.tokenizer)], options.disk);
+    digests["tokenizer.json"] = writeDurably(
+      join(temporary, "tokenizer.json"),
+      [new TextEncoder().encode(facts.tokenizer)],
+      options.disk,
+    );
   writeJsonDurably(join(temporary, "digests.json"), digests, options.disk);
   syncDirectory(temporary);
   rmSync(directory, { recursive: true, force: true });
@@ -94,7 +110,8 @@ function prune(parent: string, keep: number): void {
   const all = readdirSync(parent)
     .filter((name) => /^step-\d+$/.test(name))
     .sort();
-  for (const name of all.slice(0, Math.max(0, all.length - keep))) rmSync(join(parent, name), { recursive: true });
+  for (const name of all.slice(0, Math.max(0, all.length - keep)))
+    rmSync(join(parent, name), { recursive: true });
 }
 
 /**
@@ -148,14 +165,18 @@ export class CheckpointReader {
     let covered = 0;
     for (const piece of this.#where[kind].keys()) {
       if (!piece.startsWith(`${name}@`)) continue;
-      const [start, end] = piece.slice(name.length + 1).split("-").map(Number);
+      const [start, end] = piece
+        .slice(name.length + 1)
+        .split("-")
+        .map(Number);
       const low = Math.max(start, from);
       const high = Math.min(end, from + out.length);
       if (low >= high) continue;
       this.readInto(kind, piece, out.subarray(low - from, high - from), low - start);
       covered += high - low;
     }
-    if (covered !== out.length) throw new InputError(`${this.directory}: ${name} is incomplete (${covered} of ${out.length} elements)`);
+    if (covered !== out.length)
+      throw new InputError(`${this.directory}: ${name} is incomplete (${covered} of ${out.length} elements)`);
   }
 
   json<T>(file: string): T {
@@ -201,7 +222,9 @@ export class CheckpointReader {
   #index(kind: ShardKind): void {
     const index = join(this.directory, `${kind}.safetensors.index.json`);
     if (existsSync(index)) {
-      const { weight_map: map } = this.json<{ weight_map: Record<string, string> }>(`${kind}.safetensors.index.json`);
+      const { weight_map: map } = this.json<{ weight_map: Record<string, string> }>(
+        `${kind}.safetensors.index.json`,
+      );
       for (const [name, file] of Object.entries(map)) this.#where[kind].set(name, file);
       return;
     }
@@ -215,7 +238,8 @@ export class CheckpointReader {
 
   #open(file: string): SafetensorsReader {
     let reader = this.#files.get(file);
-    if (reader === undefined) this.#files.set(file, (reader = SafetensorsReader.open(join(this.directory, file))));
+    if (reader === undefined)
+      this.#files.set(file, (reader = SafetensorsReader.open(join(this.directory, file))));
     return reader;
   }
 

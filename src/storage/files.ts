@@ -24,7 +24,7 @@ export function writeDurably(path: string, pieces: Iterable<Uint8Array>, disk: D
     try {
       for (const piece of pieces) {
         hash.update(piece);
-        for (let at = 0; at < piece.length; ) at += disk.write(file, piece.subarray(at));
+        for (let at = 0; at < piece.length;) at += disk.write(file, piece.subarray(at));
         bytes += piece.length;
       }
       fsyncSync(file);
@@ -62,7 +62,7 @@ export function sha256OfFile(path: string): string {
   const buffer = new Uint8Array(1 << 22);
   const file = openSync(path, "r");
   try {
-    for (let got = 0; (got = readSync(file, buffer)) > 0; ) hash.update(buffer.subarray(0, got));
+    for (let got = 0; (got = readSync(file, buffer)) > 0;) hash.update(buffer.subarray(0, got));
   } finally {
     closeSync(file);
   }
@@ -72,7 +72,10 @@ export function sha256OfFile(path: string): string {
 function diskError(error: unknown, path: string): Error {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === "ENOSPC" || code === "EDQUOT")
-    return new EnvironmentError(`Cannot write ${path}: the disk is full; free some space and resume (earlier checkpoints are intact)`);
-  if (code !== undefined && code.startsWith("E")) return new EnvironmentError(`Cannot write ${path}: ${code}`);
+    return new EnvironmentError(
+      `Cannot write ${path}: the disk is full; free some space and resume (earlier checkpoints are intact)`,
+    );
+  if (code !== undefined && code.startsWith("E"))
+    return new EnvironmentError(`Cannot write ${path}: ${code}`);
   return error as Error;
 }

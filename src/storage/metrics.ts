@@ -62,7 +62,11 @@ const varint = (value: number): number[] => {
   for (; value >= 128; value = Math.floor(value / 128)) out.push((value % 128) | 128);
   return [...out, value];
 };
-const chunk = (field: number, data: readonly number[]): number[] => [field * 8 + 2, ...varint(data.length), ...data];
+const chunk = (field: number, data: readonly number[]): number[] => [
+  field * 8 + 2,
+  ...varint(data.length),
+  ...data,
+];
 const text = (field: number, value: string): number[] => chunk(field, [...new TextEncoder().encode(value)]);
 const bytesOf = (array: Float32Array | Float64Array): number[] => [...new Uint8Array(array.buffer)];
 
@@ -77,7 +81,10 @@ export interface TensorboardWriter {
 }
 
 export function openTensorboard(directory: string): TensorboardWriter {
-  const path = join(directory, `events.out.tfevents.${Math.floor(Date.now() / 1000)}.${hostname()}.${process.pid}`);
+  const path = join(
+    directory,
+    `events.out.tfevents.${Math.floor(Date.now() / 1000)}.${hostname()}.${process.pid}`,
+  );
   writeFileSync(path, event(0, text(3, "brain.Event:2")));
   return {
     scalars(step, values) {

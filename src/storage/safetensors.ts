@@ -59,7 +59,8 @@ export class SafetensorsReader {
     const info = this.info(name);
     const size = ITEM_BYTES[info.dtype];
     const convert = TO_F32[info.dtype];
-    if (convert === undefined) throw new InputError(`${this.path}: tensor "${name}" is ${info.dtype}, wanted F32, F16 or BF16`);
+    if (convert === undefined)
+      throw new InputError(`${this.path}: tensor "${name}" is ${info.dtype}, wanted F32, F16 or BF16`);
     for (let at = 0; at < out.length; at += PIECE) {
       const count = Math.min(PIECE, out.length - at);
       convert(this.#bytes(info.start + (from + at) * size, count * size), out.subarray(at, at + count));
@@ -76,14 +77,16 @@ export class SafetensorsReader {
     const info = this.info(name);
     const bytes = this.#bytes(info.start, info.end - info.start);
     if (info.dtype === "I64") return Int32Array.from(new BigInt64Array(bytes.buffer), Number);
-    if (info.dtype !== "I32") throw new InputError(`${this.path}: tensor "${name}" is ${info.dtype}, wanted I32 or I64`);
+    if (info.dtype !== "I32")
+      throw new InputError(`${this.path}: tensor "${name}" is ${info.dtype}, wanted I32 or I64`);
     return new Int32Array(bytes.buffer);
   }
 
   #bytes(start: number, length: number): Uint8Array {
     const bytes = new Uint8Array(length);
     const got = readSync(this.file, bytes, 0, length, start);
-    if (got !== length) throw new InputError(`${this.path} ends early: ${got} of ${length} bytes at ${start}`);
+    if (got !== length)
+      throw new InputError(`${this.path} ends early: ${got} of ${length} bytes at ${start}`);
     return bytes;
   }
 
@@ -110,7 +113,10 @@ function halfToFloat(half: number): number {
   return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-function readHeader(path: string, file: number): { tensors: Map<string, StoredTensor>; metadata: Record<string, string> } {
+function readHeader(
+  path: string,
+  file: number,
+): { tensors: Map<string, StoredTensor>; metadata: Record<string, string> } {
   const bad = (text: string): never => {
     throw new InputError(`${path} is not a valid safetensors file: ${text}`);
   };
@@ -118,7 +124,8 @@ function readHeader(path: string, file: number): { tensors: Map<string, StoredTe
   const prefix = new DataView(new ArrayBuffer(8));
   if (readSync(file, prefix, 0, 8, 0) < 8) bad(`it has ${size} bytes, fewer than 8`);
   const length = Number(prefix.getBigUint64(0, true));
-  if (length > MAX_HEADER || 8 + length > size) bad(`its header claims ${length} bytes, the file has ${size}`);
+  if (length > MAX_HEADER || 8 + length > size)
+    bad(`its header claims ${length} bytes, the file has ${size}`);
   const text = new Uint8Array(length);
   readSync(file, text, 0, length, 8);
   let header: Record<string, unknown> = {};
@@ -132,7 +139,11 @@ function readHeader(path: string, file: number): { tensors: Map<string, StoredTe
   let dataEnd = 0;
   for (const [name, value] of Object.entries(header)) {
     if (name === "__metadata__") continue;
-    const { dtype, shape, data_offsets: offsets } = value as { dtype: StoredType; shape: number[]; data_offsets: number[] };
+    const {
+      dtype,
+      shape,
+      data_offsets: offsets,
+    } = value as { dtype: StoredType; shape: number[]; data_offsets: number[] };
     if (!(dtype in ITEM_BYTES)) bad(`tensor "${name}" has unknown type ${String(dtype)}`);
     const [start, end] = offsets;
     if (end - start !== numElements(shape) * ITEM_BYTES[dtype])
@@ -141,7 +152,9 @@ function readHeader(path: string, file: number): { tensors: Map<string, StoredTe
     tensors.set(name, { dtype, dims: shape, start: 8 + length + start, end: 8 + length + end });
   }
   if (8 + length + dataEnd > size)
-    bad(`it is truncated: ${size} bytes, its tensors need ${8 + length + dataEnd}; restore the file or use an earlier checkpoint`);
+    bad(
+      `it is truncated: ${size} bytes, its tensors need ${8 + length + dataEnd}; restore the file or use an earlier checkpoint`,
+    );
   return { tensors, metadata };
 }
 

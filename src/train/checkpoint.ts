@@ -6,7 +6,7 @@ import { listParameters } from "../model/parameters.js";
 import type { Bucket, BucketTensor } from "../run/parameter-store.js";
 import type { Rank } from "../run/rank.js";
 import {
-  CheckpointReader,
+  type CheckpointReader,
   type WrittenShard,
   abandonCheckpoint,
   beginCheckpoint,
@@ -46,7 +46,9 @@ export function saveCheckpoint(
     const failed = all.findIndex((o) => o.error !== undefined);
     if (failed >= 0) {
       if (isFirst) abandonCheckpoint(directory);
-      throw new EnvironmentError(world.size > 1 ? `Rank ${failed}: ${all[failed].error}` : (all[failed].error as string));
+      throw new EnvironmentError(
+        world.size > 1 ? `Rank ${failed}: ${all[failed].error}` : (all[failed].error as string),
+      );
     }
     return all.map((o) => o.value as T);
   };
@@ -54,7 +56,11 @@ export function saveCheckpoint(
   const shards = attempt("checkpoint shards", (): WrittenShard[] => {
     const at = { rank: world.rank, ranks: world.size };
     const model = writeShard(directory, { kind: "model", ...at, tensors: modelTensors(rank) }, facts.disk);
-    const optimizer = writeShard(directory, { kind: "optimizer", ...at, tensors: optimizerTensors(rank) }, facts.disk);
+    const optimizer = writeShard(
+      directory,
+      { kind: "optimizer", ...at, tensors: optimizerTensors(rank) },
+      facts.disk,
+    );
     return [model, optimizer];
   });
   attempt("checkpoint commit", () => {
@@ -76,7 +82,14 @@ function modelTensors(rank: Rank): TensorToStore[] {
   for (const bucket of parameters.buckets)
     for (const tensor of bucket.tensors) {
       const mine = bucket.kind === "expert" ? rank.replicas.rank === 0 : turn++ % world.size === world.rank;
-      if (mine) list.push(stored(tensor, tensor.info.name, bucket.weights.subarray(tensor.offset, tensor.offset + tensor.size)));
+      if (mine)
+        list.push(
+          stored(
+            tensor,
+            tensor.info.name,
+            bucket.weights.subarray(tensor.offset, tensor.offset + tensor.size),
+          ),
+        );
     }
   if (world.rank === 0)
     for (const { info, data } of parameters.buffers.values())
@@ -115,7 +128,14 @@ function ownedPiece(
   const data = moment.of(bucket).subarray(start - bucket.ownedStart, end - bucket.ownedStart);
   const name = `${tensor.info.name}.${moment.suffix}`;
   if (isWhole) return [stored(tensor, name, data)];
-  return [{ name: `${name}@${start - tensor.offset}-${end - tensor.offset}`, dtype: "F32", dims: [data.length], data }];
+  return [
+    {
+      name: `${name}@${start - tensor.offset}-${end - tensor.offset}`,
+      dtype: "F32",
+      dims: [data.length],
+      data,
+    },
+  ];
 }
 
 function stored(tensor: BucketTensor, name: string, data: Float32Array): TensorToStore {
@@ -136,7 +156,11 @@ export function loadCheckpoint(rank: Rank, reader: CheckpointReader, parts: { op
   checkNames(rank.config, reader);
   for (const bucket of rank.parameters.buckets)
     for (const tensor of bucket.tensors) {
-      reader.readInto("model", tensor.info.name, bucket.weights.subarray(tensor.offset, tensor.offset + tensor.size));
+      reader.readInto(
+        "model",
+        tensor.info.name,
+        bucket.weights.subarray(tensor.offset, tensor.offset + tensor.size),
+      );
       if (!parts.optimizer) continue;
       const start = Math.max(tensor.offset, bucket.ownedStart);
       const end = Math.min(tensor.offset + tensor.size, bucket.ownedEnd);
@@ -154,8 +178,11 @@ function checkNames(config: ModelConfig, reader: CheckpointReader): void {
   for (const [name, { dims }] of wanted) {
     const found = reader.dims("model", name);
     if (found.join() !== dims.join())
-      throw new InputError(`${reader.directory}: "${name}" is [${found.join(", ")}], the config wants [${dims.join(", ")}]`);
+      throw new InputError(
+        `${reader.directory}: "${name}" is [${found.join(", ")}], the config wants [${dims.join(", ")}]`,
+      );
   }
   const extra = reader.names("model").find((name) => !wanted.has(name));
-  if (extra !== undefined) throw new InputError(`${reader.directory}: "${extra}" has no place in arch ${config.arch}`);
+  if (extra !== undefined)
+    throw new InputError(`${reader.directory}: "${extra}" has no place in arch ${config.arch}`);
 }

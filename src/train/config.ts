@@ -12,7 +12,9 @@ const positive = z.number().int().positive();
 export const trainSchema = z.strictObject({
   steps: positive.default(1000),
   batch_size: positive.default(8).describe("Sequences per step, over all ranks"),
-  micro_batch_size: positive.optional().describe("Sequences per rank at a time; default: all of the rank's at once"),
+  micro_batch_size: positive
+    .optional()
+    .describe("Sequences per rank at a time; default: all of the rank's at once"),
   learning_rate: z.number().positive().default(1e-3),
   min_learning_rate: z.number().nonnegative().optional().describe("End of the cosine; default a tenth"),
   warmup_steps: z.number().int().nonnegative().optional().describe("Default a twentieth of the steps"),
@@ -26,7 +28,10 @@ export const trainSchema = z.strictObject({
   eval_batches: positive.default(8),
   checkpoint_interval: positive.optional().describe("Steps between checkpoints; default: only at the end"),
   keep_checkpoints: positive.default(2),
-  recompute: z.boolean().default(false).describe("Recompute activations in the backward pass instead of keeping them"),
+  recompute: z
+    .boolean()
+    .default(false)
+    .describe("Recompute activations in the backward pass instead of keeping them"),
   split_weight_gradients: z.boolean().default(false).describe("Weight gradients as operators of their own"),
 });
 
@@ -49,7 +54,9 @@ export const runSchema = z.strictObject({
     })
     .prefault({}),
   schedule: z
-    .strictObject({ policy: z.string().default("adaptive").describe("sequential, pipelined(n), fixed(K), adaptive") })
+    .strictObject({
+      policy: z.string().default("adaptive").describe("sequential, pipelined(n), fixed(K), adaptive"),
+    })
     .prefault({}),
 });
 
@@ -86,7 +93,11 @@ export function resolveRun(input: unknown, where: string): RunConfig {
  * @param sets "train.steps=100" and the like; values are YAML
  * @param base where nothing is read from a file: what the sets change
  */
-export function readRunConfig(path: string | undefined, sets: readonly string[], base: object = {}): RunConfig {
+export function readRunConfig(
+  path: string | undefined,
+  sets: readonly string[],
+  base: object = {},
+): RunConfig {
   let input = structuredClone(base) as Record<string, unknown>;
   if (path !== undefined) {
     let text: string;
@@ -118,7 +129,9 @@ function applySet(target: Record<string, unknown>, set: string): void {
   const sections = Object.keys(runSchema.shape);
   if (!sections.includes(keys[0])) {
     const near = didYouMean(keys[0], sections);
-    throw new InputError(`--set ${set}: unknown section "${keys[0]}"${near ? `; did you mean "${near}"?` : ` (known: ${sections.join(", ")})`}`);
+    throw new InputError(
+      `--set ${set}: unknown section "${keys[0]}"${near ? `; did you mean "${near}"?` : ` (known: ${sections.join(", ")})`}`,
+    );
   }
   let node = target;
   for (const key of keys.slice(0, -1)) {

@@ -24,7 +24,12 @@ export interface EvaluateShape {
 /** Mean nats per token over held-out text; at most one pass over it. */
 export function evaluate(rank: Rank, file: TokenFile, shape: EvaluateShape): number {
   const { world, config } = rank;
-  const model = buildProgram(config, { batch: shape.batch, sequence: shape.sequence, epSize: rank.ep.size, mode: "loss" });
+  const model = buildProgram(config, {
+    batch: shape.batch,
+    sequence: shape.sequence,
+    epSize: rank.ep.size,
+    mode: "loss",
+  });
   const plan = {
     program: model.program,
     schedule: sequential(model.program),
@@ -32,7 +37,10 @@ export function evaluate(rank: Rank, file: TokenFile, shape: EvaluateShape): num
     keep: new Set([model.output]),
   };
   const perRound = shape.batch * world.size;
-  const rounds = Math.max(1, Math.min(shape.batches, Math.floor(numWindows(file, shape.sequence) / perRound)));
+  const rounds = Math.max(
+    1,
+    Math.min(shape.batches, Math.floor(numWindows(file, shape.sequence) / perRound)),
+  );
   let sum = 0;
   for (let round = 0; round < rounds; round++) {
     const batch = evalBatch(file, { ...shape, ranks: world.size }, round, world.rank);

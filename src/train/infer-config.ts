@@ -5,7 +5,10 @@
 type Shapes = ReadonlyMap<string, readonly number[]>;
 
 /** Keys given always win over what the tensors suggest. */
-export function inferConfig(given: Readonly<Record<string, unknown>>, shapes: Shapes): Record<string, unknown> {
+export function inferConfig(
+  given: Readonly<Record<string, unknown>>,
+  shapes: Shapes,
+): Record<string, unknown> {
   const layer = "model.layers.0";
   const hidden = given.hidden_size as number;
   const heads = given.num_attention_heads as number;
@@ -17,12 +20,17 @@ export function inferConfig(given: Readonly<Record<string, unknown>>, shapes: Sh
   const keys = shapes.get(`${layer}.self_attn.k_proj.weight`);
   if (keys !== undefined) inferred.num_key_value_heads = keys[0] / (hidden / heads);
   const isMoe = (index: number) =>
-    [...shapes.keys()].some((name) => name.startsWith(`model.layers.${index}.mlp.experts.`) || name === `model.layers.${index}.mlp.gate.weight`);
+    [...shapes.keys()].some(
+      (name) =>
+        name.startsWith(`model.layers.${index}.mlp.experts.`) ||
+        name === `model.layers.${index}.mlp.gate.weight`,
+    );
   if (isMoe(0)) inferred.moe_layer_interval = 1;
   for (const [name, dims] of shapes) {
     if (/mlp\.experts\.0\.up_proj\.weight$/.test(name)) inferred.moe_intermediate_size = dims[0];
     if (/mlp\.shared_expert\.up_proj\.weight$/.test(name)) inferred.shared_expert_intermediate_size = dims[0];
-    if (/mlp\.shared_expert_gate\.weight$/.test(name)) inferred.coefficient_gate = dims[0] === 1 ? "cg1" : "cg2";
+    if (/mlp\.shared_expert_gate\.weight$/.test(name))
+      inferred.coefficient_gate = dims[0] === 1 ? "cg1" : "cg2";
   }
   const usesShortcut = String(given.arch).startsWith("scmoe");
   if (usesShortcut) {

@@ -79,7 +79,12 @@ function updateBucket(
 /** Linear warm-up, then cosine decay to `minimum` at `totalSteps`. `step` counts from 0. */
 export function learningRateAt(
   step: number,
-  schedule: { readonly peak: number; readonly minimum: number; readonly warmupSteps: number; readonly totalSteps: number },
+  schedule: {
+    readonly peak: number;
+    readonly minimum: number;
+    readonly warmupSteps: number;
+    readonly totalSteps: number;
+  },
 ): number {
   const { peak, minimum, warmupSteps, totalSteps } = schedule;
   if (step < warmupSteps) return (peak * (step + 1)) / warmupSteps;

@@ -156,14 +156,21 @@ function feedBatch(
   asInts(blocks[1]).set(batch.labels);
   blocks[2].f32.fill(at.share / T);
   values.set(model.tokens, { data: asInts(blocks[0]), dims: [T] } satisfies Tensor);
-  if (model.labels !== undefined) values.set(model.labels, { data: asInts(blocks[1]), dims: [T] } satisfies Tensor);
+  if (model.labels !== undefined)
+    values.set(model.labels, { data: asInts(blocks[1]), dims: [T] } satisfies Tensor);
   if (model.seed !== undefined) values.set(model.seed, { data: blocks[2].f32, dims: [T] } satisfies Tensor);
   model.noise.forEach((value, index) => {
     const N = rank.config.num_experts;
     const block = rank.memory.allocate(T * N);
     blocks.push(block);
     const noise = { data: block.f32, dims: [T, N] };
-    gateNoise(noise, { seed: at.seed, step: at.step, microBatch: at.micro, index, firstToken: batch.firstToken });
+    gateNoise(noise, {
+      seed: at.seed,
+      step: at.step,
+      microBatch: at.micro,
+      index,
+      firstToken: batch.firstToken,
+    });
     values.set(value, noise);
   });
   return { values, release: () => blocks.forEach((block) => rank.memory.release(block)) };
@@ -178,7 +185,8 @@ function readLosses(
   const losses = run.read<Tensor<Float32Array>>(model.output).data;
   let lm = 0;
   for (const value of losses) lm += value;
-  const statistics = model.statistics === undefined ? undefined : run.read<GlobalStatistics>(model.statistics);
+  const statistics =
+    model.statistics === undefined ? undefined : run.read<GlobalStatistics>(model.statistics);
   const useGlobal = rank.config.balance_statistics === "global" && statistics !== undefined;
   let balance = 0;
   let z = 0;
@@ -188,7 +196,11 @@ function readLosses(
     balance +=
       route.lossShare *
       (useGlobal
-        ? balanceLoss(statistics.firstChoices[route.index], statistics.probabilitySums[route.index], statistics.numTokens)
+        ? balanceLoss(
+            statistics.firstChoices[route.index],
+            statistics.probabilitySums[route.index],
+            statistics.numTokens,
+          )
         : balanceLoss(routing.firstChoices, routing.probabilitySums, routing.numTokens));
     z += route.lossShare * zLoss(routing);
   }
@@ -203,7 +215,8 @@ function updateSelectionBias(rank: Rank, model: ModelProgram, results: readonly 
   for (const route of model.routings) {
     const name = route.shape.selectionBias as string;
     const load = loads.get(name) ?? new Float64Array(route.shape.numExperts);
-    for (const { statistics } of results) statistics?.load[route.index].forEach((rows, e) => (load[e] += rows));
+    for (const { statistics } of results)
+      statistics?.load[route.index].forEach((rows, e) => (load[e] += rows));
     loads.set(name, load);
   }
   for (const [name, load] of loads) {

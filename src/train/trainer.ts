@@ -44,7 +44,11 @@ export interface TrainResult {
   readonly parameters: ParameterCount;
   readonly schedule: string;
   readonly timing: TimelineSummary;
-  readonly memory: { readonly stateBytes: number; readonly activationBytes: number; readonly peakRssBytes: number };
+  readonly memory: {
+    readonly stateBytes: number;
+    readonly activationBytes: number;
+    readonly peakRssBytes: number;
+  };
 }
 
 /** Steps after which measured costs are trusted, and between looks at whether they have drifted. */
@@ -131,7 +135,11 @@ class Trainer {
       this.#step++;
       timing = this.#timing(last, stepMs);
       this.#remember(last, stepMs);
-      let row: Record<string, number> = stepRow(last, timing, { learningRate, tokens: this.#tokensPerStep, stepMs });
+      let row: Record<string, number> = stepRow(last, timing, {
+        learningRate,
+        tokens: this.#tokensPerStep,
+        stepMs,
+      });
       // The event loop must turn for a signal to be seen; all ranks must agree that it was.
       await new Promise((resolve) => setImmediate(resolve));
       stopped = maxScalars(this.context.world, [this.context.interrupted() ? 1 : 0], "stop?")[0] > 0;
@@ -177,8 +185,16 @@ class Trainer {
       this.#rank.parameters.initialize(this.#config.train.seed, this.#model.initializer_range);
       if (this.#isFirst) {
         mkdirSync(join(directory, "checkpoints"), { recursive: true });
-        const facts = { scmoe: VERSION, node: process.version, ranks: world.size, started: new Date().toISOString() };
-        replaceFile(join(directory, "run.json"), `${JSON.stringify({ ...facts, config: this.#config }, undefined, 2)}\n`);
+        const facts = {
+          scmoe: VERSION,
+          node: process.version,
+          ranks: world.size,
+          started: new Date().toISOString(),
+        };
+        replaceFile(
+          join(directory, "run.json"),
+          `${JSON.stringify({ ...facts, config: this.#config }, undefined, 2)}\n`,
+        );
       }
     }
   }
@@ -302,11 +318,16 @@ class Trainer {
       `ETA ${formatDuration((steps - this.#step) * typical)}`,
     ];
     if (validation !== null) parts.splice(2, 0, `validation ${validation.toFixed(3)}`);
-    if (timing.communicationMs > 0) parts.push(`hidden ${(timing.overlapShare * 100).toFixed(0)} % of communication`);
+    if (timing.communicationMs > 0)
+      parts.push(`hidden ${(timing.overlapShare * 100).toFixed(0)} % of communication`);
     this.context.progress(parts.join(" · "));
   }
 
-  #result(last: StepReport | undefined, validationLoss: number | null, timing: TimelineSummary | undefined): TrainResult {
+  #result(
+    last: StepReport | undefined,
+    validationLoss: number | null,
+    timing: TimelineSummary | undefined,
+  ): TrainResult {
     const typical = this.#stepMs.length === 0 ? NaN : median(this.#stepMs);
     return {
       directory: this.options.directory,

@@ -60,7 +60,14 @@ export interface VerifyReport {
   readonly passed: boolean;
   readonly tolerance: typeof TOLERANCE;
   readonly logitsError: number | null;
-  readonly steps: readonly { step: number; loss: number; lmError: number; balanceError: number; lossError: number; normError: number }[];
+  readonly steps: readonly {
+    step: number;
+    loss: number;
+    lmError: number;
+    balanceError: number;
+    lossError: number;
+    normError: number;
+  }[];
   readonly gradients: readonly TensorError[];
   readonly weights: readonly TensorError[];
 }
@@ -82,7 +89,11 @@ export function verifyFixture(directory: string, engine: Engine): VerifyReport {
   const sequence = width - 1;
   const batchAt = (step: number): MicroBatch => microBatch(tokens, { step, batch, sequence });
 
-  const logitsError = compareLogits(rank, join(directory, "logits0.safetensors"), { batch, sequence, first: batchAt(0) });
+  const logitsError = compareLogits(rank, join(directory, "logits0.safetensors"), {
+    batch,
+    sequence,
+    first: batchAt(0),
+  });
   const plans = planStep(rank, { batch, sequence, epSize: 1, mode: "train" }, sequential);
   const steps: VerifyReport["steps"][number][] = [];
   let gradients: TensorError[] = [];
@@ -95,7 +106,13 @@ export function verifyFixture(directory: string, engine: Engine): VerifyReport {
     const [beta1, beta2] = fixture.betas;
     adamWStep(
       rank,
-      { beta1, beta2, eps: fixture.eps, weightDecay: fixture.weight_decay, clipNorm: fixture.clip_norm ?? null },
+      {
+        beta1,
+        beta2,
+        eps: fixture.eps,
+        weightDecay: fixture.weight_decay,
+        clipNorm: fixture.clip_norm ?? null,
+      },
       { step: step + 1, learningRate: fixture.learning_rate, gradScale: factor },
     );
     steps.push({
@@ -114,7 +131,16 @@ export function verifyFixture(directory: string, engine: Engine): VerifyReport {
     steps.every((s) => s.lmError <= TOLERANCE.loss && s.lossError <= TOLERANCE.loss) &&
     gradients.every((g) => g.undetermined || g.error <= TOLERANCE.gradient) &&
     weights.every((w) => w.undetermined || w.error <= TOLERANCE.weight);
-  return { directory, arch: config.arch, passed, tolerance: TOLERANCE, logitsError, steps, gradients, weights };
+  return {
+    directory,
+    arch: config.arch,
+    passed,
+    tolerance: TOLERANCE,
+    logitsError,
+    steps,
+    gradients,
+    weights,
+  };
 }
 
 function readJson<T>(path: string): T {
@@ -122,7 +148,9 @@ function readJson<T>(path: string): T {
   try {
     text = readFileSync(path, "utf8");
   } catch {
-    throw new InputError(`Cannot read ${path}; a fixture directory holds run.json and five .safetensors files`);
+    throw new InputError(
+      `Cannot read ${path}; a fixture directory holds run.json and five .safetensors files`,
+    );
   }
   try {
     return JSON.parse(text) as T;
@@ -149,12 +177,15 @@ function loadWeights(rank: Rank, file: SafetensorsReader): void {
   for (const { name, dims } of wanted) {
     const found = file.info(name).dims;
     if (found.join() !== dims.join())
-      throw new InputError(`${file.path}: tensor "${name}" is [${found.join(", ")}], the config wants [${dims.join(", ")}]`);
+      throw new InputError(
+        `${file.path}: tensor "${name}" is [${found.join(", ")}], the config wants [${dims.join(", ")}]`,
+      );
     if (rank.parameters.has(name)) file.readInto(name, rank.parameters.weight(name));
   }
   const names = new Set(wanted.map((p) => p.name));
   const extra = file.names.find((name) => !names.has(name));
-  if (extra !== undefined) throw new InputError(`${file.path}: tensor "${extra}" has no place in arch ${rank.config.arch}`);
+  if (extra !== undefined)
+    throw new InputError(`${file.path}: tensor "${extra}" has no place in arch ${rank.config.arch}`);
 }
 
 function compareLogits(
@@ -164,14 +195,21 @@ function compareLogits(
 ): number | null {
   const file = openIfPresent(path);
   if (file === undefined) return null;
-  const model = buildProgram(rank.config, { batch: at.batch, sequence: at.sequence, epSize: 1, mode: "logits" });
+  const model = buildProgram(rank.config, {
+    batch: at.batch,
+    sequence: at.sequence,
+    epSize: 1,
+    mode: "logits",
+  });
   const plan = {
     program: model.program,
     schedule: sequential(model.program),
     actions: actionTable(at.sequence),
     keep: new Set([model.output]),
   };
-  const feeds = new Map<number, unknown>([[model.tokens, { data: at.first.tokens, dims: [at.first.tokens.length] }]]);
+  const feeds = new Map<number, unknown>([
+    [model.tokens, { data: at.first.tokens, dims: [at.first.tokens.length] }],
+  ]);
   const run = execute(plan, { ...rank, scales: { balance: 0, z: 0 } }, feeds);
   const error = distance(run.read<Tensor<Float32Array>>(model.output).data, file.readF32(file.names[0]));
   run.release();
@@ -192,7 +230,10 @@ function compareGradients(rank: Rank, path: string, factor: number): TensorError
   const whole = Math.hypot(...[...wanted.values()].map(norm2));
   return [...wanted].map(([name, values]) => ({
     name,
-    error: distance(rank.parameters.gradient(name).map((x) => x * factor), values),
+    error: distance(
+      rank.parameters.gradient(name).map((x) => x * factor),
+      values,
+    ),
     undetermined: norm2(values) < NOISE * whole,
   }));
 }

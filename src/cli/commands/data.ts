@@ -16,28 +16,30 @@ export function addDataCommands(program: Command): void {
     .option("--tokenizer <file>", "use this tokenizer.json")
     .option("--cache <dir>", "where prepared token files are kept", ".scmoe/cache")
     .option("--json", "print the result as JSON")
-    .action((flags: { corpus: string; vocabSize: number; tokenizer?: string; cache: string; json?: boolean }) => {
-      const terminal = createTerminal(false);
-      const data = prepareData({
-        corpus: flags.corpus,
-        vocabSize: flags.vocabSize,
-        tokenizer: flags.tokenizer,
-        cacheDirectory: flags.cache,
-        onProgress: (what, share) => terminal.progress(`${what}: ${(share * 100).toFixed(0)} %`),
-      });
-      terminal.close();
-      const result = {
-        directory: data.directory,
-        vocabSize: data.tokenizer.vocabSize,
-        trainTokens: data.train.length,
-        validationTokens: data.validation.length,
-        unigramEntropy: data.unigramEntropy,
-      };
-      if (flags.json) return printJson(result);
-      process.stdout.write(
-        `${result.directory}: ${result.trainTokens} training and ${result.validationTokens} validation tokens, vocabulary ${result.vocabSize}, unigram entropy ${result.unigramEntropy.toFixed(3)} nats\n`,
-      );
-    });
+    .action(
+      (flags: { corpus: string; vocabSize: number; tokenizer?: string; cache: string; json?: boolean }) => {
+        const terminal = createTerminal(false);
+        const data = prepareData({
+          corpus: flags.corpus,
+          vocabSize: flags.vocabSize,
+          tokenizer: flags.tokenizer,
+          cacheDirectory: flags.cache,
+          onProgress: (what, share) => terminal.progress(`${what}: ${(share * 100).toFixed(0)} %`),
+        });
+        terminal.close();
+        const result = {
+          directory: data.directory,
+          vocabSize: data.tokenizer.vocabSize,
+          trainTokens: data.train.length,
+          validationTokens: data.validation.length,
+          unigramEntropy: data.unigramEntropy,
+        };
+        if (flags.json) return printJson(result);
+        process.stdout.write(
+          `${result.directory}: ${result.trainTokens} training and ${result.validationTokens} validation tokens, vocabulary ${result.vocabSize}, unigram entropy ${result.unigramEntropy.toFixed(3)} nats\n`,
+        );
+      },
+    );
 
   const tokenizer = program.command("tokenizer").description("train a byte-level BPE tokenizer, or use one");
   tokenizer

@@ -32,7 +32,10 @@ export function addDoctor(program: Command): void {
 function runChecks(): Check[] {
   return [
     attempt("scmoe", () => `${VERSION} on Node ${process.version}, ${process.platform} ${process.arch}`),
-    attempt("machine", () => `${availableParallelism()} cores, ${(totalmem() / 2 ** 30).toFixed(1)} GiB memory`),
+    attempt(
+      "machine",
+      () => `${availableParallelism()} cores, ${(totalmem() / 2 ** 30).toFixed(1)} GiB memory`,
+    ),
     attempt("engine", () => {
       const engine = createOrtEngine();
       const arena = engine.newArena(2 ** 20, "doctor");

@@ -18,7 +18,9 @@ const PROMPT = "My fellow citizens,";
 export function addStart(program: Command): void {
   program
     .command("start")
-    .description("the tour: train a top-2 MoE and a ScMoE model on English text, on two ranks with a slow link, and compare")
+    .description(
+      "the tour: train a top-2 MoE and a ScMoE model on English text, on two ranks with a slow link, and compare",
+    )
     .option("--steps <n>", "training steps of each model", wholeNumber, 200)
     .option("--out <dir>", "where the run directories go", "runs/start")
     .option("--link <rate,latency>", "link between the two ranks", "100mbit,50us")
@@ -28,7 +30,12 @@ export function addStart(program: Command): void {
       for (const model of MODELS) {
         const directory = join(flags.out, model.arch);
         rmSync(directory, { recursive: true, force: true });
-        const options: TrainOptions = { config: configOf(model, flags.steps), directory, resume: false, label: model.title };
+        const options: TrainOptions = {
+          config: configOf(model, flags.steps),
+          directory,
+          resume: false,
+          label: model.title,
+        };
         process.stderr.write(`\n${model.title}: 2 ranks, link ${flags.link}\n`);
         const { result, interrupted } = await launch<TrainResult>(
           { job: "train", options },
@@ -85,6 +92,15 @@ function compare(results: readonly TrainResult[]): string {
     `${(result.parameters.total / 1e6).toFixed(2)} M`,
     `${(result.parameters.active / 1e6).toFixed(2)} M`,
   ]);
-  const header = ["model", "validation loss", "tokens/s", "speed-up", "communication", "exposed", "parameters", "active"];
+  const header = [
+    "model",
+    "validation loss",
+    "tokens/s",
+    "speed-up",
+    "communication",
+    "exposed",
+    "parameters",
+    "active",
+  ];
   return `${formatTable(header, rows)}\nUnigram entropy of the validation text: ${results[0].unigramEntropy.toFixed(3)} nats`;
 }

@@ -25,7 +25,12 @@ export function addTrain(program: Command): void {
     .command("train")
     .description("train a model; writes a run directory that can be resumed, evaluated and sampled")
     .option("-c, --config <file>", "YAML with the sections model, data, train, parallel, schedule")
-    .option("--set <key=value>", "override one key, e.g. --set model.arch=top2 --set train.steps=200", collect, [])
+    .option(
+      "--set <key=value>",
+      "override one key, e.g. --set model.arch=top2 --set train.steps=200",
+      collect,
+      [],
+    )
     .option("-o, --out <dir>", "run directory (default: runs/<arch>)")
     .option("--resume <dir>", "continue a run from its last checkpoint, bit for bit as if it had not stopped")
     .option("-n, --ranks <n>", "ranks, as threads of this process (under mpirun: MPI's)", wholeNumber, 1)
@@ -69,7 +74,9 @@ function freshRun(flags: Flags): TrainOptions {
   const config = readRunConfig(flags.config, flags.set);
   const directory = flags.out ?? join("runs", String(config.model.arch));
   if (holdsRun(directory))
-    throw new InputError(`${directory} already holds a run; continue it with --resume ${directory}, or choose another --out`);
+    throw new InputError(
+      `${directory} already holds a run; continue it with --resume ${directory}, or choose another --out`,
+    );
   return { config, directory, resume: false };
 }
 

@@ -6,7 +6,9 @@ import { formatTable, printJson } from "../options.js";
 export function addVerify(program: Command): void {
   program
     .command("verify")
-    .description("compare with another implementation: losses, gradients and final weights of a fixture directory")
+    .description(
+      "compare with another implementation: losses, gradients and final weights of a fixture directory",
+    )
     .argument("<dir...>", "directories with run.json, initial, tokens, gradients0 and final .safetensors")
     .option("--json", "print the result as JSON")
     .action((directories: string[], flags: { json?: boolean }) => {
@@ -23,14 +25,26 @@ function describe(report: VerifyReport): string {
   const exp = (x: number): string => x.toExponential(1);
   const steps = formatTable(
     ["step", "loss", "LM loss error", "balance error", "loss error", "norm error"],
-    report.steps.map((s) => [String(s.step), s.loss.toFixed(6), exp(s.lmError), exp(s.balanceError), exp(s.lossError), exp(s.normError)]),
+    report.steps.map((s) => [
+      String(s.step),
+      s.loss.toFixed(6),
+      exp(s.lmError),
+      exp(s.balanceError),
+      exp(s.lossError),
+      exp(s.normError),
+    ]),
   );
   const weights = new Map(report.weights.map((w) => [w.name, w]));
   const tensors = formatTable(
     ["tensor", "gradient error", "final weight error", ""],
     report.gradients.map((g) => {
       const weight = weights.get(g.name);
-      return [g.name, exp(g.error), weight === undefined ? "–" : exp(weight.error), g.undetermined ? "true gradient is zero: not judged" : ""];
+      return [
+        g.name,
+        exp(g.error),
+        weight === undefined ? "–" : exp(weight.error),
+        g.undetermined ? "true gradient is zero: not judged" : "",
+      ];
     }),
   );
   const { tolerance } = report;

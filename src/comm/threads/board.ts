@@ -11,7 +11,14 @@ export const MAX_COMMUNICATORS = 8;
 export const LABEL_BYTES = 64;
 
 /** Fields of a posting towards one peer, as f64: addresses are below 2^53. */
-export const FIELD = { sendAddress: 0, sendBytes: 1, recvAddress: 2, recvBytes: 3, arrivalMs: 4, gotBytes: 5 } as const;
+export const FIELD = {
+  sendAddress: 0,
+  sendBytes: 1,
+  recvAddress: 2,
+  recvBytes: 3,
+  arrivalMs: 4,
+  gotBytes: 5,
+} as const;
 const FIELDS = 6;
 
 export interface Board {

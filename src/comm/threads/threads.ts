@@ -17,7 +17,11 @@ interface Seat {
 /** This thread's place at a board; call once per rank. */
 export function joinThreads(board: Board, rank: number): Communicator {
   const seat = { view: new BoardView(board), rank, nextCommunicator: 1 };
-  return new ThreadsCommunicator(seat, 0, Array.from({ length: board.size }, (_, r) => r));
+  return new ThreadsCommunicator(
+    seat,
+    0,
+    Array.from({ length: board.size }, (_, r) => r),
+  );
 }
 
 class ThreadsCommunicator implements Communicator {
@@ -64,7 +68,8 @@ class ThreadsCommunicator implements Communicator {
     const pending = new ThreadsPending(this, request, { slot, sequence, startMs });
     this.#open[sequence % RING] = pending;
     // Start with the next rank, so that ranks do not all serve the same pair.
-    for (let i = 1; i < this.size; i++) this.#servePair(this.members[(this.rank + i) % this.size], sequence, request.label);
+    for (let i = 1; i < this.size; i++)
+      this.#servePair(this.members[(this.rank + i) % this.size], sequence, request.label);
     return pending;
   }
 
@@ -76,7 +81,8 @@ class ThreadsCommunicator implements Communicator {
     if (Atomics.load(view.posted, theirs) !== sequence + 1) return;
     const claim = rank < peer ? mine * view.board.size + peer : theirs * view.board.size + rank;
     const was = Atomics.load(view.claims, claim);
-    if (was === sequence + 1 || Atomics.compareExchange(view.claims, claim, was, sequence + 1) !== was) return;
+    if (was === sequence + 1 || Atomics.compareExchange(view.claims, claim, was, sequence + 1) !== was)
+      return;
     if (view.hashes[mine] !== view.hashes[theirs]) {
       view.giveUp(`Ranks ${rank} and ${peer} are in different operators: ${label} and ${view.label(peer)}`);
       return;
@@ -124,7 +130,11 @@ class ThreadsCommunicator implements Communicator {
     const id = this.seat.nextCommunicator++;
     assert(id < MAX_COMMUNICATORS, `at most ${MAX_COMMUNICATORS} communicators`);
     const colors = gatherJson(this, color, label);
-    return new ThreadsCommunicator(this.seat, id, this.members.filter((_, r) => colors[r] === color));
+    return new ThreadsCommunicator(
+      this.seat,
+      id,
+      this.members.filter((_, r) => colors[r] === color),
+    );
   }
 
   abort(reason: string): void {
@@ -169,7 +179,9 @@ class ThreadsPending implements Pending {
     const arrival = this.#arrivalMs();
     sleepUntil(arrival);
     const bytes = this.comm.members.map((peer, p) =>
-      peer === rank ? this.request.send.bytes[p] : view.fields[view.field(this.at.slot, peer, FIELD.gotBytes)],
+      peer === rank
+        ? this.request.send.bytes[p]
+        : view.fields[view.field(this.at.slot, peer, FIELD.gotBytes)],
     );
     return (this.#result = { bytes, startMs: this.at.startMs, endMs: Math.max(arrival, this.at.startMs) });
   }
@@ -186,15 +198,20 @@ class ThreadsPending implements Pending {
     const { view, rank } = this.comm.seat;
     let latest = 0;
     for (const peer of this.comm.members)
-      if (peer !== rank) latest = Math.max(latest, view.fields[view.field(this.at.slot, peer, FIELD.arrivalMs)]);
+      if (peer !== rank)
+        latest = Math.max(latest, view.fields[view.field(this.at.slot, peer, FIELD.arrivalMs)]);
     return latest;
   }
 
   #late(missing: readonly number[], deadlineMs: number): CommError {
     const { view } = this.comm.seat;
-    const last = missing.map((peer) => `rank ${peer} (last seen in ${view.label(peer) || "start-up"})`).join(", ");
+    const last = missing
+      .map((peer) => `rank ${peer} (last seen in ${view.label(peer) || "start-up"})`)
+      .join(", ");
     const error = this.#error(`no answer from ${last} within ${deadlineMs / 1e3} s`, missing);
-    view.giveUp(`rank ${this.comm.seat.rank}, in ${this.request.label}, had ${error.message.split(": ").slice(1).join(": ")}`);
+    view.giveUp(
+      `rank ${this.comm.seat.rank}, in ${this.request.label}, had ${error.message.split(": ").slice(1).join(": ")}`,
+    );
     return error;
   }
 

@@ -15,7 +15,14 @@ export function encodeOnnx(kernel: Kernel): EncodedKernel {
   const graph = new OnnxGraph();
   const names = new Map<Expr, string>();
   for (const expr of topological(kernel.outputs.map((o) => o.expr)))
-    names.set(expr, ONNX_RULES[expr.op](graph, expr, expr.inputs.map((operand) => names.get(operand) as string)));
+    names.set(
+      expr,
+      ONNX_RULES[expr.op](
+        graph,
+        expr,
+        expr.inputs.map((operand) => names.get(operand) as string),
+      ),
+    );
   const renamed = nameOutputs(graph, kernel, names);
   const bytes = graph.encode(
     kernel.name,
@@ -30,7 +37,11 @@ export function onnxOutputName(name: string, kernel: Kernel): string {
   return kernel.inputs.some((i) => i.name === name) ? `${name}_out` : name;
 }
 
-function nameOutputs(graph: OnnxGraph, kernel: Kernel, names: ReadonlyMap<Expr, string>): { name: string; expr: Expr }[] {
+function nameOutputs(
+  graph: OnnxGraph,
+  kernel: Kernel,
+  names: ReadonlyMap<Expr, string>,
+): { name: string; expr: Expr }[] {
   const given = new Map<string, string>();
   const outputs = kernel.outputs.map(({ name, expr }) => {
     const wanted = onnxOutputName(name, kernel);
@@ -41,7 +52,11 @@ function nameOutputs(graph: OnnxGraph, kernel: Kernel, names: ReadonlyMap<Expr, 
     return { name: wanted, expr };
   });
   const rename = (name: string): string => given.get(name) ?? name;
-  const nodes = graph.nodes.map((node) => ({ ...node, inputs: node.inputs.map(rename), output: rename(node.output) }));
+  const nodes = graph.nodes.map((node) => ({
+    ...node,
+    inputs: node.inputs.map(rename),
+    output: rename(node.output),
+  }));
   graph.nodes.splice(0, graph.nodes.length, ...nodes);
   return outputs;
 }

@@ -30,7 +30,12 @@ export class OnnxGraph {
   #names = 0;
 
   /** Adds a node and returns the name of its only output. */
-  node(op: string, inputs: readonly string[], attrs: Readonly<Record<string, NodeAttr>> = {}, domain = ""): string {
+  node(
+    op: string,
+    inputs: readonly string[],
+    attrs: Readonly<Record<string, NodeAttr>> = {},
+    domain = "",
+  ): string {
     const output = `t${this.#names++}`;
     this.nodes.push({ op, inputs, output, attrs, domain });
     return output;
@@ -42,7 +47,11 @@ export class OnnxGraph {
   }
 
   scalar(value: number): string {
-    return this.#shared(`f${value}`, () => ({ type: ELEMENT_TYPE.f32, dims: [], raw: new Uint8Array(Float32Array.of(value).buffer) }));
+    return this.#shared(`f${value}`, () => ({
+      type: ELEMENT_TYPE.f32,
+      dims: [],
+      raw: new Uint8Array(Float32Array.of(value).buffer),
+    }));
   }
 
   ints(values: readonly number[]): string {

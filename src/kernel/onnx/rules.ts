@@ -23,7 +23,8 @@ const reduction =
     g.node(op, [x, g.ints(attrs.axes as readonly number[])], { keepdims: flag(attrs.keepDims) });
 
 const lastSum = (g: OnnxGraph, x: string): string => g.node("ReduceSum", [x, g.ints([-1])], { keepdims: 1 });
-const lastMean = (g: OnnxGraph, x: string): string => g.node("ReduceMean", [x, g.ints([-1])], { keepdims: 1 });
+const lastMean = (g: OnnxGraph, x: string): string =>
+  g.node("ReduceMean", [x, g.ints([-1])], { keepdims: 1 });
 
 export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
   input: (_, e) => e.attrs.name as string,
@@ -114,7 +115,9 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
   },
   crossEntropy: (g, _, [logits, labels]) => {
     const column = g.node("Unsqueeze", [labels, g.ints([1])]);
-    const picked = g.node("GatherElements", [g.node("LogSoftmax", [logits], { axis: -1 }), column], { axis: 1 });
+    const picked = g.node("GatherElements", [g.node("LogSoftmax", [logits], { axis: -1 }), column], {
+      axis: 1,
+    });
     return g.node("Neg", [g.node("Squeeze", [picked, g.ints([1])])]);
   },
   crossEntropyGrad: (g, _, [logits, labels, dLoss]) => {

@@ -68,7 +68,8 @@ function causalAttention(q: Expr, key: Expr, value: Expr, S: number, dh: number)
 /** Added to the scores of query rows [start, end) over keys [0, end). */
 function causalMask(start: number, end: number): Expr {
   const mask = new Float32Array((end - start) * end);
-  for (let row = start; row < end; row++) mask.fill(-1e9, (row - start) * end + row + 1, (row - start + 1) * end);
+  for (let row = start; row < end; row++)
+    mask.fill(-1e9, (row - start) * end + row + 1, (row - start + 1) * end);
   return k.constant(mask, [end - start, end]);
 }
 

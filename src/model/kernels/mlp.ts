@@ -19,7 +19,9 @@ function feedForward(config: ModelConfig, x: Expr, F: number): Expr {
 /** y = x + MLP(LN(x)) */
 export function mlpKernel(config: ModelConfig): Kernel {
   const x = k.input("x", ["T", config.hidden_size]);
-  return k.kernel("mlp", { y: k.add(x, feedForward(config, norm(config, x, "ln"), config.intermediate_size)) });
+  return k.kernel("mlp", {
+    y: k.add(x, feedForward(config, norm(config, x, "ln"), config.intermediate_size)),
+  });
 }
 
 /** One routed expert on the rows sent to it: y = E(x), no norm, no residual. */

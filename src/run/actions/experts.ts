@@ -45,7 +45,12 @@ export function runExperts(op: Operator, context: RunContext): void {
       y: slice(results.f32, shape.width),
     };
     for (const [name, { data: saved, rowElements }] of activations)
-      bindings[name] = shapeLike(kernel, name, saved.subarray(from * rowElements, to * rowElements), to - from);
+      bindings[name] = shapeLike(
+        kernel,
+        name,
+        saved.subarray(from * rowElements, to * rowElements),
+        to - from,
+      );
     bindParameters(bindings, kernel, expertSpans(data, e, context), context);
     context.engine.compile(kernel).run(bindings);
   });
@@ -109,14 +114,24 @@ function forEachExpert(
   for (let e = 0; e < localExperts(data.shape); e++) {
     const [from, to] = [offsets[e], offsets[e + 1]];
     if (from === to) continue;
-    visit(e, from, to, (rows, width) => ({ data: rows.subarray(from * width, to * width), dims: [to - from, width] }));
+    visit(e, from, to, (rows, width) => ({
+      data: rows.subarray(from * width, to * width),
+      dims: [to - from, width],
+    }));
   }
 }
 
-function expertSpans(data: K.ExpertData, local: number, context: RunContext): Record<string, K.ParameterSpan> {
+function expertSpans(
+  data: K.ExpertData,
+  local: number,
+  context: RunContext,
+): Record<string, K.ParameterSpan> {
   const index = String(context.ep.rank * localExperts(data.shape) + local);
   return Object.fromEntries(
-    Object.entries(data.parameters).map(([name, span]) => [name, span.map((tensor) => tensor.replace("{e}", index))]),
+    Object.entries(data.parameters).map(([name, span]) => [
+      name,
+      span.map((tensor) => tensor.replace("{e}", index)),
+    ]),
   );
 }
 
@@ -144,7 +159,10 @@ function byExpert(
   const block = context.memory.allocate(side.numRows * width);
   blocks.push(block);
   for (const run of permutation(side, buffer.starts))
-    block.f32.set(buffer.rows.subarray(run.bySource * width, (run.bySource + run.numRows) * width), run.byExpert * width);
+    block.f32.set(
+      buffer.rows.subarray(run.bySource * width, (run.bySource + run.numRows) * width),
+      run.byExpert * width,
+    );
   return block.f32;
 }
 
@@ -152,6 +170,9 @@ function bySource(value: number, results: Block, side: ExpertSide, width: number
   const block = context.memory.allocate(side.numRows * width);
   const starts = packedStarts(side);
   for (const run of permutation(side, starts))
-    block.f32.set(results.f32.subarray(run.byExpert * width, (run.byExpert + run.numRows) * width), run.bySource * width);
+    block.f32.set(
+      results.f32.subarray(run.byExpert * width, (run.byExpert + run.numRows) * width),
+      run.bySource * width,
+    );
   context.write(value, { rows: block.f32, starts } satisfies RowBuffer, [block]);
 }

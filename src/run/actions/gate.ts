@@ -33,7 +33,10 @@ export function runRoute(op: Operator, context: RunContext): void {
   const weights = context.writeTensor(data.weights, [logits.dims[0], shape.topK]);
   const routing = route(logits.data, weights.data, {
     shape,
-    selectionBias: shape.selectionBias === undefined ? undefined : context.parameters.buffers.get(shape.selectionBias)?.data,
+    selectionBias:
+      shape.selectionBias === undefined
+        ? undefined
+        : context.parameters.buffers.get(shape.selectionBias)?.data,
     avoid: data.avoid === undefined ? undefined : context.read<RoutingValue>(data.avoid).routing,
   });
   context.write(data.routing, routingValue(routing), []);
@@ -58,7 +61,9 @@ export function runRouteBackward(op: Operator, context: RunContext): void {
     balanceScale: context.scales.balance * forward.lossShare * ranks,
     zScale: context.scales.z * forward.lossShare,
     global:
-      summed === undefined ? undefined : { firstChoices: summed.firstChoices[forward.index], numTokens: summed.numTokens },
+      summed === undefined
+        ? undefined
+        : { firstChoices: summed.firstChoices[forward.index], numTokens: summed.numTokens },
   });
 }
 

@@ -46,7 +46,10 @@ export function runKernel(op: Operator, context: RunContext, sequence: number): 
   bindParameters(bindings, kernel, data.parameters, context);
   const symbols = withBatch(bindSymbols(kernel, bindings), sequence);
   for (const output of kernel.outputs)
-    bindings[output.name] = context.writeTensor(data.outputs[output.name], concreteDims(output.expr, symbols));
+    bindings[output.name] = context.writeTensor(
+      data.outputs[output.name],
+      concreteDims(output.expr, symbols),
+    );
   context.engine.compile(kernel).run(bindings);
 }
 
@@ -63,7 +66,10 @@ export function runKernelBackward(op: Operator, context: RunContext): void {
   for (const output of kernel.outputs) {
     if (output.aliasOf !== undefined) bindings[output.name] = bindings[output.aliasOf];
     else
-      bindings[output.name] = context.writeTensor(data.outputs[output.name], concreteDims(output.expr, symbols));
+      bindings[output.name] = context.writeTensor(
+        data.outputs[output.name],
+        concreteDims(output.expr, symbols),
+      );
   }
   context.engine.compile(kernel).run(bindings);
 }

@@ -22,7 +22,11 @@ export function runStatistics(op: Operator, context: RunContext): NetworkJob {
     send.f32.set(routing.probabilitySums, i * 3 * N + 2 * N);
   });
   send.f32[length - 1] = routings[0].numTokens;
-  const pending = world.exchange({ label: op.name, send: toAll(send.u8, world, length * 4), recv: fromEach(recv.u8, world, length * 4) });
+  const pending = world.exchange({
+    label: op.name,
+    send: toAll(send.u8, world, length * 4),
+    recv: fromEach(recv.u8, world, length * 4),
+  });
   return {
     pending,
     bytes: length * 4 * (world.size - 1),
@@ -51,7 +55,10 @@ export function bucketSlice(size: number, rank: number, ranks: number): { start:
 }
 
 /** Replicated parameters are summed over all ranks, experts over the ranks that hold the same experts. */
-export function reductionGroup(bucket: Bucket, context: Pick<RunContext, "world" | "replicas">): Communicator {
+export function reductionGroup(
+  bucket: Bucket,
+  context: Pick<RunContext, "world" | "replicas">,
+): Communicator {
   return bucket.kind === "replicated" ? context.world : context.replicas;
 }
 
@@ -71,7 +78,13 @@ export function runReduce(op: Operator, context: RunContext): NetworkJob | undef
   }
 }
 
-function scatter(op: Operator, data: K.ReduceData, bucket: Bucket, group: Communicator, context: RunContext): NetworkJob {
+function scatter(
+  op: Operator,
+  data: K.ReduceData,
+  bucket: Bucket,
+  group: Communicator,
+  context: RunContext,
+): NetworkJob {
   const slices = Array.from({ length: group.size }, (_, r) => bucketSlice(bucket.size, r, group.size));
   const own = slices[group.rank].end - slices[group.rank].start;
   const block = context.memory.allocate(own * group.size);
@@ -125,7 +138,11 @@ function bytesOf(array: Float32Array): Uint8Array {
 }
 
 function toAll(buffer: Uint8Array, group: Communicator, bytes: number): Slots {
-  return { buffer, offsets: new Array<number>(group.size).fill(0), bytes: new Array<number>(group.size).fill(bytes) };
+  return {
+    buffer,
+    offsets: new Array<number>(group.size).fill(0),
+    bytes: new Array<number>(group.size).fill(bytes),
+  };
 }
 
 function fromEach(buffer: Uint8Array, group: Communicator, bytes: number): Slots {

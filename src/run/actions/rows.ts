@@ -30,7 +30,9 @@ export function runEncode(op: Operator, context: RunContext): void {
   const { width } = data.shape;
   const block = context.memory.allocate(side.numRows * width);
   // Header rows name no token: gather token 0 there, the dispatch writes the counts over it.
-  const index = side.token.some((token) => token < 0) ? side.token.map((token) => Math.max(0, token)) : side.token;
+  const index = side.token.some((token) => token < 0)
+    ? side.token.map((token) => Math.max(0, token))
+    : side.token;
   context.engine.routines.gatherRows(block.f32, context.tensor(data.input).data, index, width);
   context.write(data.send, tokenRows(block, side.regionStart, data.shape), [block]);
 }
@@ -120,7 +122,11 @@ interface DecodeChunk {
   tokens(array: Float32Array): Float32Array;
 }
 
-function forEachChunk(data: K.DecodeData, context: RunContext, visit: (c: DecodeChunk, chunk: number) => void): void {
+function forEachChunk(
+  data: K.DecodeData,
+  context: RunContext,
+  visit: (c: DecodeChunk, chunk: number) => void,
+): void {
   const { width, topK } = data.shape;
   const routing = context.read<RoutingValue>(data.routing);
   const weights = context.tensor(data.weights).data;
@@ -160,7 +166,9 @@ export function runTransfer(op: Operator, context: RunContext): NetworkJob | und
   }
   const header = headerRows(shape);
   const local = localExperts(shape);
-  const tokenRowsTo = side.regionStart.map((_, peer) => sum(side.counts.subarray(peer * local, (peer + 1) * local)));
+  const tokenRowsTo = side.regionStart.map((_, peer) =>
+    sum(side.counts.subarray(peer * local, (peer + 1) * local)),
+  );
   const input = context.read<RowBuffer>(data.input);
 
   if (data.direction === "to-experts") {
@@ -173,40 +181,86 @@ export function runTransfer(op: Operator, context: RunContext): NetworkJob | und
         new Int32Array(wire.u8.buffer, at, local).set(side.counts.subarray(peer * local, (peer + 1) * local));
       });
       const received = context.memory.allocate((shape.epSize * stride * rowBytes(shape)) / 4);
-      const send = slots(wire.u8, side.regionStart, tokenRowsTo.map((n) => n + header), shape);
+      const send = slots(
+        wire.u8,
+        side.regionStart,
+        tokenRowsTo.map((n) => n + header),
+        shape,
+      );
       const starts = side.regionStart.map((_, peer) => peer * stride);
-      const recv = slots(received.u8, starts, starts.map(() => stride), shape);
-      return transfer(op, context, { send, recv, wire, finish: () => {
-        const counts = starts.map((row) =>
-          new Int32Array(received.u8.buffer, received.u8.byteOffset + row * rowBytes(shape), local).slice(),
-        );
-        context.write(data.counts, expertSide(counts), []);
-        publish(context, data.output, received, starts.map((row) => row + header), shape);
-      } });
+      const recv = slots(
+        received.u8,
+        starts,
+        starts.map(() => stride),
+        shape,
+      );
+      return transfer(op, context, {
+        send,
+        recv,
+        wire,
+        finish: () => {
+          const counts = starts.map((row) =>
+            new Int32Array(received.u8.buffer, received.u8.byteOffset + row * rowBytes(shape), local).slice(),
+          );
+          context.write(data.counts, expertSide(counts), []);
+          publish(
+            context,
+            data.output,
+            received,
+            starts.map((row) => row + header),
+            shape,
+          );
+        },
+      });
     }
     const experts = context.read<ExpertSide>(data.counts);
     const starts = packedStarts(experts);
     const wire = toWire(input.rows, context, shape);
     const received = context.memory.allocate((experts.numRows * rowBytes(shape)) / 4);
-    const send = slots(wire.u8, side.regionStart.map((row) => row + header), tokenRowsTo, shape);
+    const send = slots(
+      wire.u8,
+      side.regionStart.map((row) => row + header),
+      tokenRowsTo,
+      shape,
+    );
     const recv = slots(received.u8, starts, experts.rowsFrom, shape);
-    return transfer(op, context, { send, recv, wire, finish: () => publish(context, data.output, received, starts, shape) });
+    return transfer(op, context, {
+      send,
+      recv,
+      wire,
+      finish: () => publish(context, data.output, received, starts, shape),
+    });
   }
 
   const experts = context.read<ExpertSide>(data.counts);
   const wire = toWire(input.rows, context, shape);
   const received = context.memory.allocate((side.numRows * rowBytes(shape)) / 4);
   const send = slots(wire.u8, input.starts, experts.rowsFrom, shape);
-  const recv = slots(received.u8, side.regionStart.map((row) => row + header), tokenRowsTo, shape);
+  const recv = slots(
+    received.u8,
+    side.regionStart.map((row) => row + header),
+    tokenRowsTo,
+    shape,
+  );
   const starts = side.regionStart.map((row) => row + header);
-  return transfer(op, context, { send, recv, wire, finish: () => publish(context, data.output, received, starts, shape) });
+  return transfer(op, context, {
+    send,
+    recv,
+    wire,
+    finish: () => publish(context, data.output, received, starts, shape),
+  });
 }
 
 function tokenRows(block: Block, regionStart: readonly number[], shape: K.MoeShape): RowBuffer {
   return { rows: block.f32, starts: regionStart.map((row) => row + headerRows(shape)) };
 }
 
-function slots(buffer: Uint8Array, startRows: readonly number[], numRows: readonly number[], shape: K.MoeShape): Slots {
+function slots(
+  buffer: Uint8Array,
+  startRows: readonly number[],
+  numRows: readonly number[],
+  shape: K.MoeShape,
+): Slots {
   const bytes = rowBytes(shape);
   return { buffer, offsets: startRows.map((row) => row * bytes), bytes: numRows.map((rows) => rows * bytes) };
 }
@@ -228,7 +282,13 @@ function toWire(rows: Float32Array, context: RunContext, shape: K.MoeShape): Wir
   return { u8: block.u8, temporary: block };
 }
 
-function publish(context: RunContext, value: number, received: Block, starts: readonly number[], shape: K.MoeShape): void {
+function publish(
+  context: RunContext,
+  value: number,
+  received: Block,
+  starts: readonly number[],
+  shape: K.MoeShape,
+): void {
   if (shape.wire === "f32") {
     context.write(value, { rows: received.f32, starts } satisfies RowBuffer, [received]);
     return;
@@ -263,7 +323,8 @@ export function runSum(op: Operator, context: RunContext): void {
   const out = context.writeTensor(output, first.dims).data;
   context.engine.routines.add(out, first.data, second.data);
   for (const operand of rest) {
-    if (operand.data.length !== numElements(first.dims)) throw new Error(`${op.name}: operands differ in size`);
+    if (operand.data.length !== numElements(first.dims))
+      throw new Error(`${op.name}: operands differ in size`);
     context.engine.routines.addInto(out, operand.data);
   }
 }

@@ -1,0 +1,37 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export const CLI = new URL("../dist/cli/main.js", import.meta.url).pathname;
+
+export function temporaryDirectory(): string {
+  return mkdtempSync(join(tmpdir(), "scmoe-test-"));
+}
+
+export interface Ran {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the command line as a user would. */
+export function scmoe(args: readonly string[], cwd: string): Ran {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...args], { cwd, encoding: "utf8" });
+  return { code: status, stdout, stderr };
+}
+
+/** A model small enough to train in a second. */
+export const MINI = [
+  "model.vocab_size=300",
+  "model.hidden_size=32",
+  "model.intermediate_size=64",
+  "model.num_attention_heads=2",
+  "model.num_hidden_layers=4",
+  "model.num_experts=4",
+  "model.max_position_embeddings=32",
+  "model.arch=scmoe-pos2",
+  "train.batch_size=8",
+  "train.steps=6",
+  "train.eval_batches=1",
+].flatMap((set) => ["--set", set]);
