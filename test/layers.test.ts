@@ -26,7 +26,13 @@ const imports = new Map(
   files.map((file) => {
     const text = readFileSync(join(SRC, file), "utf8");
     const found = [...text.matchAll(/^(?:import|export)\s(type\s)?[^;]*?from "(\.[^"]+)\.js"/gms)];
-    return [file, found.map((m) => ({ target: relative(SRC, join(SRC, dirname(file), `${m[2]}.ts`)), isType: m[1] !== undefined }))];
+    return [
+      file,
+      found.map((m) => ({
+        target: relative(SRC, join(SRC, dirname(file), `${m[2]}.ts`)),
+        isType: m[1] !== undefined,
+      })),
+    ];
   }),
 );
 const layerOf = (file: string): number => LAYERS.findIndex((row) => row.includes(file.split("/")[0]));
@@ -38,7 +44,8 @@ it("knows every folder", () => {
 it("arrows point down", () => {
   const wrong: string[] = [];
   for (const [file, targets] of imports)
-    for (const { target } of targets) if (file.includes("/") && layerOf(target) < layerOf(file)) wrong.push(`${file} → ${target}`);
+    for (const { target } of targets)
+      if (file.includes("/") && layerOf(target) < layerOf(file)) wrong.push(`${file} → ${target}`);
   expect(wrong).toEqual([]);
 });
 

@@ -66,12 +66,16 @@ describe("a run", () => {
     }
   });
 
-  it.each(["sequential", "adaptive", "fixed(1)", "fixed(2)", "fixed(3)"])("computes the same bits under %s", (policy) => {
-    const run = `policy-${policy.replace(/\W/g, "")}`;
-    if (policy === "sequential") expect(train("policy-first", "-n", "2", "--set", "schedule.policy=sequential").code).toBe(0);
-    expect(train(run, "-n", "2", "--set", `schedule.policy=${policy}`).code).toBe(0);
-    expect(losses(run)).toEqual(losses("policy-first"));
-  });
+  it.each(["sequential", "adaptive", "fixed(1)", "fixed(2)", "fixed(3)"])(
+    "computes the same bits under %s",
+    (policy) => {
+      const run = `policy-${policy.replace(/\W/g, "")}`;
+      if (policy === "sequential")
+        expect(train("policy-first", "-n", "2", "--set", "schedule.policy=sequential").code).toBe(0);
+      expect(train(run, "-n", "2", "--set", `schedule.policy=${policy}`).code).toBe(0);
+      expect(losses(run)).toEqual(losses("policy-first"));
+    },
+  );
 });
 
 describe("bad input gets one line and exit code 2", () => {
@@ -80,7 +84,11 @@ describe("bad input gets one line and exit code 2", () => {
     ["unknown key", ["train", "--set", "train.learning_rte=1"], /learning_rte.*did you mean "learning_rate"/],
     ["wrong type", ["train", "--set", "train.steps=many"], /train\.steps/],
     ["heads", ["train", "--set", "model.num_attention_heads=3"], /not a multiple of num_attention_heads 3/],
-    ["too few experts", ["train", "--set", "model.arch=top3", "--set", "model.num_experts=2"], /3 experts.*num_experts is 2/],
+    [
+      "too few experts",
+      ["train", "--set", "model.arch=top3", "--set", "model.num_experts=2"],
+      /3 experts.*num_experts is 2/,
+    ],
     ["unknown architecture", ["train", "--set", "model.arch=scmoe-pos9"], /did you mean "scmoe-pos/],
     ["unknown policy", ["train", "--set", "schedule.policy=magic"], /Unknown policy "magic"/],
     ["unknown option", ["train", "--rank", "2"], /unknown option/],
@@ -114,7 +122,11 @@ describe("bad input gets one line and exit code 2", () => {
       bytes[bytes.length - 50] ^= 1;
       writeFileSync(file, bytes);
     }
-    for (const command of [["eval", how], ["generate", how], ["train", "-q", "--resume", how]]) {
+    for (const command of [
+      ["eval", how],
+      ["generate", how],
+      ["train", "-q", "--resume", how],
+    ]) {
       const { code, stderr } = scmoe(command, dir);
       expect(stderr).toMatch(/model\.safetensors/);
       expect(code).toBe(2);
