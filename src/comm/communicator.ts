@@ -1,3 +1,5 @@
+import type { Link } from "./link.js";
+
 /**
  * Collectives among ranks. One primitive, the ragged all-to-all `exchange`, is implemented per transport
  * (threads, MPI, null); everything else (`collectives.ts`) is built on it, so that sums are added in rank order and
@@ -19,6 +21,8 @@ export interface Communicator {
   /** Tells the other ranks that this one gives up, so that their waits end with `reason`. Idempotent. */
   abort(reason: string): void;
   close(): void;
+  /** Threads only: changes the link model of all ranks. Call on one rank, between two barriers. */
+  setLink?(link: Link | undefined): void;
 }
 
 export interface ExchangeRequest {

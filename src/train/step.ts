@@ -27,18 +27,22 @@ export interface StepPlans {
 
 export function planStep(rank: Rank, options: ProgramOptions, scheduler: Scheduler): StepPlans {
   const model = buildProgram(rank.config, options);
-  const buckets = rank.parameters.buckets.map((bucket) => ({
+  const keep = new Set([model.output, ...model.routings.map((route) => route.routing)]);
+  if (model.statistics !== undefined) keep.add(model.statistics);
+  const actions = actionTable(options.sequence);
+  const plan = (program: Program): Plan => ({ program, schedule: scheduler(program), actions, keep });
+  return { model, accumulate: plan(model.program), last: plan(withReduction(model.program, reductionBuckets(rank))) };
+}
+
+/** What `withReduction` must know of a rank's gradient buckets. */
+export function reductionBuckets(rank: Rank): Parameters<typeof withReduction>[1] {
+  return rank.parameters.buckets.map((bucket) => ({
     name: bucket.name,
     tensors: bucket.tensors.map((t) => t.info.name),
     bytes: bucket.size * 4,
     ranks: reductionGroup(bucket, rank).size,
     gather: !(rank.zero && bucket.kind === "replicated"),
   }));
-  const keep = new Set([model.output, ...model.routings.map((route) => route.routing)]);
-  if (model.statistics !== undefined) keep.add(model.statistics);
-  const actions = actionTable(options.sequence);
-  const plan = (program: Program): Plan => ({ program, schedule: scheduler(program), actions, keep });
-  return { model, accumulate: plan(model.program), last: plan(withReduction(model.program, buckets)) };
 }
 
 /** This rank's rows of one micro-batch, row-major [batch · sequence]. */

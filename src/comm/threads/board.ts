@@ -23,7 +23,6 @@ const FIELDS = 6;
 
 export interface Board {
   readonly size: number;
-  readonly link?: Link;
   readonly deadlineMs: number;
   readonly buffer: SharedArrayBuffer;
 }
@@ -39,6 +38,7 @@ interface Layout {
   readonly labels: number;
   readonly reason: number;
   readonly ports: number;
+  readonly link: number;
   readonly fields: number;
   readonly total: number;
 }
@@ -64,13 +64,17 @@ function layout(size: number): Layout {
     labels: take(LABEL_BYTES * size),
     reason: take(REASON_BYTES),
     ports: take(16 * size),
+    link: take(16),
     fields: take(8 * FIELDS * slots * size),
     total: at,
   };
 }
 
 export function createBoard(options: { size: number; link?: Link; deadlineMs: number }): Board {
-  return { ...options, buffer: new SharedArrayBuffer(layout(options.size).total) };
+  const { size, deadlineMs, link } = options;
+  const board = { size, deadlineMs, buffer: new SharedArrayBuffer(layout(size).total) };
+  new BoardView(board).link = link;
+  return board;
 }
 
 /** Typed views of a board. Indices: `slot(communicator, rank, sequence)`, and slot · size + peer for pairs. */
@@ -88,6 +92,8 @@ export class BoardView {
   /** [size · 2] milliseconds until which a port sends, and receives. */
   readonly ports: Float64Array;
   readonly fields: Float64Array;
+  /** Bytes per millisecond (0: no link model) and latency in milliseconds. */
+  readonly #link: Float64Array;
   readonly #labels: Uint8Array;
   readonly #reason: Uint8Array;
 
@@ -104,8 +110,18 @@ export class BoardView {
     this.hashes = new Int32Array(buffer, at.hashes, slots);
     this.ports = new Float64Array(buffer, at.ports, 2 * size);
     this.fields = new Float64Array(buffer, at.fields, FIELDS * slots * size);
+    this.#link = new Float64Array(buffer, at.link, 2);
     this.#labels = new Uint8Array(buffer, at.labels, LABEL_BYTES * size);
     this.#reason = new Uint8Array(buffer, at.reason, REASON_BYTES);
+  }
+
+  get link(): Link | undefined {
+    const [bytesPerMs, latencyMs] = this.#link;
+    return bytesPerMs === 0 ? undefined : { bytesPerMs, latencyMs };
+  }
+
+  set link(link: Link | undefined) {
+    this.#link.set(link === undefined ? [0, 0] : [link.bytesPerMs, link.latencyMs]);
   }
 
   slot(communicator: number, rank: number, sequence: number): number {

@@ -4,6 +4,7 @@ import { CommError, assert } from "../../core/errors.js";
 import { addressOf, copyBytes } from "../../core/address.js";
 import { gatherJson } from "../collectives.js";
 import type { Communicator, ExchangeRequest, ExchangeResult, Pending } from "../communicator.js";
+import type { Link } from "../link.js";
 import { copyOwnPart } from "../single.js";
 import { type Board, BoardView, FIELD, MAX_COMMUNICATORS, RING } from "./board.js";
 
@@ -114,7 +115,7 @@ class ThreadsCommunicator implements Communicator {
   #arrival(from: number, to: number, bytes: number): number {
     const now = nowMs();
     const { view } = this.seat;
-    const { link } = view.board;
+    const { link } = view;
     if (link === undefined || bytes === 0) return now;
     const duration = bytes / link.bytesPerMs;
     while (Atomics.compareExchange(view.lock, 0, 0, 1) !== 0);
@@ -135,6 +136,10 @@ class ThreadsCommunicator implements Communicator {
       id,
       this.members.filter((_, r) => colors[r] === color),
     );
+  }
+
+  setLink(link: Link | undefined): void {
+    this.seat.view.link = link;
   }
 
   abort(reason: string): void {
