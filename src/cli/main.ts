@@ -2,6 +2,7 @@
 /** The command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. */
 import { Command, CommanderError } from "commander";
 import { VERSION } from "../core/version.js";
+import { addBench } from "./commands/bench.js";
 import { addDataCommands } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addEval } from "./commands/eval.js";
@@ -28,7 +29,7 @@ Examples:
   scmoe eval runs/first
   scmoe generate runs/first --prompt "My fellow citizens"`,
   );
-for (const add of [addTrain, addEval, addGenerate, addDataCommands, addVerify, addDoctor, addStart])
+for (const add of [addTrain, addEval, addGenerate, addDataCommands, addVerify, addDoctor, addBench, addStart])
   add(program);
 
 try {
