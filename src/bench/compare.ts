@@ -4,6 +4,7 @@
  */
 import { barrier, broadcastJson, gatherJson } from "../comm/collectives.js";
 import type { Link } from "../comm/link.js";
+import { InputError } from "../core/errors.js";
 import { nowMs } from "../core/clock.js";
 import { philox } from "../core/rng.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
@@ -14,6 +15,7 @@ import type { ModelProgram } from "../model/wiring.js";
 import type { Program } from "../program/program.js";
 import { actionTable } from "../run/actions/index.js";
 import { type Plan, type RunResult, execute } from "../run/executor.js";
+import type { RoutingValue } from "../run/actions/gate.js";
 import type { JobContext } from "../run/job.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { withReduction } from "../program/reduction.js";
@@ -23,8 +25,8 @@ import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../schedule/schedule.js";
 import { MeasuredCosts, median, tableCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
-import { makeTimeline } from "../simulate/summary.js";
-import type { ExposedInterval, Timeline, TimelineEvent } from "../simulate/timeline.js";
+import { makeTimeline, summarize } from "../simulate/summary.js";
+import type { ExposedInterval, Timeline, TimelineEvent, TimelineSummary } from "../simulate/timeline.js";
 
 export type CompareMode = "forward" | "train" | "train+reduce";
 
@@ -40,10 +42,11 @@ export interface CompareOptions {
   readonly rounds: number;
   readonly splitWeightGradients: boolean;
   readonly wire: "f32" | "bf16";
+  /** Even out the gates of the fresh models first, as training would. */
+  readonly balanced: boolean;
   /** Chooses the link's rate so that communication takes this share of the sequential top-2 forward pass (threads). */
   readonly communicationShare?: number;
   readonly latencyMs: number;
-  /** A rate that something else shapes (the hosts' links), for predictions; not needed with a link model. */
 }
 
 export interface CompareRow {
@@ -72,6 +75,8 @@ export interface CompareResult {
 
 const CALIBRATION_ROUNDS = 4;
 const WARM_UP_ROUNDS = 3;
+const BALANCE_ROUNDS = 12;
+const BALANCE_RATE = 0.05;
 const BASELINE = { arch: "top2", policy: "sequential" } as const;
 
 export function compareJob(context: JobContext, options: CompareOptions): CompareResult {
@@ -106,7 +111,8 @@ class Comparison {
 
   run(): CompareResult {
     const { options, context } = this;
-    const link = options.communicationShare === undefined ? null : this.#chooseLink(options.communicationShare);
+    const link =
+      options.communicationShare === undefined ? null : this.#chooseLink(options.communicationShare);
     const contestants = options.modes.flatMap((mode) =>
       options.cases.map(({ arch, policy }) => this.#contestant(arch, policy, mode)),
     );
@@ -114,13 +120,18 @@ class Comparison {
     for (let round = 0; round < total; round++) {
       if (round === WARM_UP_ROUNDS) for (const contestant of contestants) this.#replan(contestant);
       for (const contestant of contestants) {
-        context.progress(`round ${round + 1}/${total}: ${contestant.arch} ${contestant.policy} ${contestant.mode}`);
+        context.progress(
+          `round ${round + 1}/${total}: ${contestant.arch} ${contestant.policy} ${contestant.mode}`,
+        );
         const { events, exposed, stepMs } = this.#measure(contestant);
         if (round < WARM_UP_ROUNDS) {
           if (round > 0) contestant.costs.add(events.filter((e) => e.rank === context.world.rank));
         } else {
           contestant.costs.add(events.filter((e) => e.rank === context.world.rank));
-          contestant.runs.push({ stepMs, timeline: makeTimeline("measured", context.world.size, events, exposed) });
+          contestant.runs.push({
+            stepMs,
+            timeline: makeTimeline("measured", context.world.size, events, exposed),
+          });
         }
       }
     }
@@ -133,27 +144,48 @@ class Comparison {
     };
   }
 
-  /** Communication = share of compute + communication when nothing overlaps. */
+  /** Communication = share of compute + communication when nothing overlaps: estimated from bytes, then measured and set right. */
   #chooseLink(share: number): Link {
     const { world } = this.context;
-    world.setLink?.(undefined);
+    this.#setLink(undefined);
     const baseline = this.#contestant(BASELINE.arch, BASELINE.policy, "forward");
-    let [computeMs, bytes]: [number[], number] = [[], 0];
-    for (let round = 0; round < CALIBRATION_ROUNDS; round++) {
-      this.context.progress(`measuring ${BASELINE.arch} to choose the link's rate`);
-      const { events } = this.#measure(baseline);
-      if (round === 0) continue;
-      const sum = (of: (e: TimelineEvent) => number): number => events.reduce((total, e) => total + of(e), 0);
-      computeMs = [...computeMs, sum((e) => (e.stream === "compute" ? e.endMs - e.startMs : 0)) / world.size];
-      bytes = sum((e) => e.bytes ?? 0) / world.size;
+    const measure = (rounds: number): { computeMs: number; communicationMs: number; bytes: number } => {
+      const timelines: TimelineSummary[] = [];
+      let bytes = 0;
+      for (let round = 0; round < rounds; round++) {
+        this.context.progress(`measuring ${BASELINE.arch} to choose the link's rate`);
+        const { events, exposed, stepMs } = this.#measure(baseline);
+        timelines.push(summarize(events, exposed, world.size, stepMs));
+        bytes = events.reduce((total, e) => total + (e.bytes ?? 0), 0) / world.size;
+      }
+      return {
+        computeMs: median(timelines.map((t) => t.computeMs)),
+        communicationMs: median(timelines.map((t) => t.communicationMs)),
+        bytes,
+      };
+    };
+    measure(CALIBRATION_ROUNDS);
+    const free = measure(CALIBRATION_ROUNDS);
+    let bytesPerMs = free.bytes / ((free.computeMs * share) / (1 - share));
+    let link: Link = { bytesPerMs, latencyMs: this.options.latencyMs };
+    for (let attempt = 0; attempt < 2; attempt++) {
+      link = broadcastJson(world, { bytesPerMs, latencyMs: this.options.latencyMs }, 0, "link");
+      this.#setLink(link);
+      const { computeMs, communicationMs } = measure(CALIBRATION_ROUNDS);
+      bytesPerMs *= communicationMs / ((computeMs * share) / (1 - share));
     }
-    const wantedMs = (median(computeMs) * share) / (1 - share);
-    const link = { bytesPerMs: bytes / wantedMs, latencyMs: this.options.latencyMs };
-    const agreed = broadcastJson(world, link, 0, "link");
+    return link;
+  }
+
+  #setLink(link: Link | undefined): void {
+    const { world } = this.context;
+    if (world.setLink === undefined)
+      throw new InputError(
+        "--communication-share needs ranks as threads; between hosts the network has the rate it has",
+      );
     barrier(world, "before the link changes");
-    if (world.rank === 0) world.setLink?.(agreed);
+    if (world.rank === 0) world.setLink(link);
     barrier(world, "after the link has changed");
-    return agreed;
   }
 
   #contestant(arch: string, policy: string, mode: CompareMode): Contestant {
@@ -181,13 +213,45 @@ class Comparison {
   #rankOf(arch: string): Rank {
     let rank = this.#ranks.get(arch);
     if (rank === undefined) {
-      const config = resolveModel({ ...this.options.model, arch });
+      // Fresh gates send most rows to a few experts, trained ones do not: a selection bias evens them out.
+      const balance = this.options.balanced ? "bias" : "none";
+      const config = resolveModel({ ...this.options.model, arch, balance });
       const { epSize } = this.options;
       rank = createRank({ config, engine: this.engine, world: this.context.world, epSize, training: true });
       rank.parameters.initialize(1, config.initializer_range);
       this.#ranks.set(arch, rank);
+      if (this.options.balanced) this.#balance(arch);
     }
     return rank;
+  }
+
+  /** Moves each gate's selection bias against the load of its experts, over all ranks, until loads are about even. */
+  #balance(arch: string): void {
+    const { world } = this.context;
+    const contestant = this.#contestant(arch, "sequential", "forward");
+    const { model, rank } = contestant;
+    for (let round = 0; round < BALANCE_ROUNDS; round++) {
+      this.context.progress(`balancing the gates of ${arch}`);
+      const feeds = this.#feeds(contestant);
+      const keep = new Set([...contestant.plan.keep, ...model.routings.map((route) => route.routing)]);
+      const run = execute(
+        { ...contestant.plan, keep },
+        { ...rank, scales: { balance: 0, z: 0 } },
+        feeds.values,
+      );
+      const loads = model.routings.map((route) => [...run.read<RoutingValue>(route.routing).routing.load]);
+      run.release();
+      feeds.release();
+      const everywhere = gatherJson(world, loads, "loads");
+      model.routings.forEach(({ shape }, r) => {
+        const bias = rank.parameters.buffers.get(shape.selectionBias as string)?.data;
+        const load = loads[r].map((_, e) => everywhere.reduce((sum, rankLoads) => sum + rankLoads[r][e], 0));
+        const mean = load.reduce((a, b) => a + b, 0) / load.length;
+        const rate = BALANCE_RATE / (1 + round / 4);
+        if (bias !== undefined)
+          load.forEach((rows, e) => (bias[e] += rate * Math.max(-1, Math.min(1, (mean - rows) / mean))));
+      });
+    }
   }
 
   #schedule(policy: string, program: Program, table?: Readonly<Record<string, number>>): Schedule {
@@ -201,12 +265,18 @@ class Comparison {
 
   #agreedCosts(contestant: Contestant): Record<string, number> {
     const tables = gatherJson(this.context.world, contestant.costs.medians(), "costs");
-    return Object.fromEntries(Object.keys(tables[0]).map((key) => [key, median(tables.map((t) => t[key] ?? 0))]));
+    return Object.fromEntries(
+      Object.keys(tables[0]).map((key) => [key, median(tables.map((t) => t[key] ?? 0))]),
+    );
   }
 
   #replan(contestant: Contestant): void {
     if (!parsePolicy(contestant.policy).usesCosts) return;
-    const schedule = this.#schedule(contestant.policy, contestant.plan.program, this.#agreedCosts(contestant));
+    const schedule = this.#schedule(
+      contestant.policy,
+      contestant.plan.program,
+      this.#agreedCosts(contestant),
+    );
     contestant.plan = { ...contestant.plan, schedule };
   }
 
@@ -260,9 +330,13 @@ class Comparison {
     const costs = tableCosts(this.#agreedCosts(c));
     const { program, schedule } = c.plan;
     const predicted = simulate(program, schedule, { costs: Array.from({ length: world.size }, () => costs) });
-    const [communicationMs, exposedMs] = [of((t) => t.summary.communicationMs), of((t) => t.summary.exposedMs)];
+    const [communicationMs, exposedMs] = [
+      of((t) => t.summary.communicationMs),
+      of((t) => t.summary.exposedMs),
+    ];
     const sorted = [...steps].sort((a, b) => a - b);
-    const quartile = (q: number): number => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
+    const quartile = (q: number): number =>
+      sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
     const row: CompareRow = {
       arch: c.arch,
       policy: c.policy,
@@ -278,7 +352,9 @@ class Comparison {
       note: schedule.note,
     };
     // The typical run is the picture, not the last.
-    const typical = c.runs.reduce((a, b) => (Math.abs(b.stepMs - row.stepMs) < Math.abs(a.stepMs - row.stepMs) ? b : a));
+    const typical = c.runs.reduce((a, b) =>
+      Math.abs(b.stepMs - row.stepMs) < Math.abs(a.stepMs - row.stepMs) ? b : a,
+    );
     return { row, timelines: { measured: typical.timeline, predicted } };
   }
 }

@@ -46,7 +46,7 @@ export interface Slots {
 export interface ExchangeResult {
   /** [size] bytes received from each peer. */
   readonly bytes: readonly number[];
-  /** CLOCK_MONOTONIC milliseconds: when the transfer was posted, and when its last byte was delivered here. */
+  /** CLOCK_MONOTONIC milliseconds: when the last of those involved had posted it, and when its last byte was delivered here. */
   readonly startMs: number;
   readonly endMs: number;
 }

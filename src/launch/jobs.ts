@@ -4,5 +4,8 @@ import { trainJob } from "../train/trainer.js";
 import type { Job } from "../run/job.js";
 
 /** Jobs by name: functions do not travel to a thread, names do. */
-export const JOBS = { train: trainJob, evaluate: evaluateJob, compare: compareJob } satisfies Record<string, Job>;
+export const JOBS = { train: trainJob, evaluate: evaluateJob, compare: compareJob } satisfies Record<
+  string,
+  Job
+>;
 export type JobName = keyof typeof JOBS;

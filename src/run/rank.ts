@@ -1,5 +1,6 @@
 /** Everything one rank owns while it runs a model: engine, memory, parameters, and its places in the rank layout. */
 import type { Communicator } from "../comm/communicator.js";
+import { singleCommunicator } from "../comm/single.js";
 import { InputError } from "../core/errors.js";
 import type { Engine } from "../engine/engine.js";
 import type { ModelConfig } from "../model/config.js";
@@ -42,8 +43,11 @@ export function createRank(options: RankOptions): Rank {
       `num_experts ${config.num_experts} is not a multiple of the expert-parallel size ${epSize}; choose --ep so that it is`,
     );
   const epRank = world.rank % epSize;
-  const ep = world.split(Math.floor(world.rank / epSize), "expert-parallel group");
-  const replicas = world.split(epRank, "expert replicas");
+  // A group of all ranks, or of one, needs no communicator of its own.
+  const group = (size: number, color: number, label: string): Communicator =>
+    size === world.size ? world : size === 1 ? singleCommunicator() : world.split(color, label);
+  const ep = group(epSize, Math.floor(world.rank / epSize), "expert-parallel group");
+  const replicas = group(world.size / epSize, epRank, "expert replicas");
   const parameters = new ParameterStore(engine, listParameters(config), {
     epRank,
     epSize,

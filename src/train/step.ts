@@ -31,7 +31,11 @@ export function planStep(rank: Rank, options: ProgramOptions, scheduler: Schedul
   if (model.statistics !== undefined) keep.add(model.statistics);
   const actions = actionTable(options.sequence);
   const plan = (program: Program): Plan => ({ program, schedule: scheduler(program), actions, keep });
-  return { model, accumulate: plan(model.program), last: plan(withReduction(model.program, reductionBuckets(rank))) };
+  return {
+    model,
+    accumulate: plan(model.program),
+    last: plan(withReduction(model.program, reductionBuckets(rank))),
+  };
 }
 
 /** What `withReduction` must know of a rank's gradient buckets. */

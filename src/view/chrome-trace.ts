@@ -26,7 +26,10 @@ const GAP_US = 2_000;
 const EXPOSED_THREAD = STREAMS.length;
 
 /** Several steps one after another on one time axis; times in microseconds. */
-export function chromeTrace(steps: readonly TitledTimelines[]): { traceEvents: TraceEvent[]; displayTimeUnit: "ms" } {
+export function chromeTrace(steps: readonly TitledTimelines[]): {
+  traceEvents: TraceEvent[];
+  displayTimeUnit: "ms";
+} {
   const traceEvents: TraceEvent[] = [];
   const numRanks = Math.max(0, ...steps.map((s) => s.measured.numRanks));
   for (let rank = 0; rank < numRanks; rank++) {
@@ -64,8 +67,21 @@ export function chromeTrace(steps: readonly TitledTimelines[]): { traceEvents: T
     for (const [from, to] of flows(measured.events)) {
       const id = nextFlow++;
       const base = { name: "rows", cat: "flow", id, args: { step: title } };
-      traceEvents.push({ ph: "s", ...base, pid: from.rank, tid: STREAMS.indexOf(from.stream), ts: at(from.startMs) });
-      traceEvents.push({ ph: "f", bp: "e", ...base, pid: to.rank, tid: STREAMS.indexOf(to.stream), ts: at(to.startMs) });
+      traceEvents.push({
+        ph: "s",
+        ...base,
+        pid: from.rank,
+        tid: STREAMS.indexOf(from.stream),
+        ts: at(from.startMs),
+      });
+      traceEvents.push({
+        ph: "f",
+        bp: "e",
+        ...base,
+        pid: to.rank,
+        tid: STREAMS.indexOf(to.stream),
+        ts: at(to.startMs),
+      });
     }
     offset += measured.summary.stepMs * 1e3 + GAP_US;
   }

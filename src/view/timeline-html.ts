@@ -34,7 +34,15 @@ function compact(step: TitledTimelines): unknown {
   const side = (timeline: TitledTimelines["measured"]) => ({
     numRanks: timeline.numRanks,
     summary: timeline.summary,
-    events: timeline.events.map((e) => [e.rank, e.stream, e.name, round(e.startMs), round(e.endMs), e.bytes ?? 0, e.pass]),
+    events: timeline.events.map((e) => [
+      e.rank,
+      e.stream,
+      e.name,
+      round(e.startMs),
+      round(e.endMs),
+      e.bytes ?? 0,
+      e.pass,
+    ]),
     exposed: timeline.exposed.map((e) => [e.rank, e.waitingFor, round(e.startMs), round(e.endMs)]),
   });
   return { title: step.title, measured: side(step.measured), predicted: side(step.predicted) };

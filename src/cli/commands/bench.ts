@@ -28,6 +28,7 @@ interface Flags {
   readonly ep?: number;
   readonly wire: "f32" | "bf16";
   readonly splitWeightGradients?: boolean;
+  readonly unbalanced?: boolean;
   readonly out?: string;
   readonly json?: boolean;
   readonly markdown?: boolean;
@@ -41,10 +42,16 @@ export function addBench(program: Command): void {
     .command("bench")
     .description("measure")
     .command("compare")
-    .description("architectures × policies in one table: speed-up, exposed communication, predicted against measured")
+    .description(
+      "architectures × policies in one table: speed-up, exposed communication, predicted against measured",
+    )
     .option("-n, --ranks <n>", "ranks, as threads (under mpirun: MPI's)", wholeNumber, 2)
     .option("--link <rate,latency>", "link model, e.g. 1gbit,50us (threads)")
-    .option("--communication-share <s>", "choose the link so that communication takes this share of sequential top-2 forward", positiveNumber)
+    .option(
+      "--communication-share <s>",
+      "choose the link so that communication takes this share of sequential top-2 forward",
+      positiveNumber,
+    )
     .option("--archs <list>", "architecture:policy, separated by spaces", DEFAULT_CASES)
     .option("--modes <list>", "forward, train, train+reduce", "forward,train")
     .option("--width <d>", "hidden size D; MLPs are 4·D", wholeNumber, 512)
@@ -57,18 +64,26 @@ export function addBench(program: Command): void {
     .option("--ep <n>", "ranks that share one copy of the experts (default: all)", wholeNumber)
     .option("--wire <type>", "type of rows on the network: f32 or bf16", "f32")
     .option("--split-weight-gradients", "weight gradients as operators of their own, to fill gaps")
+    .option(
+      "--unbalanced",
+      "leave the fresh gates as they are; by default they are evened out first, as training would",
+    )
     .option("-o, --out <dir>", "write timeline.html, timeline.json and chart.svg there")
     .option("--json", "print the result as JSON")
     .option("--markdown", "print the table as Markdown")
     .action(async (flags: Flags) => {
       const options = compareOptions(flags);
       const link = flags.link === undefined ? undefined : parseLink(flags.link);
-      const { result } = await launch<CompareResult>({ job: "compare", options }, { ranks: flags.ranks, link });
+      const { result } = await launch<CompareResult>(
+        { job: "compare", options },
+        { ranks: flags.ranks, link },
+      );
       if (result === undefined) return;
       if (flags.out !== undefined) writeOutputs(flags.out, result);
       if (flags.json) return printJson({ ...result, timelines: undefined });
       process.stdout.write(`${comparisonTable(result, flags.markdown ?? false)}\n`);
-      if (flags.out !== undefined) process.stdout.write(`${join(flags.out, "timeline.html")} shows the steps\n`);
+      if (flags.out !== undefined)
+        process.stdout.write(`${join(flags.out, "timeline.html")} shows the steps\n`);
     });
 }
 
@@ -84,7 +99,8 @@ function compareOptions(flags: Flags): CompareOptions {
     if (mode === "forward" || mode === "train" || mode === "train+reduce") return mode;
     throw new InputError(`--modes takes forward, train, train+reduce; found "${mode}"`);
   });
-  if (flags.wire !== "f32" && flags.wire !== "bf16") throw new InputError(`--wire is f32 or bf16; found "${flags.wire as string}"`);
+  if (flags.wire !== "f32" && flags.wire !== "bf16")
+    throw new InputError(`--wire is f32 or bf16; found "${flags.wire as string}"`);
   if (flags.communicationShare !== undefined && flags.communicationShare >= 1)
     throw new InputError(`--communication-share is a share below 1; found ${flags.communicationShare}`);
   const model = {
@@ -107,6 +123,7 @@ function compareOptions(flags: Flags): CompareOptions {
     rounds: Math.max(1, flags.rounds),
     splitWeightGradients: flags.splitWeightGradients ?? false,
     wire: flags.wire,
+    balanced: !flags.unbalanced,
     communicationShare: flags.communicationShare,
     latencyMs: 0.02,
   };
@@ -126,7 +143,8 @@ export function writeOutputs(directory: string, result: CompareResult): void {
 export function comparisonTable(result: CompareResult, markdown: boolean): string {
   const baseline = (mode: string, policy: RegExp): number | undefined =>
     result.rows.find((row) => row.arch === "top2" && row.mode === mode && policy.test(row.policy))?.stepMs;
-  const ratio = (over: number | undefined, ms: number): string => (over === undefined ? "–" : `${(over / ms).toFixed(2)} ×`);
+  const ratio = (over: number | undefined, ms: number): string =>
+    over === undefined ? "–" : `${(over / ms).toFixed(2)} ×`;
   const rows = result.rows.map((row) => [
     row.mode,
     row.arch,
@@ -160,7 +178,9 @@ export function comparisonTable(result: CompareResult, markdown: boolean): strin
   const table = markdown
     ? [header, header.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n")
     : formatTable(header, rows);
-  const notes = result.rows.filter((row) => row.policy.startsWith("adaptive")).map((row) => `${row.mode} ${row.arch}: ${row.note}`);
+  const notes = result.rows
+    .filter((row) => row.policy.startsWith("adaptive"))
+    .map((row) => `${row.mode} ${row.arch}: ${row.note}`);
   const link = result.link === null ? [] : [`link: ${formatLink(result.link)}`];
   return [table, "", ...link, ...notes].join("\n");
 }

@@ -7,7 +7,7 @@ import type { Link } from "../link.js";
 /** Exchanges a rank may have under way in one communicator. */
 export const RING = 32;
 /** World and the communicators split from it. */
-export const MAX_COMMUNICATORS = 8;
+export const MAX_COMMUNICATORS = 16;
 export const LABEL_BYTES = 64;
 
 /** Fields of a posting towards one peer, as f64: addresses are below 2^53. */
@@ -18,8 +18,10 @@ export const FIELD = {
   recvBytes: 3,
   arrivalMs: 4,
   gotBytes: 5,
+  /** When both sides had posted. */
+  readyMs: 6,
 } as const;
-const FIELDS = 6;
+const FIELDS = 7;
 
 export interface Board {
   readonly size: number;

@@ -108,12 +108,13 @@ class ThreadsCommunicator implements Communicator {
     const target = fields[view.field(toSlot, from, FIELD.recvAddress)];
     copyBytes(target, fields[view.field(fromSlot, to, FIELD.sendAddress)], bytes);
     fields[view.field(toSlot, from, FIELD.gotBytes)] = bytes;
-    fields[view.field(toSlot, from, FIELD.arrivalMs)] = this.#arrival(from, to, bytes);
+    const now = nowMs();
+    fields[view.field(toSlot, from, FIELD.readyMs)] = now;
+    fields[view.field(toSlot, from, FIELD.arrivalMs)] = this.#arrival(from, to, bytes, now);
   }
 
   /** Each port carries one message after another; a message arrives when both ports have carried it. */
-  #arrival(from: number, to: number, bytes: number): number {
-    const now = nowMs();
+  #arrival(from: number, to: number, bytes: number, now: number): number {
     const { view } = this.seat;
     const { link } = view;
     if (link === undefined || bytes === 0) return now;
@@ -164,7 +165,9 @@ class ThreadsPending implements Pending {
   }
 
   get done(): boolean {
-    return this.#result !== undefined || (this.#missing().length === 0 && nowMs() >= this.#arrivalMs());
+    return (
+      this.#result !== undefined || (this.#missing().length === 0 && nowMs() >= this.#latest(FIELD.arrivalMs))
+    );
   }
 
   wait(deadlineMs = this.comm.deadlineMs): ExchangeResult {
@@ -181,14 +184,15 @@ class ThreadsPending implements Pending {
       if (left <= 0) throw this.#late(missing, deadlineMs);
       Atomics.wait(view.wake, rank, seen, Math.min(left, 1000));
     }
-    const arrival = this.#arrivalMs();
+    const arrival = this.#latest(FIELD.arrivalMs);
     sleepUntil(arrival);
     const bytes = this.comm.members.map((peer, p) =>
       peer === rank
         ? this.request.send.bytes[p]
         : view.fields[view.field(this.at.slot, peer, FIELD.gotBytes)],
     );
-    return (this.#result = { bytes, startMs: this.at.startMs, endMs: Math.max(arrival, this.at.startMs) });
+    const startMs = Math.max(this.at.startMs, this.#latest(FIELD.readyMs));
+    return (this.#result = { bytes, startMs, endMs: Math.max(arrival, startMs) });
   }
 
   #missing(): number[] {
@@ -199,12 +203,11 @@ class ThreadsPending implements Pending {
     );
   }
 
-  #arrivalMs(): number {
+  #latest(field: number): number {
     const { view, rank } = this.comm.seat;
     let latest = 0;
     for (const peer of this.comm.members)
-      if (peer !== rank)
-        latest = Math.max(latest, view.fields[view.field(this.at.slot, peer, FIELD.arrivalMs)]);
+      if (peer !== rank) latest = Math.max(latest, view.fields[view.field(this.at.slot, peer, field)]);
     return latest;
   }
 
