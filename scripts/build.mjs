@@ -37,3 +37,4 @@ if (existsSync(routines) && newer(routines, wasm)) {
     "abort=",
   ]);
 }
+run(process.execPath, [`${root}scripts/build-mpi.mjs`, "--if-possible"]);

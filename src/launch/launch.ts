@@ -1,7 +1,15 @@
+import { launcherSize } from "../comm/mpi/library.js";
+import { InputError } from "../core/errors.js";
 import type { JobRequest, Outcome } from "../run/job.js";
+import { launchMpi } from "./mpi.js";
 import { type LaunchOptions, launchThreads } from "./threads.js";
 
-/** Runs a job on the ranks asked for: threads of this process. */
+/** Runs a job: under an MPI launcher as one of its ranks, otherwise on threads of this process. */
 export function launch<R>(request: JobRequest, options: LaunchOptions): Promise<Outcome<R>> {
-  return launchThreads<R>(request, options);
+  const size = launcherSize();
+  if (size === undefined) return launchThreads<R>(request, options);
+  if (options.link !== undefined) throw new InputError("--link is for ranks as threads; between hosts the network has the rate it has");
+  if (options.ranks !== undefined && options.ranks !== size)
+    throw new InputError(`--ranks is ${options.ranks}, but the launcher started ${size} ranks; leave out --ranks`);
+  return launchMpi<R>(request, options);
 }

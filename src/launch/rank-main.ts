@@ -6,10 +6,12 @@ import type { FromWorker } from "./worker.js";
 /** Runs one rank's part of a job; whatever happens becomes a message, and the other ranks hear of a failure. */
 export async function runRank(
   request: JobRequest,
-  at: { world: Communicator; stop: Int32Array; post: (message: FromWorker) => void },
+  at: { join: () => Communicator; stop: Int32Array; post: (message: FromWorker) => void },
 ): Promise<FromWorker> {
-  const { world, stop, post } = at;
+  const { stop, post } = at;
+  let world: Communicator | undefined;
   try {
+    world = at.join();
     const job = JOBS[request.job as keyof typeof JOBS];
     const context = {
       world,
@@ -20,9 +22,9 @@ export async function runRank(
     return { kind: "result", value: await job(context, request.options as never) };
   } catch (thrown) {
     const error = thrown as Error & { exitCode?: number };
-    world.abort(error.message);
+    world?.abort(error.message);
     return { kind: "error", message: error.message, exitCode: error.exitCode, stack: error.stack };
   } finally {
-    world.close();
+    world?.close();
   }
 }

@@ -9,7 +9,8 @@ import { createTerminal } from "./terminal.js";
 import type { FromWorker, WorkerData } from "./worker.js";
 
 export interface LaunchOptions {
-  readonly ranks: number;
+  /** Default 1. */
+  readonly ranks?: number;
   readonly link?: Link;
   /** Longest wait for another rank. Default 60 s. */
   readonly deadlineMs?: number;
@@ -27,7 +28,7 @@ const GRACE_MS = 5_000;
  * @throws the error of the rank that failed first, labelled with its rank; the other ranks have ended by then
  */
 export async function launchThreads<R>(request: JobRequest, options: LaunchOptions): Promise<Outcome<R>> {
-  const { ranks } = options;
+  const { ranks = 1 } = options;
   if (!Number.isInteger(ranks) || ranks < 1 || ranks > MAX_RANKS)
     throw new InputError(`--ranks is ${ranks}; wanted a whole number from 1 to ${MAX_RANKS}`);
   const board = createBoard({ size: ranks, link: options.link, deadlineMs: options.deadlineMs ?? 60_000 });
@@ -72,26 +73,28 @@ export async function launchThreads<R>(request: JobRequest, options: LaunchOptio
 }
 
 /** First Ctrl-C asks, the second leaves at once: files are only ever replaced whole, so nothing is harmed. */
-export function handleSignals(stop: Int32Array, say: (line: string) => void): () => void {
+export function handleSignals(
+  stop: Int32Array,
+  say: (line: string) => void,
+  signals: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM"],
+): () => void {
   const onSignal = (): void => {
     if (Atomics.add(stop, 0, 1) > 0) process.exit(130);
     say("Interrupted: finishing the step and saving; press Ctrl-C again to exit at once");
   };
-  process.on("SIGINT", onSignal);
-  process.on("SIGTERM", onSignal);
+  for (const signal of signals) process.on(signal, onSignal);
   return () => {
-    process.off("SIGINT", onSignal);
-    process.off("SIGTERM", onSignal);
+    for (const signal of signals) process.off(signal, onSignal);
   };
 }
 
 /** Tests run from the sources; threads always run what was built. */
-function workerFile(): URL {
+export function workerFile(): URL {
   const here = new URL("./worker.js", import.meta.url);
   return existsSync(here) ? here : new URL("../../dist/launch/worker.js", import.meta.url);
 }
 
-function revive(message: Extract<FromWorker, { kind: "error" }>, rank: number | undefined): Error {
+export function revive(message: Extract<FromWorker, { kind: "error" }>, rank: number | undefined): Error {
   const text = rank === undefined ? message.message : `rank ${rank}: ${message.message}`;
   if (message.exitCode === 2) return new InputError(text);
   if (message.exitCode === 1) return new EnvironmentError(text);

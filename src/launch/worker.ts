@@ -1,5 +1,7 @@
 /** Entry point of a rank's thread. */
 import { parentPort, workerData } from "node:worker_threads";
+import type { Communicator } from "../comm/communicator.js";
+import { joinMpi } from "../comm/mpi/mpi.js";
 import { singleCommunicator } from "../comm/single.js";
 import type { Board } from "../comm/threads/board.js";
 import { joinThreads } from "../comm/threads/threads.js";
@@ -9,8 +11,10 @@ import { runRank } from "./rank-main.js";
 export interface WorkerData {
   readonly request: JobRequest;
   readonly rank: number;
-  /** Undefined for a world of one. */
+  /** Ranks as threads. */
   readonly board: Board | undefined;
+  /** A rank of an MPI job; `label` receives the operator it is in. */
+  readonly mpi?: { readonly deadlineMs: number; readonly label: Uint8Array };
   /** Number of times the user has asked to stop. */
   readonly stop: Int32Array;
 }
@@ -20,8 +24,18 @@ export type FromWorker =
   | { readonly kind: "result"; readonly value: unknown }
   | { readonly kind: "error"; readonly message: string; readonly exitCode?: number; readonly stack?: string };
 
-const { request, rank, board, stop } = workerData as WorkerData;
-const world = board === undefined ? singleCommunicator() : joinThreads(board, rank);
+const data = workerData as WorkerData;
 const post = (message: FromWorker): void => parentPort?.postMessage(message);
+post(await runRank(data.request, { join, stop: data.stop, post }));
 
-post(await runRank(request, { world, stop, post }));
+function join(): Communicator {
+  const { mpi, board, rank } = data;
+  if (mpi !== undefined) return joinMpi({ deadlineMs: mpi.deadlineMs, onOperator: (label) => writeLabel(mpi.label, label) });
+  return board === undefined ? singleCommunicator() : joinThreads(board, rank);
+}
+
+function writeLabel(target: Uint8Array, label: string): void {
+  const bytes = Buffer.from(label).subarray(0, target.length);
+  target.fill(0);
+  target.set(bytes);
+}

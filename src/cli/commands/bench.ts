@@ -2,6 +2,7 @@ import { writeFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { CompareMode, CompareOptions, CompareResult } from "../../bench/compare.js";
+import { launcherSize } from "../../comm/mpi/library.js";
 import { formatLink, parseLink } from "../../comm/link.js";
 import { InputError } from "../../core/errors.js";
 import { launch } from "../../launch/launch.js";
@@ -13,7 +14,7 @@ import { timelineHtml } from "../../view/timeline-html.js";
 import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
 
 interface Flags {
-  readonly ranks: number;
+  readonly ranks?: number;
   readonly link?: string;
   readonly communicationShare?: number;
   readonly archs: string;
@@ -45,7 +46,7 @@ export function addBench(program: Command): void {
     .description(
       "architectures × policies in one table: speed-up, exposed communication, predicted against measured",
     )
-    .option("-n, --ranks <n>", "ranks, as threads (under mpirun: MPI's)", wholeNumber, 2)
+    .option("-n, --ranks <n>", "ranks, as threads, default 2 (under mpirun: MPI's)", wholeNumber)
     .option("--link <rate,latency>", "link model, e.g. 1gbit,50us (threads)")
     .option(
       "--communication-share <s>",
@@ -74,10 +75,7 @@ export function addBench(program: Command): void {
     .action(async (flags: Flags) => {
       const options = compareOptions(flags);
       const link = flags.link === undefined ? undefined : parseLink(flags.link);
-      const { result } = await launch<CompareResult>(
-        { job: "compare", options },
-        { ranks: flags.ranks, link },
-      );
+      const { result } = await launch<CompareResult>({ job: "compare", options }, { ranks: flags.ranks ?? (launcherSize() === undefined ? 2 : undefined), link });
       if (result === undefined) return;
       if (flags.out !== undefined) writeOutputs(flags.out, result);
       if (flags.json) return printJson({ ...result, timelines: undefined });

@@ -9,7 +9,7 @@ interface Flags {
   readonly batches: number;
   readonly batchSize: number;
   readonly sequence?: number;
-  readonly ranks: number;
+  readonly ranks?: number;
   readonly json?: boolean;
 }
 
@@ -23,12 +23,13 @@ export function addEval(program: Command): void {
     .option("--batches <n>", "batches at most", wholeNumber, 64)
     .option("--batch-size <n>", "sequences per batch", wholeNumber, 4)
     .option("--sequence <n>", "tokens per sequence (default: the model's longest)", wholeNumber)
-    .option("-n, --ranks <n>", "ranks", wholeNumber, 1)
+    .option("-n, --ranks <n>", "ranks", wholeNumber)
     .option("--json", "print the result as JSON")
     .action(async (checkpoint: string, flags: Flags) => {
       const { corpus, cache, batches, batchSize: batch, sequence } = flags;
       const options: EvaluateOptions = { checkpoint, corpus, cache, batches, batch, sequence };
       const { result } = await launch<EvaluateResult>({ job: "evaluate", options }, { ranks: flags.ranks });
+      if (result === undefined) return;
       if (flags.json) return printJson(result);
       process.stdout.write(
         `${result.checkpoint}: loss ${result.loss.toFixed(4)} nats per token, perplexity ${result.perplexity.toFixed(2)} (unigram entropy ${result.unigramEntropy.toFixed(3)})\n`,

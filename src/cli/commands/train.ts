@@ -13,7 +13,7 @@ interface Flags {
   readonly set: string[];
   readonly out?: string;
   readonly resume?: string;
-  readonly ranks: number;
+  readonly ranks?: number;
   readonly link?: string;
   readonly deadline: number;
   readonly quiet?: boolean;
@@ -33,7 +33,7 @@ export function addTrain(program: Command): void {
     )
     .option("-o, --out <dir>", "run directory (default: runs/<arch>)")
     .option("--resume <dir>", "continue a run from its last checkpoint, bit for bit as if it had not stopped")
-    .option("-n, --ranks <n>", "ranks, as threads of this process (under mpirun: MPI's)", wholeNumber, 1)
+    .option("-n, --ranks <n>", "ranks, as threads of this process (under mpirun: MPI's)", wholeNumber)
     .option("--link <rate,latency>", "delay messages as a link would, e.g. 10gbit,20us (threads)")
     .option("--deadline <seconds>", "longest wait for another rank", wholeNumber, 60)
     .option("-q, --quiet", "no progress")
