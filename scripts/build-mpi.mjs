@@ -11,7 +11,9 @@ const compiler = process.env.MPICXX ?? "mpicxx";
 const hasCompiler = spawnSync(compiler, ["--version"], { stdio: "ignore" }).status === 0;
 if (!hasCompiler) {
   if (optional) process.exit(0);
-  console.error(`scmoe: ${compiler} not found; install MPI (Debian: apt-get install libopenmpi-dev openmpi-bin), then run: npm run build:mpi`);
+  console.error(
+    `scmoe: ${compiler} not found; install MPI (Debian: apt-get install libopenmpi-dev openmpi-bin), then run: npm run build:mpi`,
+  );
   process.exit(1);
 }
 if (optional && existsSync(library) && statSync(library).mtimeMs > statSync(source).mtimeMs) process.exit(0);

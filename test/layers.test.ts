@@ -7,7 +7,7 @@ const SRC = new URL("../src", import.meta.url).pathname;
 /** Top to bottom; folders in one row may use each other. */
 const LAYERS = [
   ["cli"],
-  ["launch", "bench", "view"],
+  ["launch", "bench", "plan", "view"],
   ["train", "infer", "data", "storage"],
   ["run"],
   ["model"],

@@ -7,6 +7,7 @@ import { addDataCommands } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addEval } from "./commands/eval.js";
 import { addGenerate } from "./commands/generate.js";
+import { addPlan } from "./commands/plan.js";
 import { addStart } from "./commands/start.js";
 import { addTrain } from "./commands/train.js";
 import { addVerify } from "./commands/verify.js";
@@ -29,7 +30,17 @@ Examples:
   scmoe eval runs/first
   scmoe generate runs/first --prompt "My fellow citizens"`,
   );
-for (const add of [addTrain, addEval, addGenerate, addDataCommands, addVerify, addDoctor, addBench, addStart])
+for (const add of [
+  addTrain,
+  addEval,
+  addGenerate,
+  addDataCommands,
+  addVerify,
+  addDoctor,
+  addBench,
+  addPlan,
+  addStart,
+])
   add(program);
 
 try {

@@ -8,8 +8,11 @@ import { type LaunchOptions, launchThreads } from "./threads.js";
 export function launch<R>(request: JobRequest, options: LaunchOptions): Promise<Outcome<R>> {
   const size = launcherSize();
   if (size === undefined) return launchThreads<R>(request, options);
-  if (options.link !== undefined) throw new InputError("--link is for ranks as threads; between hosts the network has the rate it has");
+  if (options.link !== undefined)
+    throw new InputError("--link is for ranks as threads; between hosts the network has the rate it has");
   if (options.ranks !== undefined && options.ranks !== size)
-    throw new InputError(`--ranks is ${options.ranks}, but the launcher started ${size} ranks; leave out --ranks`);
+    throw new InputError(
+      `--ranks is ${options.ranks}, but the launcher started ${size} ranks; leave out --ranks`,
+    );
   return launchMpi<R>(request, options);
 }

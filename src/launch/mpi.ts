@@ -8,24 +8,38 @@ import { createTerminal } from "./terminal.js";
 import type { FromWorker, WorkerData } from "./worker.js";
 
 /** @returns the result on rank 0, undefined elsewhere */
-export async function launchMpi<R>(request: JobRequest, options: Omit<LaunchOptions, "ranks" | "link">): Promise<Outcome<R>> {
+export async function launchMpi<R>(
+  request: JobRequest,
+  options: Omit<LaunchOptions, "ranks" | "link">,
+): Promise<Outcome<R>> {
   const rank = launcherRank();
   mpiLibrary();
   const stop = new Int32Array(new SharedArrayBuffer(4));
   const label = new Uint8Array(new SharedArrayBuffer(LABEL_BYTES));
   const terminal = createTerminal((options.quiet ?? false) || rank !== 0);
-  const operator = (): string => Buffer.from(Uint8Array.from(label)).toString("utf8").replace(/\0.*$/s, "") || "start-up";
+  const operator = (): string =>
+    Buffer.from(Uint8Array.from(label)).toString("utf8").replace(/\0.*$/s, "") || "start-up";
   // The launcher ends all ranks with SIGTERM when one of them is gone.
   const onTerm = (): void => {
-    process.stderr.write(`scmoe: rank ${rank}: ended by the launcher (another rank is gone?) while in ${operator()}\n`);
+    process.stderr.write(
+      `scmoe: rank ${rank}: ended by the launcher (another rank is gone?) while in ${operator()}\n`,
+    );
     process.exit(1);
   };
   process.on("SIGTERM", onTerm);
-  const removeHandlers = options.handleSignals ? handleSignals(stop, (line) => terminal.say(line), ["SIGINT"]) : () => undefined;
+  const removeHandlers = options.handleSignals
+    ? handleSignals(stop, (line) => terminal.say(line), ["SIGINT"])
+    : () => undefined;
   let result: R | undefined;
   let failure: Error | undefined;
   await new Promise<void>((resolve) => {
-    const data: WorkerData = { request, rank, board: undefined, mpi: { deadlineMs: options.deadlineMs ?? 60_000, label }, stop };
+    const data: WorkerData = {
+      request,
+      rank,
+      board: undefined,
+      mpi: { deadlineMs: options.deadlineMs ?? 60_000, label },
+      stop,
+    };
     const worker = new Worker(workerFile(), { workerData: data });
     worker.on("message", (message: FromWorker) => {
       if (message.kind === "error") failure = revive(message, rank);

@@ -30,7 +30,8 @@ post(await runRank(data.request, { join, stop: data.stop, post }));
 
 function join(): Communicator {
   const { mpi, board, rank } = data;
-  if (mpi !== undefined) return joinMpi({ deadlineMs: mpi.deadlineMs, onOperator: (label) => writeLabel(mpi.label, label) });
+  if (mpi !== undefined)
+    return joinMpi({ deadlineMs: mpi.deadlineMs, onOperator: (label) => writeLabel(mpi.label, label) });
   return board === undefined ? singleCommunicator() : joinThreads(board, rank);
 }
 

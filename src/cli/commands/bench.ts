@@ -75,7 +75,10 @@ export function addBench(program: Command): void {
     .action(async (flags: Flags) => {
       const options = compareOptions(flags);
       const link = flags.link === undefined ? undefined : parseLink(flags.link);
-      const { result } = await launch<CompareResult>({ job: "compare", options }, { ranks: flags.ranks ?? (launcherSize() === undefined ? 2 : undefined), link });
+      const { result } = await launch<CompareResult>(
+        { job: "compare", options },
+        { ranks: flags.ranks ?? (launcherSize() === undefined ? 2 : undefined), link },
+      );
       if (result === undefined) return;
       if (flags.out !== undefined) writeOutputs(flags.out, result);
       if (flags.json) return printJson({ ...result, timelines: undefined });

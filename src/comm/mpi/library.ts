@@ -40,14 +40,17 @@ let loaded: { readonly functions: MpiLibrary; readonly handle: unknown } | undef
 
 export function mpiLibraryPath(): string {
   const beside = new URL("../../native/libscmoe_mpi.so", import.meta.url).pathname;
-  return existsSync(beside) ? beside : new URL("../../../dist/native/libscmoe_mpi.so", import.meta.url).pathname;
+  return existsSync(beside)
+    ? beside
+    : new URL("../../../dist/native/libscmoe_mpi.so", import.meta.url).pathname;
 }
 
 /** @throws EnvironmentError in one line when it has not been built or MPI is missing */
 export function mpiLibrary(): MpiLibrary {
   if (loaded !== undefined) return loaded.functions;
   const path = mpiLibraryPath();
-  const advice = "install MPI (Debian: apt-get install libopenmpi-dev openmpi-bin), then run: npm run build:mpi";
+  const advice =
+    "install MPI (Debian: apt-get install libopenmpi-dev openmpi-bin), then run: npm run build:mpi";
   if (!existsSync(path)) throw new EnvironmentError(`The MPI communicator has not been built; ${advice}`);
   try {
     const library = koffi.load(path);
@@ -65,7 +68,11 @@ const LAUNCHER_SIZES = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"];
 
 /** Number of ranks an MPI launcher has started, or undefined when there is no launcher. */
 export function launcherSize(environment: NodeJS.ProcessEnv = process.env): number | undefined {
-  if (environment.PMI_SIZE === undefined && environment.PMIX_RANK === undefined && environment.OMPI_COMM_WORLD_SIZE === undefined)
+  if (
+    environment.PMI_SIZE === undefined &&
+    environment.PMIX_RANK === undefined &&
+    environment.OMPI_COMM_WORLD_SIZE === undefined
+  )
     return undefined;
   for (const name of LAUNCHER_SIZES) if (environment[name] !== undefined) return Number(environment[name]);
   return undefined;

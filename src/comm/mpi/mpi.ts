@@ -43,7 +43,11 @@ export function joinMpi(options: { deadlineMs: number; onOperator?: (label: stri
     nextCommunicator: 1,
     broken: false,
   };
-  return new MpiCommunicator(seat, 0, Array.from({ length: size }, (_, r) => r));
+  return new MpiCommunicator(
+    seat,
+    0,
+    Array.from({ length: size }, (_, r) => r),
+  );
 }
 
 class MpiCommunicator implements Communicator {
