@@ -44,8 +44,9 @@ export interface CompareOptions {
   readonly wire: "f32" | "bf16";
   /** Even out the gates of the fresh models first, as training would. */
   readonly balanced: boolean;
-  /** Chooses the link's rate so that communication takes this share of the sequential top-2 forward pass (threads). */
+  /** Chooses the link's rate so that communication takes this share of sequential top-2 in this mode (threads). */
   readonly communicationShare?: number;
+  readonly shareMode: CompareMode;
   readonly latencyMs: number;
 }
 
@@ -148,7 +149,7 @@ class Comparison {
   #chooseLink(share: number): Link {
     const { world } = this.context;
     this.#setLink(undefined);
-    const baseline = this.#contestant(BASELINE.arch, BASELINE.policy, "forward");
+    const baseline = this.#contestant(BASELINE.arch, BASELINE.policy, this.options.shareMode);
     const measure = (rounds: number): { computeMs: number; communicationMs: number; bytes: number } => {
       const timelines: TimelineSummary[] = [];
       let bytes = 0;

@@ -42,6 +42,7 @@ export interface StoreLayout {
 }
 
 const BUCKET_ELEMENTS = 2 ** 24;
+const MIN_BUCKETS = 8;
 /** Tensors start on 64-byte boundaries only where a span does not forbid it, so spans stay contiguous: none is padded. */
 export class ParameterStore {
   readonly buckets: readonly Bucket[];
@@ -62,10 +63,10 @@ export class ParameterStore {
     );
     for (const info of mine.filter((p) => p.buffer))
       this.buffers.set(info.name, { info, data: new Float32Array(numElements(info.dims)) });
-    const groups = groupIntoBuckets(
-      mine.filter((p) => !p.buffer),
-      layout.bucketElements ?? BUCKET_ELEMENTS,
-    );
+    const trained = mine.filter((p) => !p.buffer);
+    // Several buckets even in a small model: the first are reduced while the backward pass goes on.
+    const share = Math.ceil(trained.reduce((sum, p) => sum + numElements(p.dims), 0) / MIN_BUCKETS);
+    const groups = groupIntoBuckets(trained, layout.bucketElements ?? Math.min(BUCKET_ELEMENTS, share));
     this.buckets = groups.map((group, i) => allocateBucket(engine, group, `${group.kind}.${i}`, layout));
     for (const bucket of this.buckets)
       for (const tensor of bucket.tensors) this.#where.set(tensor.info.name, { bucket, tensor });

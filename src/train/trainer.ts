@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { agree, broadcastJson, gatherJson, maxScalars } from "../comm/collectives.js";
 import { nowMs } from "../core/clock.js";
-import { InputError } from "../core/errors.js";
+import { EnvironmentError, InputError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
 import { trainBatch } from "../data/batches.js";
 import { type PreparedData, prepareData } from "../data/prepare.js";
@@ -23,12 +23,21 @@ import { type TrainerState, checkpointConfig, loadCheckpoint, saveCheckpoint } f
 import { type RunConfig, modelOf } from "./config.js";
 import { evaluate } from "./evaluate.js";
 import { learningRateAt } from "./optimizer.js";
-import { type StepPlans, type StepReport, planStep, trainStep } from "./step.js";
+import {
+  type MicroBatch,
+  type StepPlans,
+  type StepReport,
+  forwardBackward,
+  planStep,
+  trainStep,
+} from "./step.js";
 
 export interface TrainOptions {
   readonly config: RunConfig;
   readonly directory: string;
   readonly resume: boolean;
+  /** Run every step's forward and backward pass sequentially, too, and compare losses and gradients byte by byte. */
+  readonly proveOverlap?: boolean;
   /** What the progress line begins with. */
   readonly label?: string;
 }
@@ -43,6 +52,8 @@ export interface TrainResult {
   readonly tokensPerSecond: number;
   readonly parameters: ParameterCount;
   readonly schedule: string;
+  /** With `proveOverlap`: bytes compared over all steps on this rank, and how many differed. */
+  readonly proof: { readonly steps: number; readonly bytes: number; readonly differing: number } | null;
   readonly timing: TimelineSummary;
   readonly memory: {
     readonly stateBytes: number;
@@ -78,6 +89,8 @@ class Trainer {
   readonly #costs = new MeasuredCosts();
   readonly #stepMs: number[] = [];
   #plans: StepPlans;
+  #sequential: StepPlans | undefined;
+  #proof = { steps: 0, bytes: 0, differing: 0 };
   #step = 0;
 
   constructor(
@@ -199,9 +212,9 @@ class Trainer {
     }
   }
 
-  #plan(): StepPlans {
-    const { train, parallel, schedule, data } = this.#config;
-    const policy = parsePolicy(schedule.policy);
+  #plan(policyName = this.#config.schedule.policy): StepPlans {
+    const { train, parallel, data } = this.#config;
+    const policy = parsePolicy(policyName);
     const { world } = this.context;
     // Every rank must use the same costs: medians over ranks of the medians of each.
     const tables = gatherJson(world, this.#costs.medians(), "costs");
@@ -214,7 +227,8 @@ class Trainer {
         batch: this.#microBatch,
         sequence: data.sequence_length,
         epSize: this.#rank.ep.size,
-        chunks: policy.chunks,
+        // A proof compares schedules of one program: chunks are part of the program.
+        chunks: parsePolicy(this.#config.schedule.policy).chunks,
         mode: "train",
         recompute: train.recompute,
         splitWeightGradients: train.split_weight_gradients,
@@ -250,6 +264,7 @@ class Trainer {
     const batches = Array.from({ length: this.#numMicro }, (_, micro) =>
       trainBatch(this.#data.train, plan, { step: this.#step, micro, rank: world.rank }),
     );
+    if (this.options.proveOverlap) this.#prove(batches);
     return trainStep(this.#rank, this.#plans, batches, {
       step: this.#step,
       seed: train.seed,
@@ -262,6 +277,36 @@ class Trainer {
         clipNorm: train.clip_norm,
       },
     });
+  }
+
+  /** The update is a function of gradients and weights, so equal gradients mean equal weights. */
+  #prove(batches: readonly MicroBatch[]): void {
+    this.#sequential ??= this.#plan("sequential");
+    const at = { step: this.#step, seed: this.#config.train.seed };
+    const outcome = (plans: StepPlans): { bytes: Uint8Array[]; losses: string } => {
+      const { report } = forwardBackward(this.#rank, plans, batches, at);
+      const bytes = this.#rank.parameters.buckets.map(({ gradients }) =>
+        new Uint8Array(gradients.buffer, gradients.byteOffset, gradients.byteLength).slice(),
+      );
+      return { bytes, losses: JSON.stringify([report.lmLoss, report.balanceLoss, report.zLoss]) };
+    };
+    const [sequential, overlapped] = [outcome(this.#sequential), outcome(this.#plans)];
+    let differing = sequential.losses === overlapped.losses ? 0 : 8;
+    let compared = 24;
+    sequential.bytes.forEach((bytes, b) => {
+      compared += bytes.length;
+      if (Buffer.compare(bytes, overlapped.bytes[b]) !== 0)
+        for (let i = 0; i < bytes.length; i++) if (bytes[i] !== overlapped.bytes[b][i]) differing++;
+    });
+    this.#proof = {
+      steps: this.#proof.steps + 1,
+      bytes: this.#proof.bytes + compared,
+      differing: this.#proof.differing + differing,
+    };
+    if (differing > 0)
+      throw new EnvironmentError(
+        `Step ${this.#step + 1}: ${differing} of ${compared} bytes of losses and gradients differ between sequential and ${this.#config.schedule.policy}; this is a bug, please report it`,
+      );
   }
 
   /** Adds what the step cost, and places operators anew once costs are known and when they have drifted. */
@@ -339,6 +384,7 @@ class Trainer {
       tokensPerSecond: (this.#tokensPerStep / typical) * 1e3,
       parameters: countParameters(this.#model),
       schedule: this.#plans.last.schedule.note,
+      proof: this.options.proveOverlap ? this.#proof : null,
       timing: timing ?? { stepMs: 0, computeMs: 0, communicationMs: 0, exposedMs: 0, overlapShare: 1 },
       memory: {
         stateBytes: this.#rank.parameters.stateBytes,

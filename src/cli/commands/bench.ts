@@ -126,6 +126,7 @@ function compareOptions(flags: Flags): CompareOptions {
     wire: flags.wire,
     balanced: !flags.unbalanced,
     communicationShare: flags.communicationShare,
+    shareMode: "forward",
     latencyMs: 0.02,
   };
 }

@@ -1,18 +1,25 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { parseLink } from "../../comm/link.js";
+import type { CompareOptions, CompareResult } from "../../bench/compare.js";
+import { formatLink } from "../../comm/link.js";
+import { InputError } from "../../core/errors.js";
 import { createOrtEngine } from "../../engine/ort-engine.js";
 import { openGenerator } from "../../infer/generate.js";
 import { launch } from "../../launch/launch.js";
+import { preset } from "../../model/presets.js";
 import { type RunConfig, readRunConfig } from "../../train/config.js";
 import type { TrainOptions, TrainResult } from "../../train/trainer.js";
-import { formatTable, printJson, wholeNumber } from "../options.js";
+import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
+import { comparisonTable, writeOutputs } from "./bench.js";
 
 const MODELS = [
   { arch: "top2", policy: "sequential", title: "top-2, sequential" },
   { arch: "scmoe-pos2", policy: "adaptive", title: "ScMoE, overlapped" },
 ] as const;
+const RANKS = 2;
+/** Sequences per rank. */
+const BATCH = 8;
 const PROMPT = "My fellow citizens,";
 
 export function addStart(program: Command): void {
@@ -21,11 +28,17 @@ export function addStart(program: Command): void {
     .description(
       "the tour: train a top-2 MoE and a ScMoE model on English text, on two ranks with a slow link, and compare",
     )
-    .option("--steps <n>", "training steps of each model", wholeNumber, 200)
+    .option("--steps <n>", "training steps of each model", wholeNumber, 300)
+    .option("--share <s>", "share of a sequential top-2 step that communication takes", positiveNumber, 0.6)
     .option("--out <dir>", "where the run directories go", "runs/start")
-    .option("--link <rate,latency>", "link between the two ranks", "100mbit,50us")
     .option("--json", "print the comparison as JSON")
-    .action(async (flags: { steps: number; out: string; link: string; json?: boolean }) => {
+    .action(async (flags: { steps: number; share: number; out: string; json?: boolean }) => {
+      if (flags.share >= 1) throw new InputError(`--share is below 1; found ${flags.share}`);
+      process.stderr.write("Measuring both models, to choose a link and to draw the timeline\n");
+      const measured = await measureSteps(flags.share);
+      writeOutputs(flags.out, measured);
+      const link = measured.link ?? undefined;
+      const linkText = link === undefined ? "no link model" : formatLink(link);
       const results: TrainResult[] = [];
       for (const model of MODELS) {
         const directory = join(flags.out, model.arch);
@@ -36,10 +49,10 @@ export function addStart(program: Command): void {
           resume: false,
           label: model.title,
         };
-        process.stderr.write(`\n${model.title}: 2 ranks, link ${flags.link}\n`);
+        process.stderr.write(`\n${model.title}: ${RANKS} ranks, link ${linkText}\n`);
         const { result, interrupted } = await launch<TrainResult>(
           { job: "train", options },
-          { ranks: 2, link: parseLink(flags.link), handleSignals: true },
+          { ranks: RANKS, link, handleSignals: true },
         );
         results.push(result);
         if (interrupted) {
@@ -49,15 +62,44 @@ export function addStart(program: Command): void {
         }
       }
       const samples = results.map((result) => sampleOf(result.directory));
-      if (flags.json) return printJson(results.map((result, i) => ({ ...result, sample: samples[i] })));
-      process.stdout.write(`\n${compare(results)}\n`);
+      if (flags.json)
+        return printJson({
+          link,
+          steps: measured.rows,
+          models: results.map((result, i) => ({ ...result, sample: samples[i] })),
+        });
+      process.stdout.write(`\n${comparisonTable(measured, false)}\n\n${compare(results)}\n`);
       results.forEach((_, i) => {
         process.stdout.write(`\n${MODELS[i].title} writes: ${PROMPT}${samples[i]}\n`);
       });
       process.stdout.write(
-        `\nNext: npx scmoe generate ${results[1].directory} --prompt "Our nation"\n      npx scmoe eval ${results[1].directory}\n`,
+        `\nThe steps as a picture: ${join(flags.out, "timeline.html")} (and timeline.json for Perfetto)\nNext: npx scmoe generate ${results[1].directory} --prompt "Our nation"\n      npx scmoe eval ${results[1].directory}\n`,
       );
     });
+}
+
+/** The same models, sizes and ranks as in the training that follows. */
+async function measureSteps(share: number): Promise<CompareResult> {
+  const { arch: _arch, ...model } = preset("tiny");
+  const options: CompareOptions = {
+    model,
+    cases: MODELS,
+    modes: ["forward", "train", "train+reduce"],
+    batch: BATCH,
+    sequence: model.max_position_embeddings,
+    rounds: 7,
+    splitWeightGradients: false,
+    wire: "f32",
+    balanced: true,
+    communicationShare: share,
+    shareMode: "train+reduce",
+    latencyMs: 0.05,
+  };
+  const { result } = await launch<CompareResult>(
+    { job: "compare", options },
+    { ranks: RANKS, handleSignals: false },
+  );
+  return result;
 }
 
 function configOf(model: (typeof MODELS)[number], steps: number): RunConfig {
@@ -66,9 +108,9 @@ function configOf(model: (typeof MODELS)[number], steps: number): RunConfig {
     `model.arch=${model.arch}`,
     `schedule.policy=${model.policy}`,
     `train.steps=${steps}`,
-    "train.batch_size=16",
-    "train.learning_rate=0.003",
-    "train.eval_interval=50",
+    `train.batch_size=${RANKS * BATCH}`,
+    "train.learning_rate=0.002",
+    "train.eval_interval=100",
     "train.checkpoint_interval=100",
   ]);
 }

@@ -16,6 +16,7 @@ interface Flags {
   readonly ranks?: number;
   readonly link?: string;
   readonly deadline: number;
+  readonly proveOverlap?: boolean;
   readonly quiet?: boolean;
   readonly json?: boolean;
 }
@@ -36,6 +37,10 @@ export function addTrain(program: Command): void {
     .option("-n, --ranks <n>", "ranks, as threads of this process (under mpirun: MPI's)", wholeNumber)
     .option("--link <rate,latency>", "delay messages as a link would, e.g. 10gbit,20us (threads)")
     .option("--deadline <seconds>", "longest wait for another rank", wholeNumber, 60)
+    .option(
+      "--prove-overlap",
+      "also run every step sequentially and compare losses and gradients byte by byte",
+    )
     .option("-q, --quiet", "no progress")
     .option("--json", "print the result as JSON")
     .addHelpText(
@@ -49,7 +54,8 @@ Common keys:
   schedule.policy   sequential, pipelined(n), fixed(K), adaptive`,
     )
     .action(async (flags: Flags) => {
-      const options = flags.resume === undefined ? freshRun(flags) : resumedRun(flags.resume, flags);
+      const base = flags.resume === undefined ? freshRun(flags) : resumedRun(flags.resume, flags);
+      const options = { ...base, proveOverlap: flags.proveOverlap ?? false };
       const { result, interrupted } = await launch<TrainResult>(
         { job: "train", options },
         {
@@ -105,5 +111,10 @@ export function describe(result: TrainResult): string {
     `schedule ${result.schedule}`,
     `run ${result.directory}`,
   ];
+  const { proof } = result;
+  if (proof !== null)
+    lines.push(
+      `proof: over ${proof.steps} steps, sequential and overlapped differ in ${proof.differing} of ${proof.bytes} bytes of losses and gradients`,
+    );
   return lines.join("\n");
 }
