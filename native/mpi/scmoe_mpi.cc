@@ -47,7 +47,8 @@ struct Peer {
   char* recv;
   int64_t recv_bytes;
   int64_t got_bytes = 0;
-  bool arrived = false;
+  // Of its four requests; a peer that does not take our rows is late, too.
+  int left = 4;
 };
 
 struct Exchange {
@@ -171,9 +172,9 @@ bool Progress(Exchange& x) {
       int units = 0;
       MPI_Get_count(&statuses[i], MPI_INT32_T, &units);
       peer.got_bytes = units * kUnit;
-      peer.arrived = true;
       x.end_ms = now;
     }
+    peer.left--;
     x.left--;
   }
   return true;
@@ -317,7 +318,7 @@ int scmoe_mpi_wait(int64_t id, double deadline_ms, int64_t* got_bytes, double* t
   if (found == s.all.end()) return 2;
   auto x = found->second;
   s.changed.wait_for(lock, std::chrono::duration<double, std::milli>(deadline_ms), [&] { return x->done; });
-  for (size_t p = 0; p < x->peers.size(); p++) got_bytes[p] = x->peers[p].arrived ? x->peers[p].got_bytes : -1;
+  for (size_t p = 0; p < x->peers.size(); p++) got_bytes[p] = x->peers[p].left == 0 ? x->peers[p].got_bytes : -1;
   if (!x->done) return 1;
   times[0] = x->ready_ms;
   times[1] = x->end_ms;

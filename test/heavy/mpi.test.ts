@@ -1,0 +1,169 @@
+/** Ranks as MPI processes: the same bits as threads; killed and stopped ranks; two hosts. */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, it } from "vitest";
+import { philox } from "../../src/core/rng.js";
+import { CLI, MINI, scmoe, temporaryDirectory } from "../helpers.js";
+
+const hasMpi = spawnSync("mpirun", ["--version"]).status === 0;
+const isRoot = process.getuid?.() === 0;
+const dir = temporaryDirectory();
+const MPI_ENV = { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
+const MPIRUN = ["mpirun", "--bind-to", "none", "--oversubscribe"];
+const STEPS = 300;
+const KILLS = 30;
+const STOPS = 3;
+const LONG = [...MINI, "--set", `train.steps=${STEPS}`, "--set", "train.checkpoint_interval=5"];
+
+const losses = (run: string): string[] =>
+  readFileSync(join(dir, run, "metrics.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => {
+      const { step, loss, grad_norm } = JSON.parse(line) as Record<string, number>;
+      return `${step} ${loss} ${grad_norm}`;
+    });
+
+function mpirun(ranks: number, args: readonly string[]): { code: number | null; output: string } {
+  const { status, stdout, stderr } = spawnSync(
+    MPIRUN[0],
+    [...MPIRUN.slice(1), "-n", String(ranks), process.execPath, CLI, ...args],
+    { cwd: dir, env: MPI_ENV, encoding: "utf8" },
+  );
+  return { code: status, output: stdout + stderr };
+}
+
+/** Process of a rank of the run that writes to `out`. */
+function pidOfRank(out: string, rank: number): number | undefined {
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+      if (!command.includes(out) || command.some((part) => part.endsWith("mpirun"))) continue;
+      const environment = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+      if (environment.includes(`OMPI_COMM_WORLD_RANK=${rank}`)) return Number(pid);
+    } catch {
+      // The process has ended meanwhile.
+    }
+  }
+  return undefined;
+}
+
+async function until(condition: () => boolean, timeoutMs: number): Promise<boolean> {
+  for (const end = Date.now() + timeoutMs; Date.now() < end; await sleep(20)) if (condition()) return true;
+  return false;
+}
+
+interface Disturbed {
+  readonly output: string;
+  readonly code: number | null;
+  readonly ms: number;
+}
+
+/** Starts a run on two ranks, disturbs one of them after its first checkpoint, and waits for the end. */
+async function disturb(
+  out: string,
+  rank: number,
+  signal: NodeJS.Signals,
+  delayMs: number,
+): Promise<Disturbed> {
+  const child: ChildProcess = spawn(
+    MPIRUN[0],
+    [
+      ...MPIRUN.slice(1),
+      "-n",
+      "2",
+      process.execPath,
+      CLI,
+      "train",
+      "-q",
+      "-o",
+      out,
+      "--deadline",
+      "5",
+      ...LONG,
+    ],
+    { cwd: dir, env: MPI_ENV, stdio: ["ignore", "pipe", "pipe"] },
+  );
+  let output = "";
+  child.stdout?.on("data", (data: Buffer) => (output += data.toString()));
+  child.stderr?.on("data", (data: Buffer) => (output += data.toString()));
+  const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
+  expect(await until(() => existsSync(join(dir, out, "checkpoints", "latest")), 30_000)).toBe(true);
+  await sleep(delayMs);
+  const pid = pidOfRank(out, rank);
+  expect(pid, `rank ${rank} is running`).toBeDefined();
+  const start = Date.now();
+  process.kill(pid as number, signal);
+  const code = await ended;
+  const ms = Date.now() - start;
+  expect(await until(() => pidOfRank(out, 0) === undefined && pidOfRank(out, 1) === undefined, 5_000)).toBe(
+    true,
+  );
+  return { output, code, ms };
+}
+
+describe.skipIf(!hasMpi)("MPI", () => {
+  it.each([2, 4])("gives the same bits as threads on %i ranks", (ranks) => {
+    const { code, output } = mpirun(ranks, ["train", "-q", "-o", `mpi-${ranks}`, ...MINI]);
+    expect([code, output]).toEqual([0, expect.stringContaining("validation loss")]);
+    expect(scmoe(["train", "-q", "-n", String(ranks), "-o", `threads-${ranks}`, ...MINI], dir).code).toBe(0);
+    expect(losses(`mpi-${ranks}`)).toEqual(losses(`threads-${ranks}`));
+  });
+
+  it("refuses ranks with different configs, naming what differs", () => {
+    const one = ["-n", "1", process.execPath, CLI, "train", "-q", "-o", "differ", ...MINI];
+    const { status, stderr } = spawnSync(
+      MPIRUN[0],
+      [...MPIRUN.slice(1), ...one, ":", ...one, "--set", "train.seed=9"],
+      {
+        cwd: dir,
+        env: MPI_ENV,
+        encoding: "utf8",
+      },
+    );
+    expect(status).not.toBe(0);
+    expect(stderr).toMatch(/Ranks disagree on the configuration/);
+  });
+
+  describe("a rank that is lost", () => {
+    it("is survived by the last checkpoint: resumed runs equal undisturbed ones", async () => {
+      expect(scmoe(["train", "-q", "-n", "2", "-o", "undisturbed", ...LONG], dir).code).toBe(0);
+      const random = philox(2026, "kills");
+      for (let i = 0; i < KILLS; i++) {
+        const out = `killed-${i}`;
+        const rank = random.u32(2 * i) % 2;
+        const { output, code, ms } = await disturb(out, rank, "SIGKILL", random.uniform(2 * i + 1) * 600);
+        expect(code).not.toBe(0);
+        expect(ms).toBeLessThan(10_000);
+        expect(output).toMatch(new RegExp(`rank ${rank}.*signal 9|signal 9.*rank ${rank}`, "s"));
+        expect(output).toMatch(/ended by the launcher.*while in \S+/);
+        expect(scmoe(["train", "-q", "--resume", out, "-n", "2"], dir).stderr).toBe("");
+        expect(losses(out)).toEqual(losses("undisturbed"));
+      }
+    }, 900_000);
+
+    it("is named when it is only stopped", async () => {
+      for (let i = 0; i < STOPS; i++) {
+        const { output, code, ms } = await disturb(`stopped-${i}`, 1, "SIGSTOP", 100 * i);
+        expect(code).not.toBe(0);
+        expect(ms).toBeLessThan(20_000);
+        expect(output).toMatch(/rank 0: .*no answer from rank 1 within 5 s/);
+      }
+    });
+  });
+
+  it.skipIf(!isRoot)("trains across two hosts with the bits of one", () => {
+    const hosts = new URL("../../scripts/hosts.sh", import.meta.url).pathname;
+    const { status, stdout, stderr } = spawnSync(
+      hosts,
+      ["2", "400mbit", process.execPath, CLI, "train", "-q", "-o", "hosts", ...MINI],
+      { cwd: dir, encoding: "utf8" },
+    );
+    expect([status, stderr + stdout]).toEqual([0, expect.stringContaining("validation loss")]);
+    expect(scmoe(["train", "-q", "-n", "2", "-o", "one-host", ...MINI], dir).code).toBe(0);
+    expect(losses("hosts")).toEqual(losses("one-host"));
+    expect(spawnSync("ip", ["netns", "list"], { encoding: "utf8" }).stdout).not.toMatch(/scmoe\d+-/);
+  });
+});
