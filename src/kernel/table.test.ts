@@ -1,0 +1,149 @@
+/** One loop over the op table: derivatives against finite differences in f64, onnxruntime against the reference. */
+import { afterAll, describe, expect, it } from "vitest";
+import { philox } from "../core/rng.js";
+import { createOrtEngine } from "../engine/ort-engine.js";
+import * as k from "./build.js";
+import { differentiate } from "./differentiate.js";
+import type { Expr, Kernel } from "./kernel.js";
+import { OP_NAMES, type OpName } from "./ops.js";
+import { type ReferenceTensor, evaluate } from "./reference.js";
+
+const x = k.input("x", [3, 4]);
+const z = k.input("z", [3, 4]);
+const row = k.input("row", [4]);
+const w = k.parameter("w", [5, 4]);
+const bias = k.parameter("b", [5]);
+const scale = k.parameter("scale", [4]);
+const shift = k.parameter("shift", [4]);
+const labels = k.input("labels", [3], "i32");
+const perRow = k.input("perRow", [3]);
+const square = k.parameter("square", [3, 4]);
+/** Inputs whose op is defined for positive numbers only. */
+const POSITIVE = new Set(["positive"]);
+const positive = k.input("positive", [3, 4]);
+
+/** Expressions that use each op; results of gradient ops are functions like any other. */
+const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
+  input: [x],
+  constant: [k.mul(x, k.constant(Float32Array.of(1, -2, 3, 0.5), [4]))],
+  add: [k.add(x, z), k.add(x, row), k.add(x, x)],
+  sub: [k.sub(x, row), k.sub(row, x)],
+  mul: [k.mul(x, row), k.mul(x, x)],
+  div: [k.div(x, positive), k.div(row, positive)],
+  neg: [k.neg(x)],
+  exp: [k.exp(x)],
+  log: [k.log(positive)],
+  sqrt: [k.sqrt(positive)],
+  reciprocal: [k.reciprocal(positive)],
+  tanh: [k.tanh(x)],
+  sigmoid: [k.sigmoid(x)],
+  erf: [k.erf(x)],
+  softplus: [k.softplus(x)],
+  gelu: [k.gelu(x)],
+  geluGrad: [k.geluGrad(x, z)],
+  silu: [k.silu(x)],
+  siluGrad: [k.siluGrad(x, z)],
+  matmul: [
+    k.matmul(x, z, { transB: true }),
+    k.matmul(x, z, { transA: true, alpha: 0.5 }),
+    k.matmul(k.reshape(x, [3, 2, 2]), k.reshape(z, [3, 2, 2])),
+  ],
+  linear: [k.linear(x, w), k.linear(x, w, bias)],
+  gemmAccumulate: [k.gemmAccumulate(k.input("c", [4, 4]), x, z, { transA: true })],
+  transpose: [k.transpose(x, [1, 0])],
+  reshape: [k.reshape(x, [2, 6])],
+  slice: [k.slice(x, 1, 1, 3), k.slice(x, 0, 0, 2)],
+  pad: [k.pad(x, 1, 1, 2)],
+  concat: [k.concat([x, z], 1), k.concat([x, x], 0)],
+  expand: [k.expand(k.input("one", [3, 1]), [3, 4])],
+  reduceSum: [k.reduceSum(x, [0]), k.reduceSum(x, [1], true)],
+  reduceMean: [k.reduceMean(x, [1]), k.reduceMean(x, [0], true)],
+  softmax: [k.softmax(x)],
+  softmaxGrad: [k.softmaxGrad(k.softmax(x), z)],
+  layerNorm: [k.layerNorm(x, scale, shift)],
+  rmsNorm: [k.rmsNorm(x, scale)],
+  crossEntropy: [k.crossEntropy(x, labels)],
+  crossEntropyGrad: [k.crossEntropyGrad(x, labels, perRow)],
+};
+function bindingsOf(kernel: Kernel): Record<string, { data: Float64Array; dims: number[] }> {
+  return Object.fromEntries(
+    kernel.inputs.map(({ name, expr }) => {
+      const dims = expr.dims as number[];
+      const random = philox(5, name);
+      const data = Float64Array.from({ length: dims.reduce((a, b) => a * b, 1) }, (_, i) => {
+        if (expr.dtype === "i32") return i % 4;
+        // Numbers that f32 holds exactly, so that both engines see the same.
+        const value = Math.fround(random.normal(i));
+        return POSITIVE.has(name) ? Math.abs(value) + 0.5 : value;
+      });
+      return [name, { data, dims }];
+    }),
+  );
+}
+
+const isClose = (a: number, b: number, tolerance: number): boolean =>
+  Math.abs(a - b) <= tolerance * Math.max(1, Math.abs(a), Math.abs(b));
+
+describe("derivatives agree with finite differences (f64, relative 1e-6)", () => {
+  const cases = OP_NAMES.flatMap((op) =>
+    SAMPLES[op].map((expr, i) => [`${op} ${i}`, expr] as const),
+  );
+  it.each(cases)("%s", (name, expr) => {
+    const source = k.kernel(name, { y: expr });
+    const { forward, backward } = differentiate(source);
+    const given = bindingsOf(source);
+    const saved = evaluate(forward, given, "f64");
+    const random = philox(6, "dy");
+    const dy = saved.y.data.map((_, i) => Math.fround(random.normal(i)));
+    const loss = (bindings: Record<string, ReferenceTensor>): number =>
+      evaluate(source, bindings, "f64").y.data.reduce((sum, v, i) => sum + v * dy[i], 0);
+    const zeros = Object.fromEntries(
+      source.inputs
+        .filter((i) => i.role === "parameter")
+        .map((i) => [`g_${i.name}`, { data: new Float64Array(given[i.name].data.length), dims: given[i.name].dims }]),
+    );
+    const gradients = evaluate(backward, { ...given, ...saved, ...zeros, d_y: { data: dy, dims: saved.y.dims } }, "f64");
+    let checked = 0;
+    for (const { name: inputName, role, expr: input } of source.inputs) {
+      if (input.dtype !== "f32") continue;
+      const gradient = gradients[role === "parameter" ? `g_${inputName}` : `d_${inputName}`];
+      given[inputName].data.forEach((value, i) => {
+        const h = 1e-5;
+        const at = (v: number): number => {
+          const data = given[inputName].data.slice();
+          data[i] = v;
+          return loss({ ...given, [inputName]: { data, dims: given[inputName].dims } });
+        };
+        const difference = (at(value + h) - at(value - h)) / (2 * h);
+        expect(isClose(gradient.data[i], difference, 1e-6), `${inputName}[${i}]: ${gradient.data[i]} ≈ ${difference}`).toBe(true);
+        checked++;
+      });
+    }
+    expect(checked).toBeGreaterThan(0);
+  });
+});
+
+describe("onnxruntime agrees with the reference (1e-5)", () => {
+  const engine = createOrtEngine();
+  const arena = engine.newArena(1 << 20, "table test");
+  afterAll(() => engine.dispose());
+  const cases = OP_NAMES.filter((op) => op !== "input").flatMap((op) =>
+    SAMPLES[op].map((expr, i) => [`${op} ${i}`, expr] as const),
+  );
+  it.each(cases)("%s", (name, expr) => {
+    const source = k.kernel(name, { y: expr });
+    const given = bindingsOf(source);
+    const wanted = evaluate(source, given, "f64").y;
+    const bindings = Object.fromEntries(
+      source.inputs.map((input) => {
+        const { data, dims } = given[input.name];
+        const view = input.expr.dtype === "i32" ? arena.i32(data.length) : arena.f32(data.length);
+        view.set(data);
+        return [input.name, { data: view, dims }];
+      }),
+    );
+    const y = arena.f32(wanted.data.length);
+    engine.compile(source).run({ ...bindings, y: { data: y, dims: wanted.dims } });
+    wanted.data.forEach((value, i) => expect(isClose(y[i], value, 1e-5), `[${i}]: ${y[i]} ≈ ${value}`).toBe(true));
+  });
+});
