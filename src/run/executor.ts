@@ -4,12 +4,13 @@
  * thread stands still only when its next compute operator needs a transfer that has not arrived: that time is the
  * exposed communication.
  */
-import { assert } from "../core/errors.js";
+import { InputError, assert } from "../core/errors.js";
 import { nowMs } from "../core/clock.js";
 import type { Tensor } from "../core/tensor.js";
 import { numElements } from "../core/tensor.js";
 import { type Operator, type Program, STREAMS, dependencies } from "../program/program.js";
 import type { Schedule } from "../schedule/schedule.js";
+import { whyIllegal } from "../schedule/validate.js";
 import type { ExposedInterval, TimelineEvent } from "../simulate/timeline.js";
 import type { Action, Held, NetworkJob, RunContext } from "./context.js";
 import type { Block } from "./memory.js";
@@ -33,7 +34,7 @@ export interface RunResult {
   readonly endMs: number;
 }
 
-type Services = Omit<RunContext, "read" | "tensor" | "write" | "writeTensor" | "share">;
+export type Services = Omit<RunContext, "read" | "tensor" | "write" | "writeTensor" | "share">;
 
 interface InFlight {
   readonly op: Operator;
@@ -42,6 +43,7 @@ interface InFlight {
 
 /**
  * @param feeds contents of the program's input values
+ * @throws InputError when the schedule is not legal for the program, with the reason
  * @throws CommError when a peer is late or lost; the message names the operator this rank waited in
  */
 export function execute(plan: Plan, services: Services, feeds: ReadonlyMap<number, unknown>): RunResult {
@@ -58,6 +60,8 @@ const wirings = new WeakMap<Plan, Wiring>();
 function wiringOf(plan: Plan): Wiring {
   let wiring = wirings.get(plan);
   if (wiring === undefined) {
+    const reason = whyIllegal(plan.program, plan.schedule);
+    if (reason !== undefined) throw new InputError(`The schedule ${plan.schedule.policy} is not legal: ${reason}`);
     const waitsFor = dependencies(plan.program).map((ids) => [...ids]);
     for (const [before, after] of plan.schedule.edges) waitsFor[after].push(before);
     const readers = new Array<number>(plan.program.values.length).fill(0);

@@ -84,17 +84,16 @@ export function simulate(program: Program, schedule: Schedule, options: Simulate
   const advance = (state: RankState): boolean => {
     issue(state);
     const id = compute[state.next];
-    const ready = id === undefined ? nextArrival(state) : readyAt(state.rank, id);
-    if (ready === Infinity) return false;
+    const ready = id === undefined ? Infinity : readyAt(state.rank, id);
     if (ready > state.clock) {
       // Standing still, the rank wakes at every arrival and may issue what that arrival allows.
       const wake = Math.min(ready, nextArrival(state));
+      if (wake === Infinity) return false;
       const name = id === undefined ? "the end of the step" : program.operators[id].name;
       exposed.push({ rank: state.rank, waitingFor: name, startMs: state.clock, endMs: wake });
       state.clock = wake;
       return true;
     }
-    if (id === undefined) return false;
     const op = program.operators[id];
     const start = state.clock;
     state.clock += state.costs(op);
@@ -103,11 +102,10 @@ export function simulate(program: Program, schedule: Schedule, options: Simulate
     return true;
   };
   const nextArrival = (state: RankState): number => {
+    // A port carries one transfer after another, so arrivals are in order: the first that is still to come.
     let earliest = Infinity;
-    for (let i = Math.max(0, nextTransfer - 16); i < nextTransfer; i++) {
-      const end = ends[state.rank][network[i]];
-      if (end > state.clock) earliest = Math.min(earliest, end);
-    }
+    for (let i = nextTransfer - 1; i >= 0 && ends[state.rank][network[i]] > state.clock; i--)
+      earliest = ends[state.rank][network[i]];
     return earliest;
   };
 

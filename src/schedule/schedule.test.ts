@@ -1,0 +1,164 @@
+/** Any legal schedule of a random program computes the same; an illegal one is refused; policies are legal and no slower than they say. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { singleCommunicator } from "../comm/single.js";
+import { ARCHITECTURE_NAMES } from "../model/architectures.js";
+import { resolveModel } from "../model/config.js";
+import { buildProgram } from "../model/wiring.js";
+import { type Operator, type Program, STREAMS, dependencies } from "../program/program.js";
+import type { Action } from "../run/context.js";
+import { execute } from "../run/executor.js";
+import type { Services } from "../run/executor.js";
+import { type Costs, unitCosts } from "../simulate/costs.js";
+import { simulate } from "../simulate/simulate.js";
+import { adaptive, eager, lowerBound } from "./adaptive.js";
+import { fixed, numSlots } from "./fixed.js";
+import type { Schedule } from "./schedule.js";
+import { orderByStream, sequential } from "./sequential.js";
+import { whyIllegal } from "./validate.js";
+
+/** Operators over numbers: each mixes what it reads; network operators arrive some polls later. */
+const randomProgram = fc
+  .array(fc.record({ isNetwork: fc.boolean(), reads: fc.array(fc.nat(), { minLength: 1, maxLength: 3 }), cost: fc.integer({ min: 1, max: 9 }) }), {
+    minLength: 1,
+    maxLength: 24,
+  })
+  .map((specs) => {
+    const operators = specs.map((spec, id): Operator => ({
+      id,
+      name: `op${id}`,
+      kind: spec.isNetwork ? "send" : "mix",
+      stream: spec.isNetwork ? "network" : "compute",
+      pass: "forward",
+      reads: [...new Set(spec.reads.map((r) => r % (id + 1)))],
+      writes: [id + 1],
+      after: [],
+      cost: String(spec.cost),
+      data: undefined,
+    }));
+    const values = Array.from({ length: specs.length + 1 }, (_, id) => ({ id, name: `v${id}`, bytes: 4 }));
+    return { name: "random", operators, values } satisfies Program;
+  });
+const costs: Costs = (op) => Number(op.cost);
+
+function mix(op: Operator, read: (value: number) => number): number {
+  return op.reads.reduce((sum, value) => Math.fround(sum * 1.37 + Math.sin(read(value) + op.id)), op.id);
+}
+const actions: Record<string, Action> = {
+  mix: (op, context) => {
+    context.write(op.writes[0], mix(op, (v) => context.read<number>(v)), []);
+    return undefined;
+  },
+  send: (op, context) => {
+    const value = mix(op, (v) => context.read<number>(v));
+    let polls = op.id % 5;
+    const result = { bytes: [4], startMs: 0, endMs: 0 };
+    return {
+      bytes: 4,
+      pending: {
+        get done() {
+          return polls-- <= 0;
+        },
+        wait: () => result,
+      },
+      finish: () => context.write(op.writes[0], value, []),
+    };
+  },
+};
+
+function run(program: Program, schedule: Schedule): number[] {
+  const services = { world: singleCommunicator() } as unknown as Services;
+  const keep = new Set(program.operators.map((op) => op.writes[0]));
+  const result = execute({ program, schedule, actions, keep }, services, new Map([[0, 0.5]]));
+  return program.operators.map((op) => result.read<number>(op.writes[0]));
+}
+
+/** A random topological order. */
+function shuffled(program: Program, seed: readonly number[]): Schedule {
+  const before = dependencies(program);
+  const done = new Set<number>();
+  const order: number[] = [];
+  while (order.length < program.operators.length) {
+    const ready = program.operators.filter((op) => !done.has(op.id) && before[op.id].every((b) => done.has(b)));
+    const { id } = ready[(seed[order.length % seed.length] ?? 0) % ready.length];
+    done.add(id);
+    order.push(id);
+  }
+  return { policy: "shuffled", order: orderByStream(program, order), edges: [], note: "" };
+}
+
+describe("random programs", () => {
+  it("compute the same under every legal schedule", () => {
+    fc.assert(
+      fc.property(randomProgram, fc.array(fc.nat(), { minLength: 1, maxLength: 24 }), (program, seed) => {
+        const wanted = run(program, sequential(program));
+        for (const schedule of [shuffled(program, seed), eager(program, costs)]) {
+          expect(whyIllegal(program, schedule)).toBeUndefined();
+          expect(run(program, schedule)).toEqual(wanted);
+        }
+      }),
+      { seed: 1, numRuns: 150 },
+    );
+  });
+
+  it("refuse illegal schedules with the reason", () => {
+    fc.assert(
+      fc.property(randomProgram, fc.nat(), (program, at) => {
+        const legal = sequential(program);
+        const { id, stream, name } = program.operators[at % program.operators.length];
+        const without = { ...legal, order: { ...legal.order, [stream]: legal.order[stream].filter((o) => o !== id) } };
+        expect(whyIllegal(program, without)).toBe(`${name} is not scheduled`);
+        const twice = { ...legal, order: { ...legal.order, [stream]: [...legal.order[stream], id] } };
+        expect(whyIllegal(program, twice)).toBe(`${name} is scheduled twice`);
+        const other = stream === "compute" ? "network" : "compute";
+        const moved = { ...without, order: { ...without.order, [other]: [...without.order[other], id] } };
+        expect(whyIllegal(program, moved)).toMatch(/it belongs to/);
+        const reader = program.operators.find((op) => op.reads.some((value) => value > 0));
+        if (reader === undefined) return;
+        const writer = (reader.reads.find((value) => value > 0) as number) - 1;
+        const backwards = { ...legal, edges: [...legal.edges, [reader.id, writer] as const] };
+        expect(whyIllegal(program, backwards)).toMatch(/would wait for itself/);
+        expect(() => run(program, backwards)).toThrow(/not legal/);
+      }),
+      { seed: 2, numRuns: 100 },
+    );
+  });
+
+  it("are simulated between the lower bound and the sum of all costs", () => {
+    fc.assert(
+      fc.property(randomProgram, (program) => {
+        const all = program.operators.reduce((sum, op) => sum + costs(op), 0);
+        expect(simulate(program, sequential(program), { costs: [costs] }).summary.stepMs).toBeCloseTo(all, 6);
+        const chosen = simulate(program, adaptive(program, costs), { costs: [costs] }).summary.stepMs;
+        expect(chosen).toBeLessThanOrEqual(all + 1e-9);
+        expect(chosen).toBeGreaterThanOrEqual(lowerBound(program, costs) - 1e-9);
+      }),
+      { seed: 3, numRuns: 150 },
+    );
+  });
+});
+
+describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
+  const config = resolveModel({
+    arch,
+    vocab_size: 16,
+    hidden_size: 8,
+    intermediate_size: 16,
+    num_attention_heads: 2,
+    num_hidden_layers: 6,
+    num_experts: 4,
+    max_position_embeddings: 8,
+  });
+  it.each(["loss", "train"] as const)("has legal schedules of every policy (%s)", (mode) => {
+    for (const chunks of [1, 2]) {
+      const { program } = buildProgram(config, { batch: 1, sequence: 8, epSize: 2, chunks, mode });
+      const schedules = [sequential(program), eager(program, unitCosts), adaptive(program, unitCosts)];
+      for (let slot = 1; slot <= numSlots(program); slot++) schedules.push(fixed(program, { forward: slot, backward: slot }));
+      for (const schedule of schedules) expect(whyIllegal(program, schedule), schedule.policy).toBeUndefined();
+      for (const stream of STREAMS) expect(new Set(schedules.map((s) => s.order[stream].length)).size).toBe(1);
+      const time = (s: Schedule): number => simulate(program, s, { costs: [unitCosts] }).summary.stepMs;
+      expect(time(schedules[2])).toBeLessThanOrEqual(Math.min(...schedules.map(time)) + 1e-9);
+    }
+  });
+});
+
