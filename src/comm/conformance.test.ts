@@ -113,7 +113,11 @@ describe("trouble", () => {
       { deadlineMs: 200 },
     );
     expect(results).toEqual([
-      { error: expect.stringMatching(/^L1\.dispatch: no answer from rank 1 \(last seen in L0\.dispatch\) within 0\.2 s/) },
+      {
+        error: expect.stringMatching(
+          /^L1\.dispatch: no answer from rank 1 \(last seen in L0\.dispatch\) within 0\.2 s/,
+        ),
+      },
       "late",
     ]);
   });
@@ -128,13 +132,18 @@ describe("trouble", () => {
   });
 
   it("refuses different operators and rows that do not fit", async () => {
-    const different = await onRanks<string>(2, `${RAGGED} comm.exchange(request("op" + r)).wait(); return "?";`);
+    const different = await onRanks<string>(
+      2,
+      `${RAGGED} comm.exchange(request("op" + r)).wait(); return "?";`,
+    );
     expect(different[0]).toEqual({ error: expect.stringMatching(/different operators: op\d and op\d/) });
     const large = await onRanks<string>(
       2,
       `${RAGGED} if (r === 0) recvMax.fill(4); comm.exchange(request("x")).wait(); return "?";`,
     );
-    expect(large[0]).toEqual({ error: expect.stringMatching(/rank 1 sends 8 bytes to rank 0, which expects at most 4/) });
+    expect(large[0]).toEqual({
+      error: expect.stringMatching(/rank 1 sends 8 bytes to rank 0, which expects at most 4/),
+    });
   });
 });
 
@@ -164,5 +173,6 @@ it("a link delays delivery without keeping the processor or the sender busy", as
 it("reads links, and refuses what is none", () => {
   expect(parseLink("10gbit,20us")).toEqual({ bytesPerMs: 1.25e6, latencyMs: 0.02 });
   expect(parseLink("400mbit")).toEqual({ bytesPerMs: 5e4, latencyMs: 0 });
-  for (const text of ["", "fast", "0gbit", "1gbit,2", "1gbit,2us,3"]) expect(() => parseLink(text)).toThrow(/10gbit,20us/);
+  for (const text of ["", "fast", "0gbit", "1gbit,2", "1gbit,2us,3"])
+    expect(() => parseLink(text)).toThrow(/10gbit,20us/);
 });

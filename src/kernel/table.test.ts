@@ -17,7 +17,6 @@ const scale = k.parameter("scale", [4]);
 const shift = k.parameter("shift", [4]);
 const labels = k.input("labels", [3], "i32");
 const perRow = k.input("perRow", [3]);
-const square = k.parameter("square", [3, 4]);
 /** Inputs whose op is defined for positive numbers only. */
 const POSITIVE = new Set(["positive"]);
 const positive = k.input("positive", [3, 4]);
@@ -85,9 +84,7 @@ const isClose = (a: number, b: number, tolerance: number): boolean =>
   Math.abs(a - b) <= tolerance * Math.max(1, Math.abs(a), Math.abs(b));
 
 describe("derivatives agree with finite differences (f64, relative 1e-6)", () => {
-  const cases = OP_NAMES.flatMap((op) =>
-    SAMPLES[op].map((expr, i) => [`${op} ${i}`, expr] as const),
-  );
+  const cases = OP_NAMES.flatMap((op) => SAMPLES[op].map((expr, i) => [`${op} ${i}`, expr] as const));
   it.each(cases)("%s", (name, expr) => {
     const source = k.kernel(name, { y: expr });
     const { forward, backward } = differentiate(source);
@@ -100,9 +97,16 @@ describe("derivatives agree with finite differences (f64, relative 1e-6)", () =>
     const zeros = Object.fromEntries(
       source.inputs
         .filter((i) => i.role === "parameter")
-        .map((i) => [`g_${i.name}`, { data: new Float64Array(given[i.name].data.length), dims: given[i.name].dims }]),
+        .map((i) => [
+          `g_${i.name}`,
+          { data: new Float64Array(given[i.name].data.length), dims: given[i.name].dims },
+        ]),
     );
-    const gradients = evaluate(backward, { ...given, ...saved, ...zeros, d_y: { data: dy, dims: saved.y.dims } }, "f64");
+    const gradients = evaluate(
+      backward,
+      { ...given, ...saved, ...zeros, d_y: { data: dy, dims: saved.y.dims } },
+      "f64",
+    );
     let checked = 0;
     for (const { name: inputName, role, expr: input } of source.inputs) {
       if (input.dtype !== "f32") continue;
@@ -115,7 +119,10 @@ describe("derivatives agree with finite differences (f64, relative 1e-6)", () =>
           return loss({ ...given, [inputName]: { data, dims: given[inputName].dims } });
         };
         const difference = (at(value + h) - at(value - h)) / (2 * h);
-        expect(isClose(gradient.data[i], difference, 1e-6), `${inputName}[${i}]: ${gradient.data[i]} ≈ ${difference}`).toBe(true);
+        expect(
+          isClose(gradient.data[i], difference, 1e-6),
+          `${inputName}[${i}]: ${gradient.data[i]} ≈ ${difference}`,
+        ).toBe(true);
         checked++;
       });
     }
@@ -144,6 +151,8 @@ describe("onnxruntime agrees with the reference (1e-5)", () => {
     );
     const y = arena.f32(wanted.data.length);
     engine.compile(source).run({ ...bindings, y: { data: y, dims: wanted.dims } });
-    wanted.data.forEach((value, i) => expect(isClose(y[i], value, 1e-5), `[${i}]: ${y[i]} ≈ ${value}`).toBe(true));
+    wanted.data.forEach((value, i) =>
+      expect(isClose(y[i], value, 1e-5), `[${i}]: ${y[i]} ≈ ${value}`).toBe(true),
+    );
   });
 });

@@ -61,7 +61,8 @@ function wiringOf(plan: Plan): Wiring {
   let wiring = wirings.get(plan);
   if (wiring === undefined) {
     const reason = whyIllegal(plan.program, plan.schedule);
-    if (reason !== undefined) throw new InputError(`The schedule ${plan.schedule.policy} is not legal: ${reason}`);
+    if (reason !== undefined)
+      throw new InputError(`The schedule ${plan.schedule.policy} is not legal: ${reason}`);
     const waitsFor = dependencies(plan.program).map((ids) => [...ids]);
     for (const [before, after] of plan.schedule.edges) waitsFor[after].push(before);
     const readers = new Array<number>(plan.program.values.length).fill(0);

@@ -19,10 +19,17 @@ import { whyIllegal } from "./validate.js";
 
 /** Operators over numbers: each mixes what it reads; network operators arrive some polls later. */
 const randomProgram = fc
-  .array(fc.record({ isNetwork: fc.boolean(), reads: fc.array(fc.nat(), { minLength: 1, maxLength: 3 }), cost: fc.integer({ min: 1, max: 9 }) }), {
-    minLength: 1,
-    maxLength: 24,
-  })
+  .array(
+    fc.record({
+      isNetwork: fc.boolean(),
+      reads: fc.array(fc.nat(), { minLength: 1, maxLength: 3 }),
+      cost: fc.integer({ min: 1, max: 9 }),
+    }),
+    {
+      minLength: 1,
+      maxLength: 24,
+    },
+  )
   .map((specs) => {
     const operators = specs.map((spec, id): Operator => ({
       id,
@@ -46,7 +53,11 @@ function mix(op: Operator, read: (value: number) => number): number {
 }
 const actions: Record<string, Action> = {
   mix: (op, context) => {
-    context.write(op.writes[0], mix(op, (v) => context.read<number>(v)), []);
+    context.write(
+      op.writes[0],
+      mix(op, (v) => context.read<number>(v)),
+      [],
+    );
     return undefined;
   },
   send: (op, context) => {
@@ -79,7 +90,9 @@ function shuffled(program: Program, seed: readonly number[]): Schedule {
   const done = new Set<number>();
   const order: number[] = [];
   while (order.length < program.operators.length) {
-    const ready = program.operators.filter((op) => !done.has(op.id) && before[op.id].every((b) => done.has(b)));
+    const ready = program.operators.filter(
+      (op) => !done.has(op.id) && before[op.id].every((b) => done.has(b)),
+    );
     const { id } = ready[(seed[order.length % seed.length] ?? 0) % ready.length];
     done.add(id);
     order.push(id);
@@ -106,7 +119,10 @@ describe("random programs", () => {
       fc.property(randomProgram, fc.nat(), (program, at) => {
         const legal = sequential(program);
         const { id, stream, name } = program.operators[at % program.operators.length];
-        const without = { ...legal, order: { ...legal.order, [stream]: legal.order[stream].filter((o) => o !== id) } };
+        const without = {
+          ...legal,
+          order: { ...legal.order, [stream]: legal.order[stream].filter((o) => o !== id) },
+        };
         expect(whyIllegal(program, without)).toBe(`${name} is not scheduled`);
         const twice = { ...legal, order: { ...legal.order, [stream]: [...legal.order[stream], id] } };
         expect(whyIllegal(program, twice)).toBe(`${name} is scheduled twice`);
@@ -153,12 +169,14 @@ describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
     for (const chunks of [1, 2]) {
       const { program } = buildProgram(config, { batch: 1, sequence: 8, epSize: 2, chunks, mode });
       const schedules = [sequential(program), eager(program, unitCosts), adaptive(program, unitCosts)];
-      for (let slot = 1; slot <= numSlots(program); slot++) schedules.push(fixed(program, { forward: slot, backward: slot }));
-      for (const schedule of schedules) expect(whyIllegal(program, schedule), schedule.policy).toBeUndefined();
-      for (const stream of STREAMS) expect(new Set(schedules.map((s) => s.order[stream].length)).size).toBe(1);
+      for (let slot = 1; slot <= numSlots(program); slot++)
+        schedules.push(fixed(program, { forward: slot, backward: slot }));
+      for (const schedule of schedules)
+        expect(whyIllegal(program, schedule), schedule.policy).toBeUndefined();
+      for (const stream of STREAMS)
+        expect(new Set(schedules.map((s) => s.order[stream].length)).size).toBe(1);
       const time = (s: Schedule): number => simulate(program, s, { costs: [unitCosts] }).summary.stepMs;
       expect(time(schedules[2])).toBeLessThanOrEqual(Math.min(...schedules.map(time)) + 1e-9);
     }
   });
 });
-

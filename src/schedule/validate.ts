@@ -25,7 +25,8 @@ export function whyIllegal(program: Program, schedule: Schedule): string | undef
       return `an edge names operator ${before} or ${after}, which the program does not have`;
     waitsFor[after].push(before);
   }
-  for (const stream of STREAMS) schedule.order[stream].forEach((id, i, order) => i > 0 && waitsFor[id].push(order[i - 1]));
+  for (const stream of STREAMS)
+    schedule.order[stream].forEach((id, i, order) => i > 0 && waitsFor[id].push(order[i - 1]));
   return circle(program, waitsFor);
 }
 

@@ -13,11 +13,13 @@ interface Seat {
   readonly view: BoardView;
   readonly rank: number;
   nextCommunicator: number;
+  /** Exchanges not yet waited for, of all communicators: peers may still read and write their memory. */
+  readonly open: Set<ThreadsPending>;
 }
 
 /** This thread's place at a board; call once per rank. */
 export function joinThreads(board: Board, rank: number): Communicator {
-  const seat = { view: new BoardView(board), rank, nextCommunicator: 1 };
+  const seat = { view: new BoardView(board), rank, nextCommunicator: 1, open: new Set<ThreadsPending>() };
   return new ThreadsCommunicator(
     seat,
     0,
@@ -68,6 +70,7 @@ class ThreadsCommunicator implements Communicator {
     copyOwnPart(request, this.rank);
     const pending = new ThreadsPending(this, request, { slot, sequence, startMs });
     this.#open[sequence % RING] = pending;
+    this.seat.open.add(pending);
     // Start with the next rank, so that ranks do not all serve the same pair.
     for (let i = 1; i < this.size; i++)
       this.#servePair(this.members[(this.rank + i) % this.size], sequence, request.label);
@@ -86,24 +89,27 @@ class ThreadsCommunicator implements Communicator {
       return;
     if (view.hashes[mine] !== view.hashes[theirs]) {
       view.giveUp(`Ranks ${rank} and ${peer} are in different operators: ${label} and ${view.label(peer)}`);
-      return;
     }
-    this.#move(rank, mine, peer, theirs, label);
-    this.#move(peer, theirs, rank, mine, label);
-    Atomics.store(view.served, mine * view.board.size + peer, sequence + 1);
-    Atomics.store(view.served, theirs * view.board.size + rank, sequence + 1);
+    const moved =
+      view.aborted === undefined &&
+      this.#move(rank, mine, peer, theirs, label) &&
+      this.#move(peer, theirs, rank, mine, label);
+    // A negative number: taken and left alone, so that nobody waits for it and nobody reads it.
+    const outcome = moved ? sequence + 1 : -(sequence + 1);
+    Atomics.store(view.served, mine * view.board.size + peer, outcome);
+    Atomics.store(view.served, theirs * view.board.size + rank, outcome);
     view.wakeRank(peer);
     view.wakeRank(rank);
   }
 
-  #move(from: number, fromSlot: number, to: number, toSlot: number, label: string): void {
+  #move(from: number, fromSlot: number, to: number, toSlot: number, label: string): boolean {
     const { view } = this.seat;
     const { fields } = view;
     const bytes = fields[view.field(fromSlot, to, FIELD.sendBytes)];
     const room = fields[view.field(toSlot, from, FIELD.recvBytes)];
     if (bytes > room) {
       view.giveUp(`${label}: rank ${from} sends ${bytes} bytes to rank ${to}, which expects at most ${room}`);
-      return;
+      return false;
     }
     const target = fields[view.field(toSlot, from, FIELD.recvAddress)];
     copyBytes(target, fields[view.field(fromSlot, to, FIELD.sendAddress)], bytes);
@@ -111,6 +117,7 @@ class ThreadsCommunicator implements Communicator {
     const now = nowMs();
     fields[view.field(toSlot, from, FIELD.readyMs)] = now;
     fields[view.field(toSlot, from, FIELD.arrivalMs)] = this.#arrival(from, to, bytes, now);
+    return true;
   }
 
   /** Each port carries one message after another; a message arrives when both ports have carried it. */
@@ -145,9 +152,12 @@ class ThreadsCommunicator implements Communicator {
 
   abort(reason: string): void {
     this.seat.view.giveUp(reason);
+    withdraw(this.seat);
   }
 
-  close(): void {}
+  close(): void {
+    withdraw(this.seat);
+  }
 }
 
 class ThreadsPending implements Pending {
@@ -192,6 +202,7 @@ class ThreadsPending implements Pending {
         : view.fields[view.field(this.at.slot, peer, FIELD.gotBytes)],
     );
     const startMs = Math.max(this.at.startMs, this.#latest(FIELD.readyMs));
+    this.comm.seat.open.delete(this);
     return (this.#result = { bytes, startMs, endMs: Math.max(arrival, startMs) });
   }
 
@@ -223,10 +234,37 @@ class ThreadsPending implements Pending {
     return error;
   }
 
+  /** Takes every pair that no peer has taken, and lets the peers finish that are copying. */
+  withdraw(): void {
+    const { view, rank } = this.comm.seat;
+    const { slot, sequence } = this.at;
+    const { size } = view.board;
+    for (const peer of this.comm.members) {
+      if (peer === rank) continue;
+      const theirs = view.slot(this.comm.id, peer, sequence);
+      const claim = rank < peer ? slot * size + peer : theirs * size + rank;
+      const was = Atomics.load(view.claims, claim);
+      const outcome = -(sequence + 1);
+      if (was <= sequence && Atomics.compareExchange(view.claims, claim, was, sequence + 1) === was) {
+        Atomics.store(view.served, slot * size + peer, outcome);
+        Atomics.store(view.served, theirs * size + rank, outcome);
+      }
+      while (Math.abs(Atomics.load(view.served, slot * size + peer)) <= sequence)
+        Atomics.wait(pillow, 0, 0, 0.1);
+    }
+  }
+
   #error(reason: string, peers: readonly number[]): CommError {
+    withdraw(this.comm.seat);
     const operator = this.request.label;
     return new CommError(`${operator}: ${reason}`, { rank: this.comm.seat.rank, peers, operator });
   }
+}
+
+/** Before a rank lets go of memory that peers know by address. */
+function withdraw(seat: Seat): void {
+  for (const pending of seat.open) pending.withdraw();
+  seat.open.clear();
 }
 
 const pillow = new Int32Array(new SharedArrayBuffer(4));
