@@ -133,3 +133,10 @@ describe("bad input gets one line and exit code 2", () => {
     }
   });
 });
+
+it("ranks of one process prepare the same data at once", () => {
+  const cwd = temporaryDirectory();
+  const { code, stderr } = scmoe(["train", "-q", "-n", "4", "-o", "together", ...MINI], cwd);
+  expect([code, stderr]).toEqual([0, ""]);
+  expect(readdirSync(join(cwd, ".scmoe/cache")).filter((name) => name.includes("tmp"))).toEqual([]);
+});

@@ -1,7 +1,16 @@
 /** From a corpus to a tokenizer and token files, cached by what they were made from. */
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
 import { trainBpe } from "./bpe.js";
 import { readCorpus, unigramEntropy } from "./corpus.js";
@@ -63,8 +72,9 @@ function tokenizerFile(path: string): string {
 
 function build(directory: string, corpus: ReturnType<typeof readCorpus>, options: PrepareOptions): void {
   const progress = options.onProgress ?? (() => undefined);
-  const temporary = `${directory}.${process.pid}.tmp`;
-  mkdirSync(temporary, { recursive: true });
+  mkdirSync(dirname(directory), { recursive: true });
+  // A directory of its own for each rank: ranks may be threads of one process.
+  const temporary = mkdtempSync(`${directory}.tmp-`);
   if (options.tokenizer !== undefined)
     copyFileSync(tokenizerFile(options.tokenizer), join(temporary, "tokenizer.json"));
   else {
@@ -91,6 +101,11 @@ function build(directory: string, corpus: ReturnType<typeof readCorpus>, options
     join(temporary, "facts.json"),
     JSON.stringify({ corpus: corpus.name, unigramEntropy: entropy }),
   );
-  // Another process may have built the same in the meantime: then its result stands.
-  if (!existsSync(directory)) renameSync(temporary, directory);
+  try {
+    renameSync(temporary, directory);
+  } catch (error) {
+    // Another rank has built the same in the meantime: its result stands.
+    if (!existsSync(join(directory, "facts.json"))) throw error;
+    rmSync(temporary, { recursive: true });
+  }
 }
