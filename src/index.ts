@@ -1,0 +1,26 @@
+/** The library: what the command line is made of, for use from TypeScript. */
+export type { Communicator, ExchangeRequest, ExchangeResult, Pending } from "./comm/communicator.js";
+export { type Link, formatLink, parseLink } from "./comm/link.js";
+export { CommError, EnvironmentError, InputError } from "./core/errors.js";
+export { VERSION } from "./core/version.js";
+export type { Engine } from "./engine/engine.js";
+export { createOrtEngine } from "./engine/ort-engine.js";
+export { type Generator, type SamplingOptions, openGenerator } from "./infer/generate.js";
+export { launch } from "./launch/launch.js";
+export type { LaunchOptions } from "./launch/threads.js";
+export { ARCHITECTURE_NAMES } from "./model/architectures.js";
+export { type ModelConfig, type ModelInput, resolveModel } from "./model/config.js";
+export { type ModelProgram, type ProgramOptions, buildProgram } from "./model/wiring.js";
+export { type PlanOptions, type PlanRow, plan } from "./plan/plan.js";
+export { type Operator, type Program, dependencies } from "./program/program.js";
+export { type Policy, parsePolicy } from "./schedule/policy.js";
+export type { Schedule } from "./schedule/schedule.js";
+export { whyIllegal } from "./schedule/validate.js";
+export { CLUSTERS } from "./simulate/clusters.js";
+export { type Costs, tableCosts } from "./simulate/costs.js";
+export { simulate } from "./simulate/simulate.js";
+export type { Timeline, TimelineSummary } from "./simulate/timeline.js";
+export { type RunConfig, readRunConfig } from "./train/config.js";
+export type { TrainOptions, TrainResult } from "./train/trainer.js";
+export { chromeTrace } from "./view/chrome-trace.js";
+export { timelineHtml } from "./view/timeline-html.js";
