@@ -1,4 +1,5 @@
 import type { Communicator } from "../comm/communicator.js";
+import { CommError } from "../core/errors.js";
 import type { JobRequest } from "../run/job.js";
 import { JOBS } from "./jobs.js";
 import type { FromWorker } from "./worker.js";
@@ -23,7 +24,8 @@ export async function runRank(
   } catch (thrown) {
     const error = thrown as Error & { exitCode?: number };
     world?.abort(error.message);
-    return { kind: "error", message: error.message, exitCode: error.exitCode, stack: error.stack };
+    const { message, exitCode, stack } = error;
+    return { kind: "error", message, exitCode, stack, aboutPeer: error instanceof CommError };
   } finally {
     world?.close();
   }

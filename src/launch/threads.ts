@@ -39,20 +39,23 @@ export async function launchThreads<R>(request: JobRequest, options: LaunchOptio
     : () => undefined;
   const view = new BoardView(board);
   let firstError: Error | undefined;
+  let isAboutPeer = false;
   let result: R | undefined;
   const workers: Worker[] = [];
   const ended = Array.from({ length: ranks }, (_, rank) => {
     const data: WorkerData = { request, rank, board: ranks > 1 ? board : undefined, stop };
     const worker = new Worker(workerFile(), { workerData: data, stdin: false });
     workers.push(worker);
-    const fail = (error: Error): void => {
-      firstError ??= error;
+    const fail = (error: Error, aboutPeer = false): void => {
+      // Messages of threads arrive in any order: the cause may come after its consequence.
+      if (firstError === undefined || (isAboutPeer && !aboutPeer))
+        [firstError, isAboutPeer] = [error, aboutPeer];
       view.giveUp(error.message);
       // A rank that computes something long must not keep the rest waiting for ever.
       setTimeout(() => workers.forEach((w) => void w.terminate()), GRACE_MS).unref();
     };
     worker.on("message", (message: FromWorker) => {
-      if (message.kind === "error") fail(revive(message, ranks > 1 ? rank : undefined));
+      if (message.kind === "error") fail(revive(message, ranks > 1 ? rank : undefined), message.aboutPeer);
       else if (message.kind === "result" && rank === 0) result = message.value as R;
       else if (message.kind === "say" && rank === 0) terminal.say(message.line);
       else if (message.kind === "progress" && rank === 0) terminal.progress(message.line);
@@ -60,7 +63,8 @@ export async function launchThreads<R>(request: JobRequest, options: LaunchOptio
     worker.on("error", (error: Error) => fail(error));
     return new Promise<void>((resolve) =>
       worker.on("exit", (code) => {
-        if (code !== 0) fail(new EnvironmentError(`Rank ${rank} ended unexpectedly (exit code ${code})`));
+        if (code !== 0 && firstError === undefined)
+          fail(new EnvironmentError(`Rank ${rank} ended unexpectedly (exit code ${code})`));
         resolve();
       }),
     );

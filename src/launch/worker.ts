@@ -22,7 +22,14 @@ export interface WorkerData {
 export type FromWorker =
   | { readonly kind: "say" | "progress"; readonly line: string }
   | { readonly kind: "result"; readonly value: unknown }
-  | { readonly kind: "error"; readonly message: string; readonly exitCode?: number; readonly stack?: string };
+  | {
+      readonly kind: "error";
+      readonly message: string;
+      readonly exitCode?: number;
+      readonly stack?: string;
+      /** It is about a peer, so a peer's own error says more. */
+      readonly aboutPeer: boolean;
+    };
 
 const data = workerData as WorkerData;
 const post = (message: FromWorker): void => parentPort?.postMessage(message);
