@@ -11,12 +11,12 @@ function run(command, args) {
 const newer = (source, target) => !existsSync(target) || statSync(source).mtimeMs > statSync(target).mtimeMs;
 
 run(bin("tsc"), ["-p", "tsconfig.json"]);
-const routines = `${root}src/engine/assembly/routines.ts`;
+const routines = ["routines", "gradients"].map((name) => `${root}src/engine/assembly/${name}.ts`);
 const wasm = `${root}dist/engine/routines.wasm`;
-if (existsSync(routines) && newer(routines, wasm)) {
+if (routines.some((file) => existsSync(file) && newer(file, wasm))) {
   mkdirSync(`${root}dist/engine`, { recursive: true });
   run(bin("asc"), [
-    routines,
+    ...routines,
     "-o",
     wasm,
     "-O3",

@@ -5,6 +5,7 @@
  */
 export interface Arena {
   readonly label: string;
+  readonly buffer: SharedArrayBuffer;
   readonly capacityBytes: number;
   readonly liveBytes: number;
   readonly peakBytes: number;

@@ -1,20 +1,32 @@
 import { addressOf } from "../core/address.js";
-import { numElements } from "../core/tensor.js";
 import type { Tensor } from "../core/tensor.js";
-import type { Dim, Kernel } from "../kernel/kernel.js";
+import type { Kernel } from "../kernel/kernel.js";
 import { kernelKey } from "../kernel/key.js";
 import { encodeOnnx, onnxOutputName } from "../kernel/onnx/encode.js";
+import { checkBindings, zeroOutputs } from "./bindings.js";
 import { flushDenormals } from "./denormals.js";
 import type { Bindings, Engine, Executable } from "./engine.js";
+import { routineUse } from "./kernel-routines.js";
 import { type OrtApi, type OrtSession, ortApi } from "./ort-api.js";
 import { createSharedArena } from "./shared-arena.js";
+import { StagedExecutable } from "./staged-executable.js";
+import { stagesOf } from "./stages.js";
 import { wasmRoutines } from "./wasm-routines.js";
 
-/** Kernels on onnxruntime (CPU, one thread), tensors bound by address without copies. One per thread. */
+/**
+ * Kernels on onnxruntime (CPU, one thread), tensors bound by address without copies; ops that have a WebAssembly
+ * routine run between graphs. One engine per thread.
+ */
 export function createOrtEngine(): Engine {
   flushDenormals();
   const api = ortApi();
-  const cache = new Map<string, OrtExecutable>();
+  const cache = new Map<string, Executable>();
+  const graphs: OrtExecutable[] = [];
+  const graph = (kernel: Kernel): Executable => {
+    const executable = new OrtExecutable(api, kernel);
+    graphs.push(executable);
+    return executable;
+  };
   return {
     name: `onnxruntime ${api.version}`,
     routines: wasmRoutines,
@@ -22,16 +34,22 @@ export function createOrtEngine(): Engine {
     compile(kernel) {
       const key = kernelKey(kernel);
       let executable = cache.get(key);
-      if (executable === undefined) cache.set(key, (executable = new OrtExecutable(api, kernel)));
+      if (executable === undefined) {
+        const staged = stagesOf(kernel, routineUse);
+        executable = staged === undefined ? graph(kernel) : new StagedExecutable(kernel, staged, graph);
+        cache.set(key, executable);
+      }
       return executable;
     },
     dispose() {
-      for (const executable of cache.values()) executable.release();
+      for (const executable of graphs) executable.release();
+      graphs.length = 0;
       cache.clear();
     },
   };
 }
 
+/** A kernel as one tensor graph. */
 class OrtExecutable implements Executable {
   readonly #session: OrtSession;
   readonly #outputs: readonly { readonly binding: string; readonly onnx: string }[];
@@ -75,31 +93,4 @@ class OrtExecutable implements Executable {
   release(): void {
     this.#session.release();
   }
-}
-
-/** Whether a symbolic size is zero, so that there is nothing to compute. @throws Error when a binding does not fit */
-export function checkBindings(kernel: Kernel, bindings: Bindings): boolean {
-  let empty = false;
-  const check = (name: string, dims: readonly Dim[]): void => {
-    const tensor = bindings[name];
-    if (tensor === undefined) throw new Error(`${kernel.name}: nothing is bound to ${name}`);
-    const fits =
-      tensor.dims.length === dims.length &&
-      dims.every((dim, i) => typeof dim === "string" || dim === tensor.dims[i]);
-    if (!fits)
-      throw new Error(`${kernel.name}: ${name} is [${tensor.dims.join(", ")}], wanted [${dims.join(", ")}]`);
-    if (tensor.data.length !== numElements(tensor.dims))
-      throw new Error(
-        `${kernel.name}: ${name} holds ${tensor.data.length} elements, its dims say [${tensor.dims.join(", ")}]`,
-      );
-    if (tensor.data.length === 0) empty = true;
-  };
-  for (const input of kernel.inputs) check(input.name, input.expr.dims);
-  for (const output of kernel.outputs) check(output.name, output.expr.dims);
-  return empty;
-}
-
-/** What a kernel over zero rows leaves: accumulated outputs as they are, the others zero. */
-export function zeroOutputs(kernel: Kernel, bindings: Bindings): void {
-  for (const output of kernel.outputs) if (output.aliasOf === undefined) bindings[output.name].data.fill(0);
 }

@@ -1,6 +1,6 @@
 import { evaluate } from "../kernel/reference.js";
 import type { Engine } from "./engine.js";
-import { checkBindings, zeroOutputs } from "./ort-engine.js";
+import { checkBindings, zeroOutputs } from "./bindings.js";
 import { referenceRoutines } from "./reference-routines.js";
 import { createSharedArena } from "./shared-arena.js";
 

@@ -8,14 +8,17 @@ interface Region {
   bytes: number;
 }
 
-/**
- * The WebAssembly memory behind a buffer, when it is an arena's: routines run directly on it. Weak, so that a
- * dropped arena goes away.
- */
-const memories = new WeakMap<ArrayBufferLike, WebAssembly.Memory>();
+/** Arenas by buffer; weak, so that a dropped arena goes away. */
+const arenas = new WeakMap<ArrayBufferLike, SharedArena>();
 
+/** The arena a buffer belongs to, if any. */
+export function arenaOf(buffer: ArrayBufferLike): Arena | undefined {
+  return arenas.get(buffer);
+}
+
+/** The WebAssembly memory behind a buffer, when it is an arena's: routines run directly on it. */
 export function memoryOf(buffer: ArrayBufferLike): WebAssembly.Memory | undefined {
-  return memories.get(buffer);
+  return arenas.get(buffer)?.memory;
 }
 
 /**
@@ -27,7 +30,8 @@ export function createSharedArena(capacityBytes: number, label: string): Arena {
 }
 
 class SharedArena implements Arena {
-  readonly #buffer: SharedArrayBuffer;
+  readonly memory: WebAssembly.Memory;
+  readonly buffer: SharedArrayBuffer;
   /** Free regions by ascending offset; neighbours are merged. */
   #free: Region[];
   readonly #used = new Map<number, number>();
@@ -41,9 +45,9 @@ class SharedArena implements Arena {
   ) {
     // The first page belongs to the routines' static data.
     const pages = Math.ceil(capacityBytes / PAGE) + 1;
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    this.#buffer = memory.buffer as unknown as SharedArrayBuffer;
-    memories.set(this.#buffer, memory);
+    this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    this.buffer = this.memory.buffer as unknown as SharedArrayBuffer;
+    arenas.set(this.buffer, this);
     this.capacityBytes = (pages - 1) * PAGE;
     this.#free = [{ offset: PAGE, bytes: this.capacityBytes }];
   }
@@ -57,15 +61,15 @@ class SharedArena implements Arena {
   }
 
   f32(numElements: number): Float32Array {
-    return new Float32Array(this.#buffer, this.#take(numElements * 4), numElements);
+    return new Float32Array(this.buffer, this.#take(numElements * 4), numElements);
   }
 
   i32(numElements: number): Int32Array {
-    return new Int32Array(this.#buffer, this.#take(numElements * 4), numElements);
+    return new Int32Array(this.buffer, this.#take(numElements * 4), numElements);
   }
 
   u8(numBytes: number): Uint8Array {
-    return new Uint8Array(this.#buffer, this.#take(numBytes), numBytes);
+    return new Uint8Array(this.buffer, this.#take(numBytes), numBytes);
   }
 
   #take(bytes: number): number {
@@ -90,7 +94,7 @@ class SharedArena implements Arena {
   free(view: Float32Array | Int32Array | Uint8Array): void {
     const offset = view.byteOffset;
     const bytes = this.#used.get(offset);
-    if (bytes === undefined || view.buffer !== this.#buffer)
+    if (bytes === undefined || view.buffer !== this.buffer)
       throw new Error(`Arena "${this.label}": the view at ${offset} is not an allocation of this arena`);
     this.#used.delete(offset);
     this.#live -= bytes;

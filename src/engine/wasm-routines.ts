@@ -1,23 +1,7 @@
 /** The routines as WebAssembly SIMD, instantiated once per arena; operands in other arenas take the plain path. */
-import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { EnvironmentError } from "../core/errors.js";
 import { referenceRoutines as plain } from "./reference-routines.js";
 import type { Routines } from "./routines.js";
-import { memoryOf } from "./shared-arena.js";
-
-type Kernels = Record<
-  | "adamw"
-  | "sumSquares"
-  | "scale"
-  | "add"
-  | "combineRows"
-  | "combineRowsGrad"
-  | "toBf16"
-  | "fromBf16"
-  | "geluGrad",
-  (...args: number[]) => number
->;
+import { type WasmKernels, wasmKernels } from "./wasm-module.js";
 
 type View = Float32Array | Int32Array | Uint16Array;
 
@@ -25,36 +9,10 @@ type View = Float32Array | Int32Array | Uint16Array;
 const SCRATCH_START = 16_384;
 const SCRATCH_END = 65_536;
 
-let module: WebAssembly.Module | undefined;
-
-function compiled(): WebAssembly.Module {
-  if (module !== undefined) return module;
-  const here = fileURLToPath(new URL("./routines.wasm", import.meta.url));
-  const candidates = [here, here.replace(/src([\\/])engine/, "dist$1engine")];
-  for (const path of candidates) {
-    try {
-      module = new WebAssembly.Module(readFileSync(path));
-      return module;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    }
-  }
-  throw new EnvironmentError(`The WebAssembly routines are not built (${here}); run: npm run build`);
-}
-
-const instances = new WeakMap<WebAssembly.Memory, Kernels>();
-
-function kernelsFor(views: readonly (View | undefined)[]): Kernels | undefined {
+function kernelsFor(views: readonly (View | undefined)[]): WasmKernels | undefined {
   const first = views[0] as View;
   for (const view of views) if (view !== undefined && view.buffer !== first.buffer) return undefined;
-  const memory = memoryOf(first.buffer);
-  if (memory === undefined) return undefined;
-  let kernels = instances.get(memory);
-  if (kernels === undefined) {
-    kernels = new WebAssembly.Instance(compiled(), { env: { memory } }).exports as unknown as Kernels;
-    instances.set(memory, kernels);
-  }
-  return kernels;
+  return wasmKernels(first.buffer);
 }
 
 /** Copies index-like arrays that live outside an arena into its staging area, one after another. */
@@ -192,11 +150,3 @@ export const wasmRoutines: Routines = {
     kernels.fromBf16(dst.byteOffset, src.byteOffset, src.length);
   },
 };
-
-/** out = dy·gelu′(x) when all live in one arena and hold whole vectors; false when the caller must do it otherwise. */
-export function wasmGeluGrad(out: Float32Array, x: Float32Array, dy: Float32Array): boolean {
-  const kernels = kernelsFor([out, x, dy]);
-  if (kernels === undefined || out.length % 4 !== 0) return false;
-  kernels.geluGrad(out.byteOffset, x.byteOffset, dy.byteOffset, out.length);
-  return true;
-}

@@ -109,6 +109,11 @@ export function pad(x: Expr, axis: number, before: number, after: number): Expr 
   return apply("pad", [x], { axis, before, after });
 }
 
+/** Σ of arrays that each cover the first part of an axis of `size` elements; rows (all axes but the last two) agree. */
+export function sumPrefixes(xs: readonly Expr[], size: number): Expr {
+  return apply("sumPrefixes", xs, { size });
+}
+
 export function concat(xs: readonly Expr[], axis: number): Expr {
   return xs.length === 1 ? xs[0] : apply("concat", xs, { axis });
 }
@@ -133,6 +138,26 @@ export function layerNorm(x: Expr, w: Expr, b: Expr, eps = 1e-5): Expr {
 /** x/√(mean(x²) + eps)·w along the last axis. */
 export function rmsNorm(x: Expr, w: Expr, eps = 1e-5): Expr {
   return apply("rmsNorm", [x, w], { eps });
+}
+
+/** Gradient of `layerNorm` for x: r·(g − mean(g) − x̂·mean(g·x̂)), g = dy·w, x̂ = (x − mean)·r, r = 1/√(var + eps). */
+export function layerNormGrad(x: Expr, w: Expr, dy: Expr, eps = 1e-5): Expr {
+  return apply("layerNormGrad", [x, w, dy], { eps });
+}
+
+/** Gradient of `layerNorm` for its scale w: Σ over rows of dy·x̂, [D]. */
+export function layerNormScaleGrad(x: Expr, dy: Expr, eps = 1e-5): Expr {
+  return apply("layerNormScaleGrad", [x, dy], { eps });
+}
+
+/** Gradient of `rmsNorm` for x: r·(g − x̂·mean(g·x̂)), g = dy·w, x̂ = x·r, r = 1/√(mean(x²) + eps). */
+export function rmsNormGrad(x: Expr, w: Expr, dy: Expr, eps = 1e-5): Expr {
+  return apply("rmsNormGrad", [x, w, dy], { eps });
+}
+
+/** Gradient of `rmsNorm` for its scale w: Σ over rows of dy·x̂, [D]. */
+export function rmsNormScaleGrad(x: Expr, dy: Expr, eps = 1e-5): Expr {
+  return apply("rmsNormScaleGrad", [x, dy], { eps });
 }
 
 /** Rotary position embedding with the rotate-half convention; x [..., S, dh], cos and sin [S, dh]. */

@@ -80,6 +80,10 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
     const [axis, before] = [attrs.axis as number, attrs.before as number];
     return [k.slice(dy, axis, before, before + (x.dims[axis] as number))];
   },
+  sumPrefixes: ({ inputs }, dy) => {
+    const axis = dy.dims.length - 2;
+    return inputs.map((x) => k.slice(dy, axis, 0, x.dims[axis] as number));
+  },
   concat: ({ inputs, attrs }, dy) => {
     const axis = attrs.axis as number;
     let start = 0;
@@ -103,21 +107,18 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
     k.sub(k.mul(dy, k.sub(dp, rowSum(k.mul(dp, p)))), k.mul(dp, rowSum(k.mul(dy, p)))),
     k.softmaxGrad(p, dy),
   ],
-  // x̂ = (x − μ)·r; dx = r·(g − mean(g) − x̂·mean(g·x̂)) with g = dy·w
   layerNorm: ({ inputs: [x, w], attrs }, dy) => {
-    const centred = k.sub(x, rowMean(x));
-    const r = k.reciprocal(k.sqrt(k.add(rowMean(k.mul(centred, centred)), k.scalar(attrs.eps as number))));
-    const normed = k.mul(centred, r);
-    const g = k.mul(dy, w);
-    const dx = k.mul(r, k.sub(k.sub(g, rowMean(g)), k.mul(normed, rowMean(k.mul(g, normed)))));
-    return [dx, k.mul(dy, normed), dy];
+    const eps = attrs.eps as number;
+    return [k.layerNormGrad(x, w, dy, eps), k.layerNormScaleGrad(x, dy, eps), dy];
   },
+  layerNormGrad: normGradDerivative(layerNormParts),
+  layerNormScaleGrad: normScaleGradDerivative(layerNormParts),
   rmsNorm: ({ inputs: [x, w], attrs }, dy) => {
-    const r = k.reciprocal(k.sqrt(k.add(rowMean(k.mul(x, x)), k.scalar(attrs.eps as number))));
-    const normed = k.mul(x, r);
-    const g = k.mul(dy, w);
-    return [k.mul(r, k.sub(g, k.mul(normed, rowMean(k.mul(g, normed))))), k.mul(dy, normed)];
+    const eps = attrs.eps as number;
+    return [k.rmsNormGrad(x, w, dy, eps), k.rmsNormScaleGrad(x, dy, eps)];
   },
+  rmsNormGrad: normGradDerivative(rmsNormParts),
+  rmsNormScaleGrad: normScaleGradDerivative(rmsNormParts),
   crossEntropy: ({ inputs: [logits, labels] }, dy) => [k.crossEntropyGrad(logits, labels, dy), undefined],
   crossEntropyGrad: ({ inputs: [logits, labels, dLoss] }, dy) => {
     const column = k.reshape(dLoss, [dLoss.dims[0], 1]);
@@ -141,6 +142,54 @@ function matmulGradients(e: Expr, dy: Expr, a: Expr, b: Expr): [Expr, Expr] {
     ? k.matmul(dy, a, { transA: true, transB: ta, alpha })
     : k.matmul(a, dy, { transA: !ta, alpha });
   return [da, db];
+}
+
+/** A norm as its gradient needs it: x̂, r, and the centring C of g (the identity for RMSNorm). */
+interface NormParts {
+  readonly normed: Expr;
+  readonly r: Expr;
+  readonly centre: (g: Expr) => Expr;
+}
+
+function layerNormParts(x: Expr, eps: number): NormParts {
+  const centre = (g: Expr): Expr => k.sub(g, rowMean(g));
+  const { normed, r } = rmsNormParts(centre(x), eps);
+  return { normed, r, centre };
+}
+
+function rmsNormParts(x: Expr, eps: number): NormParts {
+  const r = k.reciprocal(k.sqrt(k.add(rowMean(k.mul(x, x)), k.scalar(eps))));
+  return { normed: k.mul(x, r), r, centre: (g) => g };
+}
+
+/** L(g) = dx̂/dx · g = r·(C(g) − x̂·mean(g·x̂)): symmetric, since x̂ is centred. */
+function applyJacobian({ normed, r, centre }: NormParts, g: Expr): Expr {
+  return k.mul(r, k.sub(centre(g), k.mul(normed, rowMean(k.mul(g, normed)))));
+}
+
+/**
+ * y = L(g), g = w·dy, and its gradient v: L is symmetric, so g receives L(v). Of x, with F = ⟨v, L(g)⟩,
+ * dr/dx = −r²·x̂/D and dx̂/dx = L: dF/dx = −x̂·r·mean(v·y) − r·(mean(g·x̂)·L(v) + mean(v·x̂)·L(g)).
+ */
+function normGradDerivative(partsOf: (x: Expr, eps: number) => NormParts): DerivativeRule {
+  return ({ inputs: [x, w, dy], attrs }, v) => {
+    const parts = partsOf(x, attrs.eps as number);
+    const { normed, r } = parts;
+    const g = k.mul(w, dy);
+    const [Lv, Lg] = [applyJacobian(parts, v), applyJacobian(parts, g)];
+    const mean = (a: Expr, b: Expr): Expr => rowMean(k.mul(a, b));
+    const curvature = k.add(k.mul(mean(g, normed), Lv), k.mul(mean(v, normed), Lg));
+    const dx = k.neg(k.mul(r, k.add(k.mul(normed, mean(v, Lg)), curvature)));
+    return [dx, k.mul(dy, Lv), k.mul(w, Lv)];
+  };
+}
+
+/** y = Σ over rows of dy·x̂, and its gradient v [D]. */
+function normScaleGradDerivative(partsOf: (x: Expr, eps: number) => NormParts): DerivativeRule {
+  return ({ inputs: [x, dy], attrs }, v) => {
+    const parts = partsOf(x, attrs.eps as number);
+    return [applyJacobian(parts, k.mul(dy, v)), k.mul(parts.normed, v)];
+  };
 }
 
 function withKeptAxes(e: Expr, dy: Expr): Expr {

@@ -102,7 +102,7 @@ function reduceTo(gradient: Expr, dims: readonly Dim[]): Expr {
 }
 
 function sum(list: readonly Expr[]): Expr {
-  return tiled(list) ?? list.reduce((a, b) => k.add(a, b));
+  return tiled(list) ?? prefixes(list) ?? list.reduce((a, b) => k.add(a, b));
 }
 
 /** Gradients of slices that tile an axis are one concatenation, not a sum of padded arrays. */
@@ -122,6 +122,19 @@ function tiled(list: readonly Expr[]): Expr | undefined {
         axis,
       )
     : undefined;
+}
+
+/** Gradients of slices that begin where the axis begins (the keys that blocks of causal attention see). */
+function prefixes(list: readonly Expr[]): Expr | undefined {
+  if (list.length < 3) return undefined;
+  const { dims } = list[0];
+  const axis = dims.length - 2;
+  const parts = list.map((e) =>
+    e.op === "pad" && e.attrs.axis === axis && e.attrs.before === 0 ? e.inputs[0] : e,
+  );
+  const size = dims[axis];
+  if (typeof size !== "number" || parts.every((part, i) => part === list[i])) return undefined;
+  return k.sumPrefixes(parts, size);
 }
 
 /** A parameter's gradient added into its buffer: matrix products accumulate in place, the rest is an addition. */

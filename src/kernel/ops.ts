@@ -33,6 +33,7 @@ export const OP_NAMES = [
   "reshape",
   "slice",
   "pad",
+  "sumPrefixes",
   "concat",
   "expand",
   // along an axis
@@ -41,7 +42,11 @@ export const OP_NAMES = [
   "softmax",
   "softmaxGrad",
   "layerNorm",
+  "layerNormGrad",
+  "layerNormScaleGrad",
   "rmsNorm",
+  "rmsNormGrad",
+  "rmsNormScaleGrad",
   // loss
   "crossEntropy",
   "crossEntropyGrad",

@@ -189,6 +189,15 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
     );
   },
   pad: (e, [x], dims) => place(e, x, dims, e.attrs.before as number, new Float64Array(numElements(dims))),
+  sumPrefixes: (_, inputs, dims) => {
+    const [size, width] = dims.slice(-2);
+    const out = new Float64Array(numElements(dims));
+    for (const { data, dims: part } of inputs) {
+      const length = part[part.length - 2] * width;
+      data.forEach((value, i) => (out[Math.floor(i / length) * size * width + (i % length)] += value));
+    }
+    return out;
+  },
   concat: (e, inputs, dims) => {
     const out = new Float64Array(numElements(dims));
     let start = 0;
@@ -217,17 +226,12 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
     });
   },
   layerNorm: (e, [x, w, b]) =>
-    rows(x, (row) => {
-      const mean = row.reduce((a, c) => a + c, 0) / row.length;
-      const variance = row.reduce((a, c) => a + (c - mean) ** 2, 0) / row.length;
-      const r = 1 / Math.sqrt(variance + (e.attrs.eps as number));
-      return row.map((value, i) => (value - mean) * r * w.data[i] + b.data[i]);
-    }),
-  rmsNorm: (e, [x, w]) =>
-    rows(x, (row) => {
-      const r = 1 / Math.sqrt(row.reduce((a, c) => a + c * c, 0) / row.length + (e.attrs.eps as number));
-      return row.map((value, i) => value * r * w.data[i]);
-    }),
+    rows(x, (row) => normed(e, centre(row)).normed.map((value, i) => value * w.data[i] + b.data[i])),
+  layerNormGrad: (e, [x, w, dy]) => normGrad(e, x, w, dy, centre),
+  layerNormScaleGrad: (e, [x, dy]) => normScaleGrad(e, x, dy, centre),
+  rmsNorm: (e, [x, w]) => rows(x, (row) => normed(e, row).normed.map((value, i) => value * w.data[i])),
+  rmsNormGrad: (e, [x, w, dy]) => normGrad(e, x, w, dy, (row) => row),
+  rmsNormScaleGrad: (e, [x, dy]) => normScaleGrad(e, x, dy, (row) => row),
   crossEntropy: (_, [logits, labels]) => {
     const V = logits.dims[1];
     return labels.data.map(
@@ -239,3 +243,38 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
       softmaxRow(row).map((p, i) => dLoss.data[t] * (p - (i === labels.data[t] ? 1 : 0))),
     ),
 };
+
+type Row = Float64Array;
+
+function average(row: Row): number {
+  return row.reduce((a, b) => a + b, 0) / row.length;
+}
+
+function centre(row: Row): Row {
+  const mean = average(row);
+  return row.map((value) => value - mean);
+}
+
+/** x̂ = x·r with r = 1/√(mean(x²) + eps) */
+function normed(e: Expr, row: Row): { normed: Row; r: number } {
+  const r = 1 / Math.sqrt(average(row.map((value) => value * value)) + (e.attrs.eps as number));
+  return { normed: row.map((value) => value * r), r };
+}
+
+function normGrad(e: Expr, x: Values, w: Values, dy: Values, prepare: (row: Row) => Row): Float64Array {
+  return rows(x, (row, t) => {
+    const hat = normed(e, prepare(row));
+    const g = w.data.map((weight, i) => weight * dy.data[t * row.length + i]);
+    const along = average(g.map((value, i) => value * hat.normed[i]));
+    return prepare(g).map((value, i) => hat.r * (value - hat.normed[i] * along));
+  });
+}
+
+function normScaleGrad(e: Expr, x: Values, dy: Values, prepare: (row: Row) => Row): Float64Array {
+  const out = new Float64Array(x.dims[x.dims.length - 1]);
+  rows(x, (row, t) => {
+    normed(e, prepare(row)).normed.forEach((value, i) => (out[i] += value * dy.data[t * row.length + i]));
+    return row;
+  });
+  return out;
+}

@@ -133,6 +133,14 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
       i === axis ? Number(dim) + (attrs.before as number) + (attrs.after as number) : dim,
     );
   },
+  sumPrefixes(inputs, attrs) {
+    const [size, axis] = [attrs.size as number, inputs[0].dims.length - 2];
+    const rest = (x: Expr) => show(x.dims.filter((_, i) => i !== axis));
+    for (const x of inputs)
+      if (axis < 0 || rest(x) !== rest(inputs[0]) || !((x.dims[axis] as number) <= size))
+        fail("sumPrefixes", `${show(x.dims)} is no part of ${size} along axis ${axis}`);
+    return inputs[0].dims.map((dim, i) => (i === axis ? size : dim));
+  },
   concat(inputs, attrs) {
     const axis = attrs.axis as number;
     const total = inputs.reduce((sum, x) => sum + Number(x.dims[axis]), 0);
@@ -153,7 +161,11 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   softmax: same,
   softmaxGrad: sameAs("softmaxGrad"),
   layerNorm: normRule("layerNorm"),
+  layerNormGrad: normGradRule("layerNormGrad"),
+  layerNormScaleGrad: normScaleGradRule("layerNormScaleGrad"),
   rmsNorm: normRule("rmsNorm"),
+  rmsNormGrad: normGradRule("rmsNormGrad"),
+  rmsNormScaleGrad: normScaleGradRule("rmsNormScaleGrad"),
   crossEntropy: ([logits, labels]) => {
     if (logits.dims.length !== 2 || show(labels.dims) !== show([logits.dims[0]]))
       fail("crossEntropy", `labels ${show(labels.dims)} do not fit logits ${show(logits.dims)}`);
@@ -169,4 +181,16 @@ function normRule(op: string): ShapeRule {
         fail(op, `parameter ${show(p.dims)} does not fit ${show(x.dims)}`);
     return x.dims;
   };
+}
+
+function normGradRule(op: string): ShapeRule {
+  return ([x, w, dy]) => {
+    if (show(w.dims) !== show(x.dims.slice(-1)))
+      fail(op, `parameter ${show(w.dims)} does not fit ${show(x.dims)}`);
+    return sameAs(op)([x, dy], {});
+  };
+}
+
+function normScaleGradRule(op: string): ShapeRule {
+  return ([x, dy]) => sameAs(op)([x, dy], {}).slice(-1);
 }

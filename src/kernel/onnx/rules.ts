@@ -92,6 +92,15 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
       g.scalar(0),
       g.ints([attrs.axis as number]),
     ]),
+  sumPrefixes: (g, { inputs: sources, attrs }, inputs) => {
+    const axis = sources[0].dims.length - 2;
+    return inputs
+      .map((x, i) => {
+        const after = (attrs.size as number) - (sources[i].dims[axis] as number);
+        return after === 0 ? x : g.node("Pad", [x, g.ints([0, after]), g.scalar(0), g.ints([axis])]);
+      })
+      .reduce((a, b) => g.node("Add", [a, b]));
+  },
   concat: (g, { attrs }, inputs) => g.node("Concat", inputs, { axis: attrs.axis as number }),
   // Expand broadcasts both ways, so a symbolic size becomes 1: the input already has it.
   expand: (g, { attrs, inputs: [source] }, [x]) => {
@@ -109,6 +118,16 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
   },
   layerNorm: (g, { attrs }, inputs) =>
     g.node("LayerNormalization", inputs, { axis: -1, epsilon: { float: attrs.eps as number } }),
+  layerNormGrad: (g, { attrs }, [x, w, dy]) => {
+    const { normed, r } = normalised(g, centred(g, x), attrs.eps as number);
+    return normGradient(g, { normed, r, g: centred(g, g.node("Mul", [dy, w])) });
+  },
+  layerNormScaleGrad: (g, { attrs, inputs }, [x, dy]) =>
+    scaleGradient(g, normalised(g, centred(g, x), attrs.eps as number).normed, dy, inputs[0].dims.length),
+  rmsNormGrad: (g, { attrs }, [x, w, dy]) =>
+    normGradient(g, { ...normalised(g, x, attrs.eps as number), g: g.node("Mul", [dy, w]) }),
+  rmsNormScaleGrad: (g, { attrs, inputs }, [x, dy]) =>
+    scaleGradient(g, normalised(g, x, attrs.eps as number).normed, dy, inputs[0].dims.length),
   rmsNorm: (g, { attrs }, [x, w]) => {
     const variance = g.node("Add", [lastMean(g, g.node("Mul", [x, x])), g.scalar(attrs.eps as number)]);
     return g.node("Mul", [g.node("Div", [x, g.node("Sqrt", [variance])]), w]);
@@ -127,3 +146,25 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     return g.node("ScatterElements", [scaled, column, g.node("Neg", [scale])], { axis: 1, reduction: "add" });
   },
 };
+
+function centred(g: OnnxGraph, x: string): string {
+  return g.node("Sub", [x, lastMean(g, x)]);
+}
+
+/** x̂ = x·r with r = 1/√(mean(x²) + eps) */
+function normalised(g: OnnxGraph, x: string, eps: number): { normed: string; r: string } {
+  const variance = g.node("Add", [lastMean(g, g.node("Mul", [x, x])), g.scalar(eps)]);
+  const r = g.node("Reciprocal", [g.node("Sqrt", [variance])]);
+  return { normed: g.node("Mul", [x, r]), r };
+}
+
+/** r·(g − x̂·mean(g·x̂)); a centred g has the same mean(g·x̂) as the original, since x̂ is centred. */
+function normGradient(graph: OnnxGraph, { normed, r, g }: { normed: string; r: string; g: string }): string {
+  const along = graph.node("Mul", [normed, lastMean(graph, graph.node("Mul", [g, normed]))]);
+  return graph.node("Mul", [r, graph.node("Sub", [g, along])]);
+}
+
+function scaleGradient(g: OnnxGraph, normed: string, dy: string, numAxes: number): string {
+  const rows = Array.from({ length: numAxes - 1 }, (_, axis) => axis);
+  return g.node("ReduceSum", [g.node("Mul", [dy, normed]), g.ints(rows)], { keepdims: 0 });
+}

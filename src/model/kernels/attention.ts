@@ -8,7 +8,7 @@ import type { ModelConfig } from "../config.js";
 import { norm } from "./norm.js";
 
 /** Rows of the score matrix computed together; later blocks see more keys, none sees masked-out ones. */
-const CAUSAL_BLOCK_ROWS = 128;
+const CAUSAL_BLOCK_ROWS = 64;
 
 export function attentionKernel(config: ModelConfig, sequence: number): Kernel {
   const D = config.hidden_size;
@@ -50,7 +50,7 @@ export function attentionKernel(config: ModelConfig, sequence: number): Kernel {
 }
 
 function causalAttention(q: Expr, key: Expr, value: Expr, S: number, dh: number): Expr {
-  const rows = S > 2 * CAUSAL_BLOCK_ROWS ? CAUSAL_BLOCK_ROWS : S;
+  const rows = S > CAUSAL_BLOCK_ROWS ? CAUSAL_BLOCK_ROWS : S;
   const blocks: Expr[] = [];
   for (let start = 0; start < S; start += rows) {
     const end = Math.min(S, start + rows);

@@ -4,12 +4,13 @@
  */
 import type { Tensor } from "../../core/tensor.js";
 import type { Kernel } from "../../kernel/kernel.js";
+import { concreteDims } from "../../kernel/symbols.js";
 import { type ExpertSide, expertOffsets, localExperts, packedStarts, permutation } from "../../moe/layout.js";
 import type * as K from "../../program/kinds.js";
 import type { Operator } from "../../program/program.js";
 import type { RunContext } from "../context.js";
 import type { Block } from "../memory.js";
-import { bindParameters, concreteDims } from "./kernels.js";
+import { bindParameters } from "./kernels.js";
 import type { RowBuffer } from "./rows.js";
 
 interface SavedExperts {
@@ -142,7 +143,7 @@ function perRow(kernel: Kernel, output: string): number {
 function shapeOf(kernel: Kernel, output: string, numRows: number): number[] {
   const found = kernel.outputs.find((o) => o.name === output);
   if (found === undefined) throw new Error(`the expert kernel has no output ${output}`);
-  return concreteDims(found.expr, new Map([["R", numRows]]));
+  return concreteDims(found.expr.dims, new Map([["R", numRows]]));
 }
 
 function shapeLike(kernel: Kernel, output: string, data: Float32Array, numRows: number): Tensor {

@@ -14,12 +14,12 @@ const compute =
     return undefined;
   };
 
-/** What each operator kind does. Kernels and embeddings know the sequence length, which splits T into B × S. */
+/** What each operator kind does. Embeddings know the sequence length, which splits T into B × S. */
 export function actionTable(sequence: number): Readonly<Record<string, Action>> {
   return {
     embed: compute((op, context) => runEmbed(op, context, sequence)),
     "embed'": compute((op, context) => runEmbedBackward(op, context, sequence)),
-    kernel: compute((op, context) => runKernel(op, context, sequence)),
+    kernel: compute(runKernel),
     "kernel'": compute(runKernelBackward),
     route: compute(runRoute),
     "route'": compute(runRouteBackward),

@@ -1,54 +1,22 @@
 import type { Tensor } from "../../core/tensor.js";
-import { assert } from "../../core/errors.js";
 import { splitBackward } from "../../kernel/differentiate.js";
-import type { Dim, Expr, Kernel } from "../../kernel/kernel.js";
+import type { Kernel } from "../../kernel/kernel.js";
+import { bindSymbols, concreteDims } from "../../kernel/symbols.js";
 import type * as K from "../../program/kinds.js";
 import type { Operator } from "../../program/program.js";
 import type { RunContext } from "../context.js";
 
-type Symbols = Map<string, number>;
-
-/** Binds the kernel's symbols ("T", "R", "B") from the tensors given for its inputs. */
-export function bindSymbols(kernel: Kernel, bindings: Readonly<Record<string, Tensor>>): Symbols {
-  const symbols: Symbols = new Map();
-  for (const input of kernel.inputs) {
-    const tensor = bindings[input.name];
-    if (tensor === undefined) continue;
-    input.expr.dims.forEach((dim, axis) => {
-      if (typeof dim === "string") symbols.set(dim, tensor.dims[axis]);
-    });
-  }
-  return symbols;
-}
-
-/** Concrete dims of an output; a symbol no input binds (B = T/S) follows from the number of elements of the others. */
-export function concreteDims(expr: Expr, symbols: Symbols): number[] {
-  return expr.dims.map((dim: Dim) => {
-    if (typeof dim === "number") return dim;
-    const size = symbols.get(dim);
-    assert(size !== undefined, `symbol ${dim} is not bound`);
-    return size;
-  });
-}
-
-/** Adds B = T / S from the program's shape: the only derived symbol. */
-export function withBatch(symbols: Symbols, sequence: number): Symbols {
-  const T = symbols.get("T");
-  if (T !== undefined && !symbols.has("B")) symbols.set("B", T / sequence);
-  return symbols;
-}
-
-export function runKernel(op: Operator, context: RunContext, sequence: number): void {
+export function runKernel(op: Operator, context: RunContext): void {
   const data = op.data as K.KernelData;
   const kernel = data.kernel.forward;
   const bindings: Record<string, Tensor> = {};
   for (const [name, value] of Object.entries(data.inputs)) bindings[name] = context.read<Tensor>(value);
   bindParameters(bindings, kernel, data.parameters, context);
-  const symbols = withBatch(bindSymbols(kernel, bindings), sequence);
+  const symbols = bindSymbols(kernel, bindings);
   for (const output of kernel.outputs)
     bindings[output.name] = context.writeTensor(
       data.outputs[output.name],
-      concreteDims(output.expr, symbols),
+      concreteDims(output.expr.dims, symbols),
     );
   context.engine.compile(kernel).run(bindings);
 }
@@ -68,7 +36,7 @@ export function runKernelBackward(op: Operator, context: RunContext): void {
     else
       bindings[output.name] = context.writeTensor(
         data.outputs[output.name],
-        concreteDims(output.expr, symbols),
+        concreteDims(output.expr.dims, symbols),
       );
   }
   context.engine.compile(kernel).run(bindings);

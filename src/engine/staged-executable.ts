@@ -1,0 +1,180 @@
+/**
+ * A kernel in stages: graphs on the engine, routines between them. What one stage hands to the next lives in the arena
+ * of the kernel's own tensors for as long as it is needed.
+ */
+import { assert } from "../core/errors.js";
+import type { Data, Tensor } from "../core/tensor.js";
+import { numElements } from "../core/tensor.js";
+import type { Kernel } from "../kernel/kernel.js";
+import { type Symbols, bindSymbols, concreteDims } from "../kernel/symbols.js";
+import type { Arena } from "./arena.js";
+import { checkBindings, zeroOutputs } from "./bindings.js";
+import type { Bindings, Executable } from "./engine.js";
+import { type KernelRoutine, kernelRoutine } from "./kernel-routines.js";
+import { arenaOf, createSharedArena } from "./shared-arena.js";
+import type { RoutineStage, StagedKernel } from "./stages.js";
+import { wasmKernels } from "./wasm-module.js";
+
+const SPARE_BYTES = 4 * 2 ** 30 - 2 ** 17;
+/** Where values go when the kernel's own arena is full, or its tensors lie in none. One per thread. */
+let spare: Arena | undefined;
+
+type Step =
+  | { readonly kind: "graph"; readonly names: readonly string[]; readonly executable: Executable }
+  | { readonly kind: "routine"; readonly stage: RoutineStage; readonly routine: KernelRoutine };
+
+export class StagedExecutable implements Executable {
+  readonly #steps: readonly Step[];
+  /** By step: handed values it makes, and those nobody needs after it. */
+  readonly #made: readonly (readonly string[])[];
+  readonly #done: readonly (readonly string[])[];
+
+  constructor(
+    readonly kernel: Kernel,
+    readonly staged: StagedKernel,
+    compileGraph: (kernel: Kernel) => Executable,
+  ) {
+    const { stages, handed } = staged;
+    this.#steps = stages.map((stage): Step =>
+      stage.kind === "graph"
+        ? {
+            kind: "graph",
+            names: [...stage.kernel.inputs, ...stage.kernel.outputs].map((v) => v.name),
+            executable: compileGraph(stage.kernel),
+          }
+        : { kind: "routine", stage, routine: kernelRoutine(stage.op) as KernelRoutine },
+    );
+    const makes = (name: string): number =>
+      stages.findIndex((s) =>
+        s.kind === "graph" ? s.kernel.outputs.some((o) => o.name === name) : s.output === name,
+      );
+    const lastUse = (name: string): number =>
+      stages.findLastIndex((s) =>
+        s.kind === "graph" ? s.kernel.inputs.some((i) => i.name === name) : s.inputs.includes(name),
+      );
+    const at = (index: (name: string) => number) =>
+      stages.map((_, i) => [...handed.keys()].filter((name) => index(name) === i));
+    this.#made = at(makes);
+    this.#done = at(lastUse);
+  }
+
+  run(bindings: Bindings): void {
+    if (checkBindings(this.kernel, bindings)) return zeroOutputs(this.kernel, bindings);
+    const symbols = bindSymbols(this.kernel, bindings);
+    const scratch = new Scratch(homeOf(this.kernel, bindings));
+    const values: Record<string, Tensor> = { ...bindings };
+    this.#steps.forEach((step, i) => {
+      for (const name of this.#made[i]) values[name] = this.#handed(name, i, { values, symbols, scratch });
+      if (step.kind === "graph")
+        step.executable.run(Object.fromEntries(step.names.map((name) => [name, values[name]])));
+      else runRoutine(step, values, scratch);
+      for (const name of this.#done[i]) scratch.release(values[name].data);
+    });
+    scratch.close();
+  }
+
+  /** Memory for a handed value: over an operand that is not needed any more, or fresh. */
+  #handed(
+    name: string,
+    index: number,
+    c: { values: Record<string, Tensor>; symbols: Symbols; scratch: Scratch },
+  ): Tensor {
+    const expr = this.staged.handed.get(name);
+    assert(expr !== undefined, `${this.kernel.name}: ${name} is handed between stages`);
+    const dims = concreteDims(expr.dims, c.symbols);
+    const step = this.#steps[index];
+    if (step.kind === "routine" && step.routine.overwrites !== undefined) {
+      const operand = step.stage.inputs[step.routine.overwrites];
+      if (this.#done[index].includes(operand) && c.values[operand].data.length === numElements(dims)) {
+        c.scratch.keep(c.values[operand].data);
+        return { data: c.values[operand].data, dims };
+      }
+    }
+    return { data: c.scratch.take(numElements(dims)), dims };
+  }
+}
+
+/** The arena that holds the largest of the kernel's activations. */
+function homeOf(kernel: Kernel, bindings: Bindings): Arena {
+  const names = [
+    ...kernel.inputs.filter((i) => i.role === "input").map((i) => i.name),
+    ...kernel.outputs.filter((o) => o.aliasOf === undefined).map((o) => o.name),
+  ];
+  const largest = names
+    .map((name) => bindings[name].data)
+    .reduce<Data | undefined>((a, b) => (a === undefined || b.length > a.length ? b : a), undefined);
+  return (largest && arenaOf(largest.buffer)) ?? spareArena();
+}
+
+function spareArena(): Arena {
+  spare ??= createSharedArena(SPARE_BYTES, "stages");
+  return spare;
+}
+
+/** Temporary memory of one run. */
+class Scratch {
+  readonly #held = new Map<Data, { arena: Arena; uses: number }>();
+
+  constructor(readonly home: Arena) {}
+
+  take(numElements: number): Float32Array {
+    let arena = this.home;
+    let view: Float32Array;
+    try {
+      view = arena.f32(numElements);
+    } catch {
+      arena = spareArena();
+      view = arena.f32(numElements);
+    }
+    this.#held.set(view, { arena, uses: 1 });
+    return view;
+  }
+
+  /** A second value in the same memory. */
+  keep(view: Data): void {
+    const held = this.#held.get(view);
+    if (held !== undefined) held.uses++;
+  }
+
+  release(view: Data): void {
+    const held = this.#held.get(view);
+    if (held === undefined || --held.uses > 0) return;
+    held.arena.free(view);
+    this.#held.delete(view);
+  }
+
+  close(): void {
+    for (const [view, { arena }] of this.#held) arena.free(view);
+  }
+}
+
+/** A routine sees one memory: operands that lie elsewhere are copied into it, a result that does is copied out. */
+function runRoutine(
+  { stage, routine }: Extract<Step, { kind: "routine" }>,
+  values: Readonly<Record<string, Tensor>>,
+  scratch: Scratch,
+): void {
+  const out = values[stage.output];
+  const operands = stage.inputs.map((name) => values[name]);
+  const largest = [out, ...operands].reduce((a, b) => (b.data.length > a.data.length ? b : a));
+  const arena = arenaOf(largest.data.buffer) ?? scratch.home;
+  const kernels = wasmKernels(arena.buffer);
+  assert(kernels !== undefined, "an arena's memory has routines");
+  const temporary: Data[] = [];
+  const bring = ({ data }: Tensor): Data => {
+    if (data.buffer === arena.buffer) return data;
+    const view = data instanceof Float32Array ? arena.f32(data.length) : arena.i32(data.length);
+    view.set(data);
+    temporary.push(view);
+    return view;
+  };
+  const inputs = operands.map(bring);
+  const target = bring(out);
+  routine.run(
+    kernels,
+    { out: target.byteOffset, inputs: inputs.map((view) => view.byteOffset) },
+    { out: out.dims, operands: operands.map((o) => o.dims), op: stage.op },
+  );
+  if (target !== out.data) out.data.set(target);
+  for (const view of temporary) arena.free(view);
+}
