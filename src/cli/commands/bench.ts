@@ -12,6 +12,7 @@ import { chromeTrace } from "../../view/chrome-trace.js";
 import { speedChart } from "../../view/speed-chart.js";
 import { timelineHtml } from "../../view/timeline-html.js";
 import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
+import { addBenchBlock, addBenchStep } from "./bench-kernels.js";
 
 interface Flags {
   readonly ranks?: number;
@@ -39,9 +40,10 @@ const DEFAULT_CASES =
   "top2:sequential top2:pipelined(2) shared:sequential scmoe-pos1:adaptive scmoe-pos2:adaptive scmoe-pos3:adaptive";
 
 export function addBench(program: Command): void {
-  program
-    .command("bench")
-    .description("measure")
+  const bench = program.command("bench").description("measure");
+  addBenchBlock(bench);
+  addBenchStep(bench);
+  bench
     .command("compare")
     .description(
       "architectures × policies in one table: speed-up, exposed communication, predicted against measured",

@@ -7,8 +7,12 @@ import type { Expr, Kernel } from "../../kernel/kernel.js";
 import type { ModelConfig } from "../config.js";
 import { norm } from "./norm.js";
 
-/** Rows of the score matrix computed together; later blocks see more keys, none sees masked-out ones. */
-const CAUSAL_BLOCK_ROWS = 64;
+/**
+ * Rows of the score matrix are computed in blocks; later blocks see more keys, none sees keys that are masked out for
+ * all of it. Smaller blocks save work, but products of few rows run slowly and every block costs operators.
+ */
+const MIN_BLOCK_ROWS = 64;
+const MAX_BLOCKS = 8;
 
 export function attentionKernel(config: ModelConfig, sequence: number): Kernel {
   const D = config.hidden_size;
@@ -50,7 +54,7 @@ export function attentionKernel(config: ModelConfig, sequence: number): Kernel {
 }
 
 function causalAttention(q: Expr, key: Expr, value: Expr, S: number, dh: number): Expr {
-  const rows = S > CAUSAL_BLOCK_ROWS ? CAUSAL_BLOCK_ROWS : S;
+  const rows = Math.min(S, Math.max(1, Math.ceil(S / MAX_BLOCKS / MIN_BLOCK_ROWS)) * MIN_BLOCK_ROWS);
   const blocks: Expr[] = [];
   for (let start = 0; start < S; start += rows) {
     const end = Math.min(S, start + rows);

@@ -1,0 +1,39 @@
+/** An engine that adds up the time its kernels take. */
+import { nowMs } from "../core/clock.js";
+import type { Engine, Executable } from "../engine/engine.js";
+
+export interface KernelClock {
+  readonly engine: Engine;
+  /** Milliseconds in kernels since the last call. */
+  take(): number;
+}
+
+export function kernelClock(engine: Engine): KernelClock {
+  let total = 0;
+  const timed = new WeakMap<Executable, Executable>();
+  return {
+    engine: {
+      ...engine,
+      compile(kernel) {
+        const executable = engine.compile(kernel);
+        let wrapped = timed.get(executable);
+        if (wrapped === undefined) {
+          wrapped = {
+            run(bindings) {
+              const start = nowMs();
+              executable.run(bindings);
+              total += nowMs() - start;
+            },
+          };
+          timed.set(executable, wrapped);
+        }
+        return wrapped;
+      },
+    },
+    take() {
+      const taken = total;
+      total = 0;
+      return taken;
+    },
+  };
+}

@@ -1,0 +1,87 @@
+/** A whole training step on one rank: how much of it is spent in kernels, and how much on everything around them? */
+import { singleCommunicator } from "../comm/single.js";
+import { nowMs } from "../core/clock.js";
+import { philox } from "../core/rng.js";
+import type { Engine } from "../engine/engine.js";
+import { type ModelInput, resolveModel } from "../model/config.js";
+import { countParameters } from "../model/parameters.js";
+import { createRank } from "../run/rank.js";
+import { sequential } from "../schedule/sequential.js";
+import { median } from "../simulate/costs.js";
+import { type MicroBatch, planStep, trainStep } from "../train/step.js";
+import { kernelClock } from "./kernel-clock.js";
+
+export interface StepOptions {
+  readonly model: ModelInput;
+  readonly batch: number;
+  readonly sequence: number;
+  readonly rounds: number;
+}
+
+export interface StepResult {
+  readonly arch: string;
+  readonly parameters: number;
+  readonly tokens: number;
+  /** Medians over rounds. */
+  readonly stepMs: number;
+  readonly kernelMs: number;
+  readonly outsideMs: number;
+  readonly outsideShare: number;
+  readonly tokensPerSecond: number;
+  /** Median milliseconds per kind of operator and step, the optimiser and what no operator accounts for. */
+  readonly parts: Readonly<Record<string, number>>;
+}
+
+const WARM_UP_ROUNDS = 2;
+/** Operators whose time is spent in kernels; their own overhead is in "around kernels". */
+const KERNEL_COSTS = /^(attention|mlp|expert|shared|gate|head)/;
+
+export function benchStep(plainEngine: Engine, options: StepOptions): StepResult {
+  const clock = kernelClock(plainEngine);
+  const config = resolveModel(options.model);
+  const rank = createRank({ config, engine: clock.engine, world: singleCommunicator(), training: true });
+  rank.parameters.initialize(1, config.initializer_range);
+  const { batch, sequence } = options;
+  const plans = planStep(rank, { batch, sequence, epSize: 1, mode: "train" }, sequential);
+  const optimizer = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, clipNorm: 1 };
+  const rounds: { stepMs: number; kernelMs: number; parts: Record<string, number> }[] = [];
+  for (let step = 0; step < WARM_UP_ROUNDS + options.rounds; step++) {
+    const data = randomBatch(config.vocab_size, batch * sequence, step);
+    clock.take();
+    const start = nowMs();
+    const report = trainStep(rank, plans, [data], { step, seed: 1, learningRate: 1e-4, optimizer });
+    const stepMs = nowMs() - start;
+    const kernelMs = clock.take();
+    if (step < WARM_UP_ROUNDS) continue;
+    const parts: Record<string, number> = { "around kernels": -kernelMs };
+    let inOperators = 0;
+    for (const { cost, startMs, endMs } of report.runs.flatMap((run) => run.events)) {
+      const name = KERNEL_COSTS.test(cost) ? "around kernels" : cost.replace(/'.*$/, "");
+      parts[name] = (parts[name] ?? 0) + endMs - startMs;
+      inOperators += endMs - startMs;
+    }
+    parts["optimiser and bookkeeping"] = stepMs - inOperators;
+    rounds.push({ stepMs, kernelMs, parts });
+  }
+  const [stepMs, kernelMs] = [median(rounds.map((r) => r.stepMs)), median(rounds.map((r) => r.kernelMs))];
+  const outsideShare = median(rounds.map((r) => 1 - r.kernelMs / r.stepMs));
+  const names = Object.keys(rounds[0].parts);
+  return {
+    arch: config.arch,
+    parameters: countParameters(config).total,
+    tokens: batch * sequence,
+    stepMs,
+    kernelMs,
+    outsideMs: stepMs * outsideShare,
+    outsideShare,
+    tokensPerSecond: (batch * sequence * 1e3) / stepMs,
+    parts: Object.fromEntries(names.map((name) => [name, median(rounds.map((r) => r.parts[name] ?? 0))])),
+  };
+}
+
+function randomBatch(vocabSize: number, count: number, step: number): MicroBatch {
+  const random = philox(3 + step, "benchmark tokens");
+  const draw = (offset: number): Int32Array =>
+    Int32Array.from({ length: count }, (_, i) => Math.floor(random.uniform(i + offset) * vocabSize));
+  return { tokens: draw(0), labels: draw(count), firstToken: 0 };
+}
