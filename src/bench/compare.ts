@@ -20,7 +20,7 @@ import type { JobContext } from "../run/job.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { withReduction } from "../program/reduction.js";
 import { reductionBuckets } from "../train/step.js";
-import { lowerBound } from "../schedule/adaptive.js";
+import { lowerBound } from "../schedule/bound.js";
 import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../schedule/schedule.js";
 import { MeasuredCosts, median, tableCosts } from "../simulate/costs.js";

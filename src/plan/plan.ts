@@ -1,7 +1,7 @@
 /** What a cluster would see: predicted step time of architectures × policies. */
 import { type ModelInput, resolveModel } from "../model/config.js";
 import { buildProgram } from "../model/wiring.js";
-import { lowerBound } from "../schedule/adaptive.js";
+import { lowerBound } from "../schedule/bound.js";
 import { parsePolicy } from "../schedule/policy.js";
 import type { Cluster } from "../simulate/clusters.js";
 import { simulate } from "../simulate/simulate.js";

@@ -1,117 +1,114 @@
-/** Placement by search: list schedules and fixed slots are simulated, the best is taken. */
-import { type Program, dependencies } from "../program/program.js";
-import type { Costs } from "../simulate/costs.js";
-import { simulate } from "../simulate/simulate.js";
-import { fixed, numSlots } from "./fixed.js";
-import type { Schedule } from "./schedule.js";
-import { orderByStream } from "./sequential.js";
-
 /**
- * Greedy list schedule on a virtual clock: of the compute operators that can run now, the one with the longest path
- * still ahead of it, transfers included; transfers go out as soon as their inputs exist.
+ * Placement by search on costs. Each segment of the program is placed by trying all orders; what lies outside of the
+ * segments fills gaps; a local search then improves what is not proven best. A lower bound says how far from the
+ * optimum the result is at most.
  */
-export function eager(program: Program, costs: Costs): Schedule {
-  const { operators } = program;
-  const before = dependencies(program);
-  const after: number[][] = operators.map(() => []);
-  before.forEach((ids, id) => ids.forEach((b) => after[b].push(id)));
-  const cost = operators.map(costs);
-  const ahead = new Float64Array(operators.length);
-  for (let id = operators.length - 1; id >= 0; id--) {
-    let longest = 0;
-    for (const next of after[id]) longest = Math.max(longest, ahead[next]);
-    ahead[id] = longest + cost[id];
-  }
-  const waiting = before.map((ids) => ids.length);
-  const readyAt = new Float64Array(operators.length);
-  const open = new Set<number>();
-  const order: number[] = [];
-  let clock = 0;
-  let linkFree = 0;
-  const finish = (id: number, time: number): void => {
-    for (const next of after[id]) {
-      readyAt[next] = Math.max(readyAt[next], time);
-      if (--waiting[next] === 0) open.add(next);
-    }
-  };
-  operators.forEach((op) => waiting[op.id] === 0 && open.add(op.id));
-  while (open.size > 0) {
-    const transfer = best(
-      [...open].filter((id) => operators[id].stream !== "compute" && readyAt[id] <= clock),
-      (id) => ahead[id],
-    );
-    if (transfer !== undefined) {
-      open.delete(transfer);
-      order.push(transfer);
-      linkFree = Math.max(linkFree, clock) + cost[transfer];
-      finish(transfer, linkFree);
-      continue;
-    }
-    const runnable = [...open].filter((id) => operators[id].stream === "compute" && readyAt[id] <= clock);
-    const chosen = best(runnable, (id) => ahead[id]);
-    if (chosen === undefined) {
-      clock = Math.min(...[...open].map((id) => readyAt[id]).filter((time) => time > clock));
-      continue;
-    }
-    open.delete(chosen);
-    order.push(chosen);
-    clock += cost[chosen];
-    finish(chosen, clock);
-  }
-  return {
-    policy: "eager",
-    order: orderByStream(program, order),
-    edges: [],
-    note: "eager: longest path first",
-  };
+import { graphOf } from "../program/graph.js";
+import type { Program } from "../program/program.js";
+import { runClock } from "../simulate/clock.js";
+import { type Costs, costArray } from "../simulate/costs.js";
+import { type SegmentPlan, planSegments, programBound } from "./bound.js";
+import { fixed, numSlots } from "./fixed.js";
+import { improve } from "./improve.js";
+import { eager, listSchedule, tails } from "./list-schedule.js";
+import { describePlacement } from "./placement.js";
+import type { Schedule } from "./schedule.js";
+import { segmentsOf } from "./segments.js";
+import { sequential } from "./sequential.js";
+
+/** Orders that the local search may simulate, divided by operators: a 24-layer step is planned in half a second. */
+const WORK = 400_000;
+/** Starting points of the local search. */
+const STARTS = 2;
+
+interface Candidate {
+  readonly order: Schedule["order"];
+  readonly ms: number;
 }
 
-/** Largest by a figure; the first of equals. */
-function best(ids: readonly number[], figure: (id: number) => number): number | undefined {
-  let found: number | undefined;
-  for (const id of ids.toSorted((a, b) => a - b))
-    if (found === undefined || figure(id) > figure(found) + 1e-9) found = id;
-  return found;
-}
-
-/** No schedule is faster than all computing, all communicating, or the longest chain. */
-export function lowerBound(program: Program, costs: Costs): number {
-  const total = { compute: 0, network: 0, storage: 0 };
-  const reach = new Float64Array(program.operators.length);
-  let longest = 0;
-  dependencies(program).forEach((before, id) => {
-    const op = program.operators[id];
-    const cost = costs(op);
-    total[op.stream] += cost;
-    let start = 0;
-    for (const b of before) start = Math.max(start, reach[b]);
-    longest = Math.max(longest, (reach[id] = start + cost));
-  });
-  return Math.max(total.compute, total.network, longest);
-}
-
-/** Best of the eager schedule and every pair of fixed slots, by the simulator on these costs. */
+/** The fastest schedule found at these costs; its note says where the experts went and how good that is. */
 export function adaptive(program: Program, costs: Costs): Schedule {
-  const predict = (schedule: Schedule): number =>
-    simulate(program, schedule, { costs: [costs] }).summary.stepMs;
-  let chosen = eager(program, costs);
-  let chosenMs = predict(chosen);
-  let label = "longest path first";
+  const cost = costArray(program, costs);
+  const segments = planSegments(program, cost);
+  const boundMs = programBound(program, cost, segments);
+  const evaluate = (order: Schedule["order"]): Candidate => ({
+    order,
+    ms: runClock(program, { order, edges: [] }, { costs: [cost] }),
+  });
+  const isBest = ({ ms }: Candidate): boolean => ms <= boundMs * (1 + 1e-9) + 1e-9;
+
+  let found = [evaluate(joinSegments(program, cost, segments)), evaluate(eager(program, costs).order)];
+  if (!found.some(isBest)) {
+    found.push(...fixedPlacements(program).map((order) => evaluate(withLooseInGaps(program, cost, order))));
+    found = found.sort((a, b) => a.ms - b.ms);
+    const attempts = Math.ceil(WORK / (STARTS * program.operators.length));
+    const urgency = tails(graphOf(program), cost);
+    for (const { order } of found.slice(0, STARTS)) {
+      const better = improve(program, order.compute, { cost, urgency, attempts, boundMs });
+      found.push(evaluate(better.order));
+    }
+  }
+  const chosen = found.reduce((a, b) => (b.ms < a.ms - 1e-9 ? b : a));
+  const sequentialMs = runClock(program, sequential(program), { costs: [cost] });
+  const schedule = { policy: "adaptive", order: chosen.order, edges: [] };
+  return {
+    ...schedule,
+    note: note(program, { ...schedule, note: "" }, { ms: chosen.ms, boundMs, sequentialMs }),
+  };
+}
+
+function note(
+  program: Program,
+  schedule: Schedule,
+  at: { readonly ms: number; readonly boundMs: number; readonly sequentialMs: number },
+): string {
+  const gap = at.boundMs > 0 ? (at.ms / at.boundMs - 1) * 100 : 0;
+  const quality =
+    gap < 0.005 ? "no schedule is faster" : `at most ${gap.toFixed(1)} % above the best possible`;
+  const reason = `predicted ${at.ms.toFixed(1)} ms, one after another ${at.sequentialMs.toFixed(1)} ms; ${quality}`;
+  const placement = describePlacement(program, schedule);
+  return `adaptive: ${placement === "" ? "" : `${placement}; `}${reason}`;
+}
+
+/** The segments' orders one after another, loose operators in the gaps. */
+function joinSegments(
+  program: Program,
+  cost: Float64Array,
+  segments: readonly SegmentPlan[],
+): Schedule["order"] {
+  const urgency = tails(graphOf(program), cost);
+  const sequence: number[] = [];
+  let position: Map<number, number> | undefined;
+  for (const { segment, placed } of segments) {
+    if (placed !== undefined) {
+      sequence.push(...placed.compute.map((i) => segment.ids[i]));
+      continue;
+    }
+    // Too large to be tried in all orders: as the list schedule of the whole has it.
+    position ??= new Map(listSchedule(program, { cost, urgency }).order.compute.map((id, i) => [id, i]));
+    const known = position;
+    const compute = segment.ids.filter((id) => program.operators[id].stream === "compute");
+    sequence.push(...compute.sort((a, b) => (known.get(a) as number) - (known.get(b) as number)));
+  }
+  return listSchedule(program, { cost, urgency, sequence }).order;
+}
+
+/** The same order of the main chain; loose operators wherever it would stand still. */
+function withLooseInGaps(program: Program, cost: Float64Array, order: Schedule["order"]): Schedule["order"] {
+  const { isMain } = segmentsOf(program);
+  const sequence = order.compute.filter((id) => isMain[id] === 1);
+  if (sequence.length === order.compute.length) return order;
+  const urgency = tails(graphOf(program), cost);
+  return listSchedule(program, { cost, urgency, sequence }).order;
+}
+
+/** Every pair of the paper's slots, forward and backward. */
+function fixedPlacements(program: Program): Schedule["order"][] {
   const slots = numSlots(program);
   const hasBackward = program.operators.some((op) => op.pass === "backward");
+  const all: Schedule["order"][] = [];
   for (let forward = 1; forward <= slots; forward++)
-    for (let backward = 1; backward <= (hasBackward ? slots : 1); backward++) {
-      const candidate = fixed(program, { forward, backward });
-      const ms = predict(candidate);
-      if (ms < chosenMs - 1e-9)
-        [chosen, chosenMs, label] = [
-          candidate,
-          ms,
-          hasBackward ? `slots ${forward} forward, ${backward} backward` : `slot ${forward}`,
-        ];
-    }
-  const bound = lowerBound(program, costs);
-  const gap = bound > 0 ? (chosenMs / bound - 1) * 100 : 0;
-  const note = `adaptive: ${label}; predicted ${chosenMs.toFixed(1)} ms, at most ${gap.toFixed(1)} % above the lower bound ${bound.toFixed(1)} ms`;
-  return { ...chosen, policy: "adaptive", note };
+    for (let backward = 1; backward <= (hasBackward ? slots : 1); backward++)
+      all.push(fixed(program, { forward, backward }).order);
+  return all;
 }

@@ -3,8 +3,9 @@ import { InputError } from "../core/errors.js";
 import type { Program } from "../program/program.js";
 import type { Schedule } from "./schedule.js";
 import { type Costs, unitCosts } from "../simulate/costs.js";
-import { adaptive, eager } from "./adaptive.js";
+import { adaptive } from "./adaptive.js";
 import { fixed } from "./fixed.js";
+import { eager } from "./list-schedule.js";
 import { sequential } from "./sequential.js";
 
 export interface Policy {

@@ -1,9 +1,14 @@
 /** What operators cost: measured on this machine, or unit costs when nothing is known yet. */
-import type { Operator } from "../program/program.js";
+import type { Operator, Program } from "../program/program.js";
 import type { TimelineEvent } from "./timeline.js";
 
 /** Milliseconds of an operator: compute time, or time a transfer occupies the link. */
 export type Costs = (op: Operator) => number;
+
+/** Costs by operator id, for the virtual clock. */
+export function costArray(program: Program, costs: Costs): Float64Array {
+  return Float64Array.from(program.operators, costs);
+}
 
 /** Before anything has been measured: matrix work counts, the rest hardly, transfers are dear. */
 export const unitCosts: Costs = (op) => {
@@ -52,7 +57,7 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** Costs from a table by class; a class that was never seen costs what `unitCosts` says, scaled to nothing known: 0. */
+/** Costs from a table by class; a class that was never seen costs nothing. */
 export function tableCosts(table: Readonly<Record<string, number>>): Costs {
   return (op) => table[costClass(op)] ?? 0;
 }

@@ -1,42 +1,62 @@
 import type { ExposedInterval, Timeline, TimelineEvent, TimelineSummary } from "./timeline.js";
 
-/** Total length of the union of intervals. */
-export function unionLength(intervals: readonly { startMs: number; endMs: number }[]): number {
-  let total = 0;
-  let reached = -Infinity;
-  for (const { startMs, endMs } of [...intervals].sort((a, b) => a.startMs - b.startMs)) {
-    total += Math.max(0, endMs - Math.max(startMs, reached));
-    reached = Math.max(reached, endMs);
+type Span = Pick<TimelineEvent, "stream" | "bytes" | "startMs" | "endMs">;
+
+/**
+ * Adds up a step as it passes. Per rank, transfers come in the order they were started, so the time in which at
+ * least one is in flight needs no list of them. A transfer that sends no bytes to anyone is not communication.
+ */
+export class StepTally {
+  #computeMs = 0;
+  #communicationMs = 0;
+  #exposedMs = 0;
+  readonly #reached: Float64Array;
+
+  constructor(readonly numRanks: number) {
+    this.#reached = new Float64Array(numRanks).fill(-Infinity);
   }
-  return total;
+
+  ran(rank: number, { stream, bytes, startMs, endMs }: Span): void {
+    if (stream === "compute") this.#computeMs += endMs - startMs;
+    if (stream !== "network" || !bytes) return;
+    this.#communicationMs += Math.max(0, endMs - Math.max(startMs, this.#reached[rank]));
+    this.#reached[rank] = Math.max(this.#reached[rank], endMs);
+  }
+
+  stoodStill(startMs: number, endMs: number): void {
+    this.#exposedMs += endMs - startMs;
+  }
+
+  /** Means over ranks. */
+  summary(stepMs: number): TimelineSummary {
+    const mean = (x: number): number => x / this.numRanks;
+    return {
+      stepMs,
+      computeMs: mean(this.#computeMs),
+      communicationMs: mean(this.#communicationMs),
+      exposedMs: mean(this.#exposedMs),
+      overlapShare:
+        this.#communicationMs === 0 ? 1 : Math.max(0, 1 - this.#exposedMs / this.#communicationMs),
+    };
+  }
 }
 
-/** Figures of one step; see TimelineSummary. A transfer that sends no bytes to anyone is not communication. */
+/** Figures of one step; see TimelineSummary. */
 export function summarize(
   events: readonly TimelineEvent[],
   exposed: readonly ExposedInterval[],
   numRanks: number,
   stepMs: number,
 ): TimelineSummary {
-  let [computeMs, communicationMs, exposedMs] = [0, 0, 0];
-  for (const { stream, startMs, endMs } of events) if (stream === "compute") computeMs += endMs - startMs;
-  for (const { startMs, endMs } of exposed) exposedMs += endMs - startMs;
-  const byRank = new Map<number, TimelineEvent[]>();
-  for (const event of events) {
-    if (event.stream !== "network" || !event.bytes) continue;
-    const list = byRank.get(event.rank);
-    if (list === undefined) byRank.set(event.rank, [event]);
-    else list.push(event);
+  // Events name their rank in the world; a caller with one rank's events counts them as rank 0.
+  const tally = new StepTally(numRanks);
+  const index = new Map<number, number>();
+  for (const event of events.toSorted((a, b) => a.startMs - b.startMs)) {
+    if (!index.has(event.rank)) index.set(event.rank, index.size);
+    tally.ran(index.get(event.rank) as number, event);
   }
-  for (const list of byRank.values()) communicationMs += unionLength(list);
-  const mean = (x: number): number => x / numRanks;
-  return {
-    stepMs,
-    computeMs: mean(computeMs),
-    communicationMs: mean(communicationMs),
-    exposedMs: mean(exposedMs),
-    overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
-  };
+  for (const { startMs, endMs } of exposed) tally.stoodStill(startMs, endMs);
+  return tally.summary(stepMs);
 }
 
 export function makeTimeline(

@@ -1,0 +1,142 @@
+/**
+ * Local search around an order: where the compute stream would stand still, operators that could run then are pulled
+ * forward, what leads to the awaited transfer is hastened, and transfers that nobody awaits are held back. Every
+ * attempt is simulated; deterministic, and limited by the number of attempts, so that every rank could repeat it.
+ */
+import { type Ancestors, ancestorsOf, graphOf } from "../program/graph.js";
+import type { Program } from "../program/program.js";
+import { type ListResult, listSchedule } from "./list-schedule.js";
+
+export interface ImproveOptions {
+  readonly cost: Float64Array;
+  readonly urgency: Float64Array;
+  /** Most orders to simulate. */
+  readonly attempts: number;
+  /** Stops when no schedule can be faster. */
+  readonly boundMs: number;
+}
+
+type Holds = readonly (readonly [number, number])[];
+
+interface Candidate {
+  readonly sequence: readonly number[];
+  readonly holds: Holds;
+  readonly result: ListResult;
+}
+
+/** Operators looked at on either side of a gap. */
+const REACH = 48;
+
+export function improve(program: Program, sequence: readonly number[], options: ImproveOptions): ListResult {
+  return new LocalSearch(program, options).run(sequence);
+}
+
+class LocalSearch {
+  readonly #ancestors: Ancestors;
+  #attempts = 0;
+
+  constructor(
+    readonly program: Program,
+    readonly options: ImproveOptions,
+  ) {
+    this.#ancestors = ancestorsOf(program);
+  }
+
+  run(sequence: readonly number[]): ListResult {
+    let best = this.#simulate(sequence, []);
+    for (let improved = true; improved && best.result.ms > this.options.boundMs + 1e-6;) {
+      improved = false;
+      for (const { waiting } of largest(best.result.gaps)) {
+        const better = this.#around(best, waiting);
+        if (better === undefined) continue;
+        best = better;
+        improved = true;
+        break;
+      }
+    }
+    return best.result;
+  }
+
+  #simulate(sequence: readonly number[], holds: Holds): Candidate {
+    this.#attempts++;
+    const { cost, urgency } = this.options;
+    return { sequence, holds, result: listSchedule(this.program, { cost, urgency, sequence, holds }) };
+  }
+
+  /** The first better order among those that change something around a gap. */
+  #around(best: Candidate, waiting: number): Candidate | undefined {
+    const at = best.sequence.indexOf(waiting);
+    const awaited = this.#transfersBefore(waiting);
+    for (const [from, to] of this.#moves(best.sequence, at, awaited)) {
+      if (this.#attempts >= this.options.attempts) return undefined;
+      const sequence = moved(best.sequence, from, to);
+      const found = this.#simulate(sequence, best.holds);
+      if (found.result.ms < best.result.ms - 1e-9) return found;
+    }
+    for (const holds of this.#heldBack(best, awaited)) {
+      if (this.#attempts >= this.options.attempts) return undefined;
+      const found = this.#simulate(best.sequence, holds);
+      if (found.result.ms < best.result.ms - 1e-9) return found;
+    }
+    return undefined;
+  }
+
+  #transfersBefore(id: number): number[] {
+    const { before } = graphOf(this.program);
+    return before[id].filter((b) => this.program.operators[b].stream !== "compute");
+  }
+
+  *#moves(
+    sequence: readonly number[],
+    at: number,
+    awaited: readonly number[],
+  ): Generator<readonly [from: number, to: number]> {
+    // Into the gap: what stands behind the waiting operator and needs nothing from it.
+    for (let from = at + 1; from < Math.min(sequence.length, at + REACH); from++)
+      if (this.#mayMove(sequence, from, at)) yield [from, at];
+    // Sooner: what leads to the awaited transfers.
+    for (const transfer of awaited)
+      for (let from = at - 1; from >= Math.max(0, at - REACH); from--) {
+        if (!this.#ancestors.has(transfer, sequence[from])) continue;
+        for (let to = from - 1; to >= Math.max(0, from - REACH) && this.#mayMove(sequence, from, to); to--)
+          yield [from, to];
+      }
+  }
+
+  /** Whether the operator at `from` may run at `to` < `from`: nothing between leads to it. */
+  #mayMove(sequence: readonly number[], from: number, to: number): boolean {
+    for (let i = to; i < from; i++) if (this.#ancestors.has(sequence[from], sequence[i])) return false;
+    return true;
+  }
+
+  /** Transfers sent just before an awaited one are sent after it, where the program allows it. */
+  *#heldBack(best: Candidate, awaited: readonly number[]): Generator<Holds> {
+    const { network } = best.result.order;
+    for (const transfer of awaited) {
+      const at = network.indexOf(transfer);
+      for (let i = at - 1; i >= Math.max(0, at - 3); i--) {
+        const other = network[i];
+        const isBound =
+          this.#ancestors.has(transfer, other) ||
+          best.holds.some(([earlier]) => earlier === other) ||
+          graphOf(this.program).after[other].some((id) => this.#ancestors.has(transfer, id));
+        if (!isBound) yield [...best.holds, [transfer, other]];
+      }
+    }
+  }
+}
+
+/** Gaps from the longest, one per operator. */
+function largest(gaps: ListResult["gaps"]): { waiting: number; ms: number }[] {
+  const byOperator = new Map<number, number>();
+  for (const { waiting, ms } of gaps)
+    if (waiting !== undefined) byOperator.set(waiting, (byOperator.get(waiting) ?? 0) + ms);
+  return [...byOperator].map(([waiting, ms]) => ({ waiting, ms })).sort((a, b) => b.ms - a.ms);
+}
+
+function moved(sequence: readonly number[], from: number, to: number): number[] {
+  const next = [...sequence];
+  const [id] = next.splice(from, 1);
+  next.splice(to, 0, id);
+  return next;
+}

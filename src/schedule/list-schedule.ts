@@ -1,0 +1,165 @@
+/** List scheduling on a virtual clock: always the most urgent operator that can run now. */
+import { type Graph, graphOf } from "../program/graph.js";
+import { type Program, STREAMS } from "../program/program.js";
+import { type Costs, costArray } from "../simulate/costs.js";
+import type { Schedule } from "./schedule.js";
+import { orderByStream } from "./sequential.js";
+
+/** Milliseconds of the longest path that begins with each operator, itself included. */
+export function tails({ after }: Graph, cost: Float64Array): Float64Array {
+  const tail = new Float64Array(after.length);
+  for (let id = after.length - 1; id >= 0; id--) {
+    let longest = 0;
+    for (const next of after[id]) if (tail[next] > longest) longest = tail[next];
+    tail[id] = longest + cost[id];
+  }
+  return tail;
+}
+
+/** Milliseconds of the longest path that leads to each operator, itself not included. */
+export function heads({ before }: Graph, cost: Float64Array): Float64Array {
+  const head = new Float64Array(before.length);
+  before.forEach((ids, id) => {
+    for (const earlier of ids) head[id] = Math.max(head[id], head[earlier] + cost[earlier]);
+  });
+  return head;
+}
+
+export interface ListOptions {
+  readonly cost: Float64Array;
+  /** The larger, the sooner; of equals the first in the program. */
+  readonly urgency: Float64Array;
+  /** Compute operators whose order is decided already; the others go wherever there is time. */
+  readonly sequence?: readonly number[];
+  /** Transfers [before, after] to be sent in this order whatever their urgency. */
+  readonly holds?: readonly (readonly [number, number])[];
+}
+
+export interface ListResult {
+  readonly order: Schedule["order"];
+  /** Infinity when the sequence and the holds wait for each other; the order is then incomplete. */
+  readonly ms: number;
+  /** When nothing could run, and the operator of the sequence whose turn it was. */
+  readonly gaps: readonly { readonly waiting: number | undefined; readonly ms: number }[];
+}
+
+/** A legal order; transfers go out as soon as their inputs exist, the most urgent first, one at a time. */
+export function listSchedule(program: Program, options: ListOptions): ListResult {
+  return new ListRun(program, options).run();
+}
+
+type StreamName = keyof Schedule["order"];
+
+class ListRun {
+  readonly #waiting: Int32Array;
+  readonly #readyAt: Float64Array;
+  readonly #later: readonly (readonly number[])[];
+  readonly #open: Record<StreamName, number[]> = { compute: [], network: [], storage: [] };
+  readonly #free = { network: 0, storage: 0 };
+  readonly #sequence: readonly number[];
+  readonly #isSequenced: Uint8Array;
+  #turn = 0;
+  #clock = 0;
+  #last = 0;
+
+  constructor(
+    readonly program: Program,
+    readonly options: ListOptions,
+  ) {
+    const { before, after } = graphOf(program);
+    const { sequence = [], holds = [] } = options;
+    this.#waiting = new Int32Array(before.length);
+    for (let id = 0; id < before.length; id++) this.#waiting[id] = before[id].length;
+    this.#readyAt = new Float64Array(before.length);
+    this.#sequence = sequence;
+    this.#isSequenced = new Uint8Array(before.length);
+    for (const id of sequence) this.#isSequenced[id] = 1;
+    this.#later = after;
+    if (holds.length > 0) {
+      const later = [...after];
+      for (const [earlier, id] of holds) {
+        later[earlier] = [...later[earlier], id];
+        this.#waiting[id]++;
+      }
+      this.#later = later;
+    }
+    for (const op of program.operators) if (this.#waiting[op.id] === 0) this.#open[op.stream].push(op.id);
+  }
+
+  run(): ListResult {
+    const { cost } = this.options;
+    const ids: number[] = [];
+    const gaps: { waiting: number | undefined; ms: number }[] = [];
+    while (ids.length < this.program.operators.length) {
+      const transfer = this.#take("network") ?? this.#take("storage");
+      if (transfer !== undefined) {
+        const stream = this.program.operators[transfer].stream as "network" | "storage";
+        this.#free[stream] = Math.max(this.#free[stream], this.#clock) + cost[transfer];
+        ids.push(transfer);
+        this.#finish(transfer, this.#free[stream]);
+        continue;
+      }
+      const next = this.#take("compute");
+      if (next === undefined) {
+        const wake = this.#wake();
+        if (wake === Infinity) return { order: orderByStream(this.program, ids), ms: Infinity, gaps };
+        gaps.push({ waiting: this.#sequence[this.#turn], ms: wake - this.#clock });
+        this.#clock = wake;
+        continue;
+      }
+      if (this.#isSequenced[next] === 1) this.#turn++;
+      this.#clock += cost[next];
+      ids.push(next);
+      this.#finish(next, this.#clock);
+    }
+    return { order: orderByStream(this.program, ids), ms: this.#last, gaps };
+  }
+
+  #wake(): number {
+    let wake = Infinity;
+    for (const stream of STREAMS)
+      for (const id of this.#open[stream]) {
+        const ready = this.#readyAt[id];
+        if (ready > this.#clock && ready < wake) wake = ready;
+      }
+    return wake;
+  }
+
+  /** Removes the most urgent operator of a stream that is ready now; of a sequence only the one whose turn it is. */
+  #take(stream: StreamName): number | undefined {
+    const list = this.#open[stream];
+    const { urgency } = this.options;
+    let at = -1;
+    for (let i = 0; i < list.length; i++) {
+      const id = list[i];
+      if (this.#readyAt[id] > this.#clock) continue;
+      if (this.#isSequenced[id] === 1 && this.#sequence[this.#turn] !== id) continue;
+      if (at < 0) at = i;
+      else {
+        const more = urgency[id] - urgency[list[at]];
+        if (more > 1e-9 || (more >= -1e-9 && id < list[at])) at = i;
+      }
+    }
+    if (at < 0) return undefined;
+    const found = list[at];
+    list[at] = list[list.length - 1];
+    list.pop();
+    return found;
+  }
+
+  #finish(id: number, time: number): void {
+    if (time > this.#last) this.#last = time;
+    for (const next of this.#later[id]) {
+      if (time > this.#readyAt[next]) this.#readyAt[next] = time;
+      if (--this.#waiting[next] === 0) this.#open[this.program.operators[next].stream].push(next);
+    }
+  }
+}
+
+/** Greedy: of the compute operators that can run now, the one with the longest path still ahead of it. */
+export function eager(program: Program, costs: Costs): Schedule {
+  const cost = costArray(program, costs);
+  const urgency = tails(graphOf(program), cost);
+  const { order } = listSchedule(program, { cost, urgency });
+  return { policy: "eager", order, edges: [], note: "eager: longest path first" };
+}

@@ -1,0 +1,63 @@
+/**
+ * Cuts a program where everything must pass through one operator: between two such operators a segment can be placed
+ * by itself, and the best orders of the segments together are the best order of the whole. A pair of blocks is a
+ * segment forward and one backward. What nothing waits for (weight gradients that were split off, gradient reduction)
+ * lies outside of the segments and fills gaps.
+ */
+import { ancestorsOf, graphOf } from "../program/graph.js";
+import type { Program } from "../program/program.js";
+
+export interface Segment {
+  /** In program order; the last one is the operator through which everything passes. */
+  readonly ids: readonly number[];
+}
+
+export interface Segments {
+  readonly segments: readonly Segment[];
+  /** Operators that lead to the end of the chain; the others are loose. */
+  readonly isMain: Uint8Array;
+}
+
+const cuts = new WeakMap<Program, Segments>();
+
+export function segmentsOf(program: Program): Segments {
+  let found = cuts.get(program);
+  if (found === undefined) cuts.set(program, (found = cut(program)));
+  return found;
+}
+
+function cut(program: Program): Segments {
+  const { before, after } = graphOf(program);
+  const ancestors = ancestorsOf(program);
+  const count = before.length;
+  const isMain = new Uint8Array(count);
+  if (count === 0) return { segments: [], isMain };
+  let end = 0;
+  let most = -1;
+  for (let id = 0; id < count; id++) {
+    if (after[id].length > 0) continue;
+    const size = ancestors.count(id);
+    if (size > most) [end, most] = [id, size];
+  }
+  isMain[end] = 1;
+  const main: number[] = [];
+  for (let id = 0; id <= end; id++) {
+    if (id === end || ancestors.has(end, id)) {
+      isMain[id] = 1;
+      main.push(id);
+    }
+  }
+  // Operators before a narrow place in program order are its ancestors, the ones after it wait for it.
+  const numAncestors = main.map((id) => ancestors.count(id));
+  const narrow = main.filter(
+    (id, at) => numAncestors[at] === at && main.every((other, o) => o <= at || ancestors.has(other, id)),
+  );
+  const segments: Segment[] = [];
+  let from = 0;
+  for (const id of narrow) {
+    const to = main.indexOf(id, from) + 1;
+    segments.push({ ids: main.slice(from, to) });
+    from = to;
+  }
+  return { segments, isMain };
+}
