@@ -203,19 +203,72 @@ export function topological(roots: readonly Expr[]): Expr[] {
   return order;
 }
 
+export interface BackwardHalves {
+  /** Computes `d_<input>`, and as outputs "t_0", "t_1", … what the other half needs of its way there. */
+  readonly input: Kernel;
+  /** Computes `g_<parameter>`; reads the "t_…" of the first half instead of computing them again. */
+  readonly weight: Kernel;
+  readonly carried: readonly string[];
+}
+
+const halvesCache = new WeakMap<Kernel, BackwardHalves>();
+
 /** A backward kernel cut in two: input gradients (others wait for them) and weight gradients (nothing does). */
-export function splitBackward(backward: Kernel): { input: Kernel; weight: Kernel } {
-  const part = (prefix: string, suffix: string): Kernel => {
-    const outputs = backward.outputs.filter((o) => o.name.startsWith(prefix));
-    assert(outputs.length > 0, `${backward.name} has outputs named ${prefix}*`);
-    const aliases = Object.fromEntries(
-      outputs.filter((o) => o.aliasOf).map((o) => [o.name, o.aliasOf as string]),
-    );
-    return k.kernel(
-      `${backward.name}${suffix}`,
-      Object.fromEntries(outputs.map((o) => [o.name, o.expr])),
-      aliases,
-    );
+export function splitBackward(backward: Kernel): BackwardHalves {
+  const known = halvesCache.get(backward);
+  if (known !== undefined) return known;
+  const of = (prefix: string) => backward.outputs.filter((o) => o.name.startsWith(prefix));
+  const [inputOutputs, weightOutputs] = [of("d_"), of("g_")];
+  assert(inputOutputs.length > 0 && weightOutputs.length > 0, `${backward.name} has d_* and g_* outputs`);
+  const carried = shared(
+    inputOutputs.map((o) => o.expr),
+    weightOutputs.map((o) => o.expr),
+  );
+  const names = new Map(carried.map((expr, i) => [expr, `t_${i}`]));
+  const replaced = new Map<Expr, Expr>(
+    carried.map((expr) => [expr, k.input(names.get(expr) as string, expr.dims)]),
+  );
+  for (const expr of topological(weightOutputs.map((o) => o.expr)))
+    if (!replaced.has(expr)) {
+      const inputs = expr.inputs.map((operand) => replaced.get(operand) as Expr);
+      replaced.set(
+        expr,
+        inputs.every((operand, i) => operand === expr.inputs[i]) ? expr : { ...expr, inputs },
+      );
+    }
+  const halves: BackwardHalves = {
+    input: k.kernel(`${backward.name}.input`, {
+      ...Object.fromEntries(inputOutputs.map((o) => [o.name, o.expr])),
+      ...Object.fromEntries(carried.map((expr) => [names.get(expr) as string, expr])),
+    }),
+    weight: k.kernel(
+      `${backward.name}.weight`,
+      Object.fromEntries(weightOutputs.map((o) => [o.name, replaced.get(o.expr) as Expr])),
+      Object.fromEntries(
+        weightOutputs.flatMap((o) => (o.aliasOf === undefined ? [] : [[o.name, o.aliasOf]])),
+      ),
+    ),
+    carried: [...names.values()],
   };
-  return { input: part("d_", ".input"), weight: part("g_", ".weight") };
+  halvesCache.set(backward, halves);
+  return halves;
+}
+
+/** Expensive expressions on the way to both sets of roots, as late as possible: what the second set reads of the first. */
+function shared(first: readonly Expr[], second: readonly Expr[]): Expr[] {
+  const common = new Set(topological(first));
+  const heavy = new Set<Expr>();
+  const order = topological(second);
+  for (const expr of order)
+    if (
+      expr.op !== "input" &&
+      (SAVED_FOR_BACKWARD.has(expr.op) || expr.inputs.some((operand) => heavy.has(operand)))
+    )
+      heavy.add(expr);
+  const wanted = new Set<Expr>();
+  for (const expr of order)
+    if (!common.has(expr))
+      for (const operand of expr.inputs) if (common.has(operand) && heavy.has(operand)) wanted.add(operand);
+  for (const expr of second) if (common.has(expr) && heavy.has(expr)) wanted.add(expr);
+  return [...wanted];
 }

@@ -4,12 +4,14 @@
  * gradient are chained in a fixed order. Both keep the bits independent of the schedule.
  */
 import { assert } from "../core/errors.js";
+import { splitBackward } from "../kernel/differentiate.js";
+import type { Kernel } from "../kernel/kernel.js";
 import { ProgramBuilder } from "./builder.js";
 import type * as K from "./kinds.js";
 import type { Operator, Program } from "./program.js";
 
 export interface BackwardOptions {
-  /** Splits every kernel's backward into input gradients (critical) and weight gradients (fill gaps). */
+  /** Splits the backward of kernels and experts into input gradients (critical) and weight gradients (fill gaps). */
   readonly splitWeightGradients?: boolean;
   /** The value that seeds the gradient of each head's losses: head output value id → seed value id. */
   readonly seeds: ReadonlyMap<number, number>;
@@ -92,6 +94,12 @@ class BackwardWalk {
   }
 }
 
+type Bound = Pick<K.KernelBackwardData, "inputs" | "outputs">;
+
+/** Input gradients keep the plain prime in their name; their cost is a class of its own. */
+const INPUT_HALF = { name: "'", cost: "'i" } as const;
+const WEIGHT_HALF = { name: "'w", cost: "'w" } as const;
+
 type BackwardRule = (op: Operator, walk: BackwardWalk) => void;
 
 /** What is unusual in each rule is said beside it; shapes are in `kinds.ts`. */
@@ -116,33 +124,38 @@ const BACKWARD_RULES: Readonly<Record<string, BackwardRule>> = {
       if (!output.name.startsWith("d_")) continue;
       outputs[output.name] = walk.gradientValue(data.inputs[output.name.slice(2)]);
     }
-    const emit = (part: K.KernelBackwardData["part"], suffix: string) => {
-      const writes = part === "weight" ? [] : Object.values(outputs);
+    const emit = (part: K.KernelBackwardData["part"], own: Bound, suffix: { name: string; cost: string }) => {
       const parameters = part === "input" ? [] : Object.values(data.parameters).flat();
-      const after = walk.chain(parameters, walk.nextId);
       walk.builder.add({
-        name: `${op.name}${suffix}`,
+        name: `${op.name}${suffix.name}`,
         kind: "kernel'",
         pass: "backward",
         layer: op.layer,
-        reads: [...new Set(Object.values(inputs))],
-        writes,
-        after,
-        cost: `${op.cost}${suffix}`,
+        reads: [...new Set(Object.values(own.inputs))],
+        writes: Object.values(own.outputs),
+        after: walk.chain(parameters, walk.nextId),
+        cost: `${op.cost}${suffix.cost}`,
         data: {
           kernel: data.kernel,
           part,
-          inputs,
-          outputs: part === "weight" ? {} : outputs,
+          ...own,
           parameters: data.parameters,
         } satisfies K.KernelBackwardData,
       });
     };
     const hasParameters = Object.keys(data.parameters).length > 0;
     if (walk.options.splitWeightGradients && hasParameters && Object.keys(outputs).length > 0) {
-      emit("input", "'");
-      emit("weight", "'w");
-    } else emit("both", "'");
+      const halves = splitBackward(backward);
+      const carried = Object.fromEntries(
+        halves.carried.map((name) => [name, walk.builder.value(`${op.name}'.${name}`, 0)]),
+      );
+      const reads = (kernel: Kernel, from: Readonly<Record<string, number>>) =>
+        Object.fromEntries(
+          Object.entries(from).filter(([name]) => kernel.inputs.some((i) => i.name === name)),
+        );
+      emit("input", { inputs: reads(halves.input, inputs), outputs: { ...outputs, ...carried } }, INPUT_HALF);
+      emit("weight", { inputs: reads(halves.weight, { ...inputs, ...carried }), outputs: {} }, WEIGHT_HALF);
+    } else emit("both", { inputs, outputs }, { name: "'", cost: "'" });
     for (const [name, gradient] of Object.entries(outputs))
       walk.contribute(data.inputs[name.slice(2)], gradient);
   },
@@ -243,20 +256,38 @@ const BACKWARD_RULES: Readonly<Record<string, BackwardRule>> = {
     const dOutput = walk.gradientOf(forward.output, op);
     assert(dOutput !== undefined, `${op.name}: the experts' outputs receive no gradient`);
     const dArrived = walk.gradientValue(forward.arrived);
+    const base = { kind: "expert'", pass: "backward", layer: op.layer, chunk: op.chunk } as const;
     // "{e}" stands for all local experts: chunks of one layer accumulate into the same gradients.
-    const after = walk.chain(Object.values(forward.parameters).flat(), walk.nextId);
-    walk.builder.add({
-      name: `${op.name}'`,
-      kind: "expert'",
-      pass: "backward",
-      layer: op.layer,
-      chunk: op.chunk,
-      reads: [forward.counts, forward.saved, dOutput],
-      writes: [dArrived],
-      after,
-      cost: `${op.cost}'`,
-      data: { forward, dOutput, dArrived } satisfies K.ExpertBackwardData,
-    });
+    const parameters = Object.values(forward.parameters).flat();
+    if (walk.options.splitWeightGradients) {
+      const carried = walk.builder.value(`${op.name}'.carried`, 0);
+      walk.builder.add({
+        ...base,
+        name: `${op.name}${INPUT_HALF.name}`,
+        reads: [forward.counts, forward.saved, dOutput],
+        writes: [dArrived, carried],
+        cost: `${op.cost}${INPUT_HALF.cost}`,
+        data: { part: "input", forward, dOutput, dArrived, carried } satisfies K.ExpertBackwardData,
+      });
+      walk.builder.add({
+        ...base,
+        name: `${op.name}${WEIGHT_HALF.name}`,
+        reads: [forward.counts, forward.saved, carried],
+        writes: [],
+        after: walk.chain(parameters, walk.nextId),
+        cost: `${op.cost}${WEIGHT_HALF.cost}`,
+        data: { part: "weight", forward, carried } satisfies K.ExpertBackwardData,
+      });
+    } else
+      walk.builder.add({
+        ...base,
+        name: `${op.name}'`,
+        reads: [forward.counts, forward.saved, dOutput],
+        writes: [dArrived],
+        after: walk.chain(parameters, walk.nextId),
+        cost: `${op.cost}'`,
+        data: { part: "both", forward, dOutput, dArrived } satisfies K.ExpertBackwardData,
+      });
     walk.contribute(forward.arrived, dArrived);
   },
 

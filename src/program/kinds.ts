@@ -20,9 +20,9 @@ export interface KernelBackwardData {
   readonly kernel: Differentiated;
   /** Which half of the backward kernel: both, input gradients only, weight gradients only. */
   readonly part: "both" | "input" | "weight";
-  /** Backward kernel input name (originals, saved, d_<output>) → value id. */
+  /** Backward kernel input name (originals, saved, d_<output>; t_… from the input half) → value id. */
   readonly inputs: Readonly<Record<string, number>>;
-  /** d_<input> → value id. */
+  /** d_<input>, and t_… for the weight half → value id. */
   readonly outputs: Readonly<Record<string, number>>;
   readonly parameters: Readonly<Record<string, ParameterSpan>>;
 }
@@ -114,11 +114,12 @@ export interface ExpertData extends ChunkData {
   /** Permuted input rows and saved activations, kept for backward. */
   readonly saved: number;
 }
-export interface ExpertBackwardData {
-  readonly forward: ExpertData;
-  readonly dOutput: number;
-  readonly dArrived: number;
-}
+/** The halves of a split backward pass hand over `carried`: the rows of the incoming gradient and what led to the input gradients. */
+export type ExpertBackwardData = { readonly forward: ExpertData } & (
+  | { readonly part: "both"; readonly dOutput: number; readonly dArrived: number }
+  | { readonly part: "input"; readonly dOutput: number; readonly dArrived: number; readonly carried: number }
+  | { readonly part: "weight"; readonly carried: number }
+);
 
 export interface DecodeData {
   readonly shape: MoeShape;

@@ -24,8 +24,10 @@ export function gradientsWritten(op: Operator): readonly string[] {
       const data = op.data as K.KernelBackwardData;
       return data.part === "input" ? [] : Object.values(data.parameters).flat();
     }
-    case "expert'":
-      return Object.values((op.data as K.ExpertBackwardData).forward.parameters).flat();
+    case "expert'": {
+      const { part, forward } = op.data as K.ExpertBackwardData;
+      return part === "input" ? [] : Object.values(forward.parameters).flat();
+    }
     case "embed'": {
       const { embedding, positions } = op.data as K.EmbedData;
       return positions === undefined ? [embedding] : [embedding, positions];

@@ -3,6 +3,7 @@
  * each local expert runs on its rows (no padding), and the results go back into the layout by source.
  */
 import type { Tensor } from "../../core/tensor.js";
+import { splitBackward } from "../../kernel/differentiate.js";
 import type { Kernel } from "../../kernel/kernel.js";
 import { concreteDims } from "../../kernel/symbols.js";
 import { type ExpertSide, expertOffsets, localExperts, packedStarts, permutation } from "../../moe/layout.js";
@@ -16,8 +17,14 @@ import type { RowBuffer } from "./rows.js";
 interface SavedExperts {
   /** Input rows by expert, [R, D]. */
   readonly rows: Float32Array;
-  /** Saved activations by kernel output name, all experts one after another, with elements per row. */
-  readonly activations: ReadonlyMap<string, { data: Float32Array; rowElements: number }>;
+  /** Saved activations by kernel output name. */
+  readonly activations: Map<string, RowValues>;
+}
+
+/** Values of all experts' rows one after another, with elements per row. */
+interface RowValues {
+  readonly data: Float32Array;
+  readonly rowElements: number;
 }
 
 export function runExperts(op: Operator, context: RunContext): void {
@@ -32,7 +39,7 @@ export function runExperts(op: Operator, context: RunContext): void {
 
   const kernel = data.kernel.forward;
   const results = context.memory.allocate(side.numRows * shape.width);
-  const activations = new Map<string, { data: Float32Array; rowElements: number }>();
+  const activations = new Map<string, RowValues>();
   for (const output of kernel.outputs) {
     if (output.name === "y") continue;
     const rowElements = perRow(kernel, output.name);
@@ -63,41 +70,79 @@ export function runExperts(op: Operator, context: RunContext): void {
   }
 }
 
+/** What the input half of a split backward pass leaves to the weight half. */
+interface CarriedExperts {
+  /** Incoming gradient by expert, [R, D]. */
+  readonly dRows: Float32Array;
+  readonly intermediates: SavedExperts["activations"];
+}
+
 export function runExpertsBackward(op: Operator, context: RunContext): void {
-  const { forward, dOutput, dArrived } = op.data as K.ExpertBackwardData;
-  const { shape } = forward;
+  const data = op.data as K.ExpertBackwardData;
+  const { forward, part } = data;
+  const { width } = forward.shape;
   const side = context.read<ExpertSide>(forward.counts);
   const saved = context.read<SavedExperts>(forward.saved);
-  const single = shape.epSize === 1;
-  const temporary: Block[] = [];
-  const incoming = context.read<RowBuffer>(dOutput);
-  const dRows = single ? incoming.rows : byExpert(incoming, side, shape.width, context, temporary);
-  const kernel = forward.kernel.backward;
-  const out = context.memory.allocate(side.numRows * shape.width);
+  const halves = part === "both" ? undefined : splitBackward(forward.kernel.backward);
+  const kernel = halves === undefined || part === "both" ? forward.kernel.backward : halves[part];
+  const { dRows, intermediates, blocks } =
+    part === "weight"
+      ? { ...context.read<CarriedExperts>(data.carried), blocks: [] }
+      : incomingGradients(data.dOutput, forward, side, context);
+  for (const output of kernel.outputs) {
+    if (!output.name.startsWith("t_")) continue;
+    const rowElements = perRow(kernel, output.name);
+    const block = context.memory.allocate(side.numRows * rowElements);
+    blocks.push(block);
+    intermediates.set(output.name, { data: block.f32, rowElements });
+  }
+  const out = part === "weight" ? undefined : context.memory.allocate(side.numRows * width);
   forEachExpert(forward, side, (e, from, to, slice) => {
-    const bindings: Record<string, Tensor> = {
-      x: slice(saved.rows, shape.width),
-      d_y: slice(dRows, shape.width),
-      d_x: slice(out.f32, shape.width),
+    const bindings: Record<string, Tensor> = { x: slice(saved.rows, width), d_y: slice(dRows, width) };
+    if (out !== undefined) bindings.d_x = slice(out.f32, width);
+    const bindRows = (rows: SavedExperts["activations"], shapes: Kernel): void => {
+      for (const [name, { data: values, rowElements }] of rows)
+        bindings[name] = shapeLike(
+          shapes,
+          name,
+          values.subarray(from * rowElements, to * rowElements),
+          to - from,
+        );
     };
-    for (const [name, { data, rowElements }] of saved.activations)
-      bindings[name] = shapeLike(
-        forward.kernel.forward,
-        name,
-        data.subarray(from * rowElements, to * rowElements),
-        to - from,
-      );
+    bindRows(saved.activations, forward.kernel.forward);
+    if (halves !== undefined) bindRows(intermediates, halves.input);
     bindParameters(bindings, kernel, expertSpans(forward, e, context), context);
     for (const output of kernel.outputs)
       if (output.aliasOf !== undefined) bindings[output.name] = bindings[output.aliasOf];
     context.engine.compile(kernel).run(bindings);
   });
-  for (const block of temporary) context.memory.release(block);
-  if (single) context.write(dArrived, { rows: out.f32, starts: [0] } satisfies RowBuffer, [out]);
+  if (part === "input")
+    context.write(data.carried, { dRows, intermediates } satisfies CarriedExperts, blocks);
+  else for (const block of blocks) context.memory.release(block);
+  if (part === "weight" || out === undefined) return;
+  if (forward.shape.epSize === 1)
+    context.write(data.dArrived, { rows: out.f32, starts: [0] } satisfies RowBuffer, [out]);
   else {
-    bySource(dArrived, out, side, shape.width, context);
+    bySource(data.dArrived, out, side, width, context);
     context.memory.release(out);
   }
+}
+
+/** The gradient of the experts' outputs in the layout by expert, with the blocks that hold it. */
+function incomingGradients(
+  dOutput: number,
+  forward: K.ExpertData,
+  side: ExpertSide,
+  context: RunContext,
+): { dRows: Float32Array; intermediates: Map<string, RowValues>; blocks: Block[] } {
+  const incoming = context.read<RowBuffer>(dOutput);
+  const blocks: Block[] = [];
+  const intermediates = new Map<string, RowValues>();
+  if (forward.shape.epSize === 1) {
+    blocks.push(...context.share(dOutput));
+    return { dRows: incoming.rows, intermediates, blocks };
+  }
+  return { dRows: byExpert(incoming, side, forward.shape.width, context, blocks), intermediates, blocks };
 }
 
 /** Calls `visit` for each local expert that has rows, with its row range and a slicer of row-wise arrays. */

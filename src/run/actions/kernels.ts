@@ -23,7 +23,7 @@ export function runKernel(op: Operator, context: RunContext): void {
 
 export function runKernelBackward(op: Operator, context: RunContext): void {
   const data = op.data as K.KernelBackwardData;
-  const kernel = data.part === "both" ? data.kernel.backward : halves(data.kernel.backward)[data.part];
+  const kernel = data.part === "both" ? data.kernel.backward : splitBackward(data.kernel.backward)[data.part];
   const bindings: Record<string, Tensor> = {};
   for (const input of kernel.inputs) {
     const value = data.inputs[input.name];
@@ -40,15 +40,6 @@ export function runKernelBackward(op: Operator, context: RunContext): void {
       );
   }
   context.engine.compile(kernel).run(bindings);
-}
-
-const splitCache = new WeakMap<Kernel, { input: Kernel; weight: Kernel }>();
-function halves(backward: Kernel): { input: Kernel; weight: Kernel } {
-  let split = splitCache.get(backward);
-  if (split !== undefined) return split;
-  split = splitBackward(backward);
-  splitCache.set(backward, split);
-  return split;
 }
 
 /** Binds weights by parameter name and gradients by `g_<name>`, for whichever of them the kernel reads. */

@@ -1,0 +1,89 @@
+/** Weight gradients split from input gradients: the same numbers, whatever runs in between. */
+import { afterAll, describe, expect, it } from "vitest";
+import { singleCommunicator } from "../src/comm/single.js";
+import { createOrtEngine } from "../src/engine/ort-engine.js";
+import { resolveModel } from "../src/model/config.js";
+import { buildProgram } from "../src/model/wiring.js";
+import { actionTable } from "../src/run/actions/index.js";
+import { execute } from "../src/run/executor.js";
+import { createRank } from "../src/run/rank.js";
+import { parsePolicy } from "../src/schedule/policy.js";
+
+const engine = createOrtEngine();
+afterAll(() => engine.dispose());
+
+const [batch, sequence] = [2, 16];
+const T = batch * sequence;
+
+function gradients(
+  arch: string,
+  style: string,
+  options: { split: boolean; chunks?: number; policy: string },
+) {
+  const config = resolveModel({
+    arch,
+    style,
+    vocab_size: 64,
+    hidden_size: 32,
+    intermediate_size: 64,
+    num_attention_heads: 2,
+    num_hidden_layers: 4,
+    num_experts: 4,
+    max_position_embeddings: sequence,
+  });
+  const rank = createRank({ config, engine, world: singleCommunicator(), training: true });
+  rank.parameters.initialize(3, 0.2);
+  rank.parameters.zeroGradients();
+  const model = buildProgram(config, {
+    batch,
+    sequence,
+    epSize: 1,
+    mode: "train",
+    chunks: options.chunks ?? 1,
+    splitWeightGradients: options.split,
+  });
+  const ints = [7, 14].map((factor) => {
+    const { f32 } = rank.memory.allocate(T);
+    const view = new Int32Array(f32.buffer, f32.byteOffset, T);
+    for (let i = 0; i < T; i++) view[i] = (i * factor) % 64;
+    return view;
+  });
+  const seed = rank.memory.allocate(T).f32.fill(1 / T);
+  const liveBefore = rank.memory.liveBytes;
+  const plan = {
+    program: model.program,
+    schedule: parsePolicy(options.policy).schedule(model.program),
+    actions: actionTable(sequence),
+    keep: new Set<number>(),
+  };
+  const run = execute(
+    plan,
+    { ...rank, scales: { balance: 0.01, z: 0 } },
+    new Map<number, unknown>([
+      [model.tokens, { data: ints[0], dims: [T] }],
+      [model.labels as number, { data: ints[1], dims: [T] }],
+      [model.seed as number, { data: seed, dims: [T] }],
+    ]),
+  );
+  run.release();
+  expect(rank.memory.liveBytes).toBe(liveBefore);
+  return rank.parameters.buckets.flatMap((bucket) => [...bucket.gradients]);
+}
+
+function distance(a: readonly number[], b: readonly number[]): number {
+  const norm = (values: readonly number[]): number => Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
+  return norm(a.map((x, i) => x - b[i])) / norm(b);
+}
+
+describe.each(["top2", "scmoe-pos2", "dgmoe"])("%s", (arch) => {
+  it.each(["gpt", "llama"])("%s: split and whole agree", (style) => {
+    const whole = gradients(arch, style, { split: false, policy: "sequential" });
+    const split = gradients(arch, style, { split: true, policy: "sequential" });
+    expect(whole.some((x) => x !== 0)).toBe(true);
+    expect(distance(split, whole)).toBeLessThanOrEqual(1e-6);
+    // Schedules of the split program give its own bits.
+    expect(gradients(arch, style, { split: true, policy: "adaptive" })).toEqual(split);
+    const chunked = gradients(arch, style, { split: true, policy: "adaptive(2)", chunks: 2 });
+    expect(distance(chunked, whole)).toBeLessThanOrEqual(1e-5);
+  });
+});
