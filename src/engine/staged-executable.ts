@@ -11,13 +11,9 @@ import type { Arena } from "./arena.js";
 import { checkBindings, zeroOutputs } from "./bindings.js";
 import type { Bindings, Executable } from "./engine.js";
 import { type KernelRoutine, kernelRoutine } from "./kernel-routines.js";
-import { arenaOf, createSharedArena } from "./shared-arena.js";
+import { inOneMemory, spareArena } from "./one-memory.js";
+import { arenaOf } from "./shared-arena.js";
 import type { RoutineStage, StagedKernel } from "./stages.js";
-import { wasmKernels } from "./wasm-module.js";
-
-const SPARE_BYTES = 4 * 2 ** 30 - 2 ** 17;
-/** Where values go when the kernel's own arena is full, or its tensors lie in none. One per thread. */
-let spare: Arena | undefined;
 
 type Step =
   | { readonly kind: "graph"; readonly names: readonly string[]; readonly executable: Executable }
@@ -67,7 +63,7 @@ export class StagedExecutable implements Executable {
       for (const name of this.#made[i]) values[name] = this.#handed(name, i, { values, symbols, scratch });
       if (step.kind === "graph")
         step.executable.run(Object.fromEntries(step.names.map((name) => [name, values[name]])));
-      else runRoutine(step, values, scratch);
+      else runRoutine(step, values);
       for (const name of this.#done[i]) scratch.release(values[name].data);
     });
     scratch.close();
@@ -104,11 +100,6 @@ function homeOf(kernel: Kernel, bindings: Bindings): Arena {
     .map((name) => bindings[name].data)
     .reduce<Data | undefined>((a, b) => (a === undefined || b.length > a.length ? b : a), undefined);
   return (largest && arenaOf(largest.buffer)) ?? spareArena();
-}
-
-function spareArena(): Arena {
-  spare ??= createSharedArena(SPARE_BYTES, "stages");
-  return spare;
 }
 
 /** Temporary memory of one run. */
@@ -148,33 +139,14 @@ class Scratch {
   }
 }
 
-/** A routine sees one memory: operands that lie elsewhere are copied into it, a result that does is copied out. */
 function runRoutine(
   { stage, routine }: Extract<Step, { kind: "routine" }>,
   values: Readonly<Record<string, Tensor>>,
-  scratch: Scratch,
 ): void {
   const out = values[stage.output];
   const operands = stage.inputs.map((name) => values[name]);
-  const largest = [out, ...operands].reduce((a, b) => (b.data.length > a.data.length ? b : a));
-  const arena = arenaOf(largest.data.buffer) ?? scratch.home;
-  const kernels = wasmKernels(arena.buffer);
-  assert(kernels !== undefined, "an arena's memory has routines");
-  const temporary: Data[] = [];
-  const bring = ({ data }: Tensor): Data => {
-    if (data.buffer === arena.buffer) return data;
-    const view = data instanceof Float32Array ? arena.f32(data.length) : arena.i32(data.length);
-    view.set(data);
-    temporary.push(view);
-    return view;
-  };
-  const inputs = operands.map(bring);
-  const target = bring(out);
-  routine.run(
-    kernels,
-    { out: target.byteOffset, inputs: inputs.map((view) => view.byteOffset) },
-    { out: out.dims, operands: operands.map((o) => o.dims), op: stage.op },
+  const shape = { out: out.dims, operands: operands.map((o) => o.dims), op: stage.op };
+  inOneMemory([out.data, ...operands.map((o) => o.data)], [0], (kernels, [target, ...inputs]) =>
+    routine.run(kernels, { out: target, inputs }, shape),
   );
-  if (target !== out.data) out.data.set(target);
-  for (const view of temporary) arena.free(view);
 }

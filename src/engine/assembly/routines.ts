@@ -70,14 +70,15 @@ export function add(out: usize, a: usize, b: usize, n: u32): void {
   }
 }
 
-/** out[t] = base[t] + scale[t] · Σⱼ weight[t, j] · rows[slot[t, j]]; scale 0: none. width is a multiple of 4. */
+/** out[t] = base[t] + scale[t] · Σⱼ weight[t, j] · rows[slot[t, j]]; scale 0: none. */
 export function combineRows(out: usize, base: usize, rows: usize, slot: usize, weight: usize, scaleAt: usize, T: u32, K: u32, width: u32): void {
   const bytes = <usize>width << 2;
+  const whole = bytes & ~15;
   for (let t: u32 = 0; t < T; t++) {
     const s = scaleAt == 0 ? f32x4.splat(1) : v128.load32_splat(scaleAt + (<usize>t << 2));
     const to = out + <usize>t * bytes;
     const from = base + <usize>t * bytes;
-    for (let o: usize = 0; o < bytes; o += 16) {
+    for (let o: usize = 0; o < whole; o += 16) {
       let sum = f32x4.splat(0);
       for (let j: u32 = 0; j < K; j++) {
         const at = <usize>(t * K + j) << 2;
@@ -86,11 +87,21 @@ export function combineRows(out: usize, base: usize, rows: usize, slot: usize, w
       }
       v128.store(to + o, f32x4.add(v128.load(from + o), f32x4.mul(s, sum)));
     }
+    for (let o = whole; o < bytes; o += 4) {
+      let sum: f32 = 0;
+      for (let j: u32 = 0; j < K; j++) {
+        const at = <usize>(t * K + j) << 2;
+        const row = load<i32>(slot + at);
+        if (row >= 0) sum += load<f32>(weight + at) * load<f32>(rows + <usize>(<u32>row) * bytes + o);
+      }
+      store<f32>(to + o, load<f32>(from + o) + f32x4.extract_lane(s, 0) * sum);
+    }
   }
 }
 
 export function combineRowsGrad(dRows: usize, dWeight: usize, dScale: usize, dOut: usize, rows: usize, slot: usize, weight: usize, scaleAt: usize, T: u32, K: u32, width: u32): void {
   const bytes = <usize>width << 2;
+  const whole = bytes & ~15;
   for (let t: u32 = 0; t < T; t++) {
     const s: f32 = scaleAt == 0 ? 1 : load<f32>(scaleAt + (<usize>t << 2));
     const d = dOut + <usize>t * bytes;
@@ -105,12 +116,17 @@ export function combineRowsGrad(dRows: usize, dWeight: usize, dScale: usize, dOu
         const r = rows + <usize>(<u32>row) * bytes;
         const dr = dRows + <usize>(<u32>row) * bytes;
         let sum = f32x4.splat(0);
-        for (let o: usize = 0; o < bytes; o += 16) {
+        for (let o: usize = 0; o < whole; o += 16) {
           const g = v128.load(d + o);
           sum = f32x4.add(sum, f32x4.mul(v128.load(r + o), g));
           v128.store(dr + o, f32x4.mul(factor, g));
         }
         dot = (f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1)) + (f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3));
+        for (let o = whole; o < bytes; o += 4) {
+          const g = load<f32>(d + o);
+          dot += load<f32>(r + o) * g;
+          store<f32>(dr + o, s * w * g);
+        }
       }
       store<f32>(dWeight + at, s * dot);
       total += w * dot;
