@@ -40,24 +40,53 @@ double NowMs() {
   return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
 }
 
+constexpr size_t kLabelBytes = 64;
+
+// Travels ahead of the rows, followed by `values` numbers of the caller.
+struct Note {
+  int64_t bytes;
+  int64_t values;
+  char label[kLabelBytes];
+};
+
 struct Peer {
   int rank;
   char* send;
   int64_t send_bytes;
+  // In a pool, null until the note has come.
   char* recv;
   int64_t recv_bytes;
-  int64_t got_bytes = 0;
+  std::vector<char> note_out, note_in;
+  int64_t got_bytes = 0, got_offset = 0;
+  bool parked = false;
   // Of its four requests; a peer that does not take our rows is late, too.
   int left = 4;
 };
 
+// Memory for rows of unknown sizes: dealt out in the order in which notes arrive.
+struct Pool {
+  char* memory;
+  int64_t room, used;
+};
+
+enum Kind { kNoteOut, kNoteIn, kRowsOut, kRowsIn, kKinds };
+
 struct Exchange {
   int tag;
+  std::string label;
   std::vector<Peer> peers;
-  std::vector<MPI_Request> requests;  // per peer: note out, note in, rows out, rows in
-  double posted_ms = 0, ready_ms = 0, end_ms = 0;
-  size_t left = 0;
-  bool done = false;
+  bool has_pool = false;
+  Pool pool{};
+  // Where the peers' values go, `values` each.
+  int32_t* values_in = nullptr;
+  int64_t values = 0;
+  std::vector<MPI_Request> requests;  // [peers][kKinds]
+  std::vector<int> indices;
+  std::vector<MPI_Status> statuses;
+  double ready_ms = 0, end_ms = 0;
+  size_t left = 0, notes_left = 0, num_parked = 0;
+  // Guarded by State::mutex. wants_room: all sizes are known, and some rows have no place.
+  bool done = false, wants_room = false;
   std::string error;
 };
 
@@ -65,6 +94,10 @@ struct State {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<std::shared_ptr<Exchange>> queue;
+  // Exchanges whose pool has been given room.
+  std::deque<std::shared_ptr<Exchange>> roomy;
+  // Operator each rank was last heard from in.
+  std::map<int, std::string> last_label;
   std::map<int64_t, std::shared_ptr<Exchange>> all;
   int64_t next_id = 1;
   bool initialized = false, finalizing = false, finalized = false;
@@ -135,50 +168,118 @@ std::string ErrorText(int code) {
   return std::string(text, length);
 }
 
+void ReceiveRows(Exchange& x, size_t p, char* target, int64_t bytes) {
+  Peer& peer = x.peers[p];
+  peer.recv = target;
+  peer.recv_bytes = bytes;
+  MPI_Irecv(target, static_cast<int>(bytes / kUnit), MPI_INT32_T, peer.rank, x.tag, world, &x.requests[kKinds * p + kRowsIn]);
+}
+
 void Post(Exchange& x) {
-  x.posted_ms = x.ready_ms = NowMs();
-  x.requests.assign(x.peers.size() * 4, MPI_REQUEST_NULL);
-  x.left = x.requests.size();
+  x.ready_ms = x.end_ms = NowMs();
+  x.left = x.peers.size() * kKinds;
+  x.notes_left = x.peers.size();
+  x.requests.assign(x.left, MPI_REQUEST_NULL);
+  x.indices.resize(x.left);
+  x.statuses.resize(x.left);
   for (size_t p = 0; p < x.peers.size(); p++) {
     Peer& peer = x.peers[p];
-    MPI_Request* r = &x.requests[4 * p];
-    MPI_Irecv(nullptr, 0, MPI_INT32_T, peer.rank, x.tag | kNoteTagBit, world, &r[1]);
-    MPI_Irecv(peer.recv, static_cast<int>(peer.recv_bytes / kUnit), MPI_INT32_T, peer.rank, x.tag, world, &r[3]);
+    MPI_Irecv(peer.note_in.data(), static_cast<int>(peer.note_in.size()), MPI_BYTE, peer.rank, x.tag | kNoteTagBit, world,
+              &x.requests[kKinds * p + kNoteIn]);
+    if (!x.has_pool) ReceiveRows(x, p, peer.recv, peer.recv_bytes);
   }
   for (size_t p = 0; p < x.peers.size(); p++) {
     Peer& peer = x.peers[p];
-    MPI_Request* r = &x.requests[4 * p];
-    MPI_Isend(nullptr, 0, MPI_INT32_T, peer.rank, x.tag | kNoteTagBit, world, &r[0]);
-    MPI_Isend(peer.send, static_cast<int>(peer.send_bytes / kUnit), MPI_INT32_T, peer.rank, x.tag, world, &r[2]);
+    MPI_Isend(peer.note_out.data(), static_cast<int>(peer.note_out.size()), MPI_BYTE, peer.rank, x.tag | kNoteTagBit, world,
+              &x.requests[kKinds * p + kNoteOut]);
+    MPI_Isend(peer.send, static_cast<int>(peer.send_bytes / kUnit), MPI_INT32_T, peer.rank, x.tag, world,
+              &x.requests[kKinds * p + kRowsOut]);
   }
+}
+
+void Fail(Exchange& x, const std::string& error) {
+  if (x.error.empty()) x.error = error;
+}
+
+// A peer's note has come: its sizes are known, so its rows get their place.
+void ReadNote(Exchange& x, size_t p) {
+  Peer& peer = x.peers[p];
+  Note note;
+  memcpy(&note, peer.note_in.data(), sizeof note);
+  note.label[kLabelBytes - 1] = 0;
+  std::string label(note.label), name = "rank " + std::to_string(peer.rank), me = "rank " + std::to_string(S().rank);
+  {
+    std::lock_guard<std::mutex> lock(S().mutex);
+    S().last_label[peer.rank] = label;
+  }
+  if (label != x.label) Fail(x, "Ranks " + std::to_string(S().rank) + " and " + std::to_string(peer.rank) + " are in different operators: " + x.label + " and " + label);
+  if (note.values == x.values)
+    memcpy(x.values_in + p * x.values, peer.note_in.data() + sizeof note, x.values * sizeof(int32_t));
+  else
+    Fail(x, name + " notes " + std::to_string(note.values) + " values, " + me + " " + std::to_string(x.values));
+  if (!x.has_pool) {
+    if (note.bytes > peer.recv_bytes)
+      Fail(x, name + " sends " + std::to_string(note.bytes) + " bytes to " + me + ", which expects at most " + std::to_string(peer.recv_bytes));
+    return;
+  }
+  peer.got_bytes = note.bytes;
+  peer.got_offset = x.pool.used;
+  x.pool.used += note.bytes;
+  if (x.pool.used <= x.pool.room) {
+    ReceiveRows(x, p, x.pool.memory + peer.got_offset, note.bytes);
+  } else {
+    peer.parked = true;
+    x.num_parked++;
+  }
+}
+
+// The pool has grown: what was parked is received where it would have been.
+void ReceiveParked(Exchange& x) {
+  for (size_t p = 0; p < x.peers.size(); p++) {
+    Peer& peer = x.peers[p];
+    if (!peer.parked) continue;
+    peer.parked = false;
+    ReceiveRows(x, p, x.pool.memory + peer.got_offset, peer.got_bytes);
+  }
+  x.num_parked = 0;
 }
 
 // True when something finished.
 bool Progress(Exchange& x) {
   int count = 0;
-  std::vector<int> indices(x.requests.size());
-  std::vector<MPI_Status> statuses(x.requests.size());
-  int code = MPI_Testsome(static_cast<int>(x.requests.size()), x.requests.data(), &count, indices.data(), statuses.data());
-  if (code != MPI_SUCCESS && count == MPI_UNDEFINED) count = 0;
-  if (count <= 0) return false;
+  int code = MPI_Testsome(static_cast<int>(x.requests.size()), x.requests.data(), &count, x.indices.data(), x.statuses.data());
+  if (count == MPI_UNDEFINED || count <= 0) return false;
   double now = NowMs();
   for (int i = 0; i < count; i++) {
-    int error = code == MPI_ERR_IN_STATUS ? statuses[i].MPI_ERROR : MPI_SUCCESS;
-    Peer& peer = x.peers[indices[i] / 4];
-    if (error != MPI_SUCCESS && x.error.empty())
-      x.error = "rank " + std::to_string(peer.rank) + ": " + ErrorText(error) + " (expected at most " + std::to_string(peer.recv_bytes) + " bytes)";
-    if (indices[i] % 4 == 1) x.ready_ms = now;
-    if (indices[i] % 4 == 3) {
+    size_t p = x.indices[i] / kKinds;
+    int kind = x.indices[i] % kKinds;
+    Peer& peer = x.peers[p];
+    int error = code == MPI_ERR_IN_STATUS ? x.statuses[i].MPI_ERROR : MPI_SUCCESS;
+    if (error != MPI_SUCCESS) Fail(x, "rank " + std::to_string(peer.rank) + ": " + ErrorText(error));
+    if (kind == kNoteIn) {
+      x.ready_ms = now;
+      x.notes_left--;
+      if (error == MPI_SUCCESS) ReadNote(x, p);
+    }
+    if (kind == kRowsIn) {
       int units = 0;
-      MPI_Get_count(&statuses[i], MPI_INT32_T, &units);
+      MPI_Get_count(&x.statuses[i], MPI_INT32_T, &units);
       peer.got_bytes = units * kUnit;
       x.end_ms = now;
     }
     peer.left--;
     x.left--;
   }
+  if (x.notes_left == 0 && x.num_parked > 0) {
+    std::lock_guard<std::mutex> lock(S().mutex);
+    x.wants_room = true;
+    S().changed.notify_all();
+  }
   return true;
 }
+
+// Nothing of it can arrive any more, or something is wrong with it: the waiting rank must hear of it now.
+bool IsOver(const Exchange& x) { return x.left == 0 || !x.error.empty(); }
 
 void Run() {
   State& s = S();
@@ -207,22 +308,24 @@ void Run() {
   auto shortest = std::chrono::microseconds(20);
   auto pause = shortest;
   for (;;) {
-    std::deque<std::shared_ptr<Exchange>> fresh;
+    std::deque<std::shared_ptr<Exchange>> fresh, roomy;
     {
       std::lock_guard<std::mutex> lock(s.mutex);
       fresh.swap(s.queue);
+      roomy.swap(s.roomy);
       if (s.finalizing && fresh.empty() && active.empty()) break;
     }
     for (auto& x : fresh) {
       Post(*x);
       active.push_back(x);
     }
-    bool moved = !fresh.empty();
+    for (auto& x : roomy) ReceiveParked(*x);
+    bool moved = !fresh.empty() || !roomy.empty();
     for (int look = 0; look <= kExtraLooks; look++)
       for (auto& x : active) moved = Progress(*x) || moved;
     bool finished = false;
     for (size_t i = 0; i < active.size();) {
-      if (active[i]->left > 0) {
+      if (!IsOver(*active[i])) {
         i++;
         continue;
       }
@@ -284,14 +387,34 @@ int scmoe_mpi_init(double timeout_ms) {
 int scmoe_mpi_rank() { return S().rank; }
 int scmoe_mpi_size() { return S().size; }
 
-// Arrays have `peers` elements; addresses and bytes as int64. Returns an id for done, wait and release.
-int64_t scmoe_mpi_post(int tag, int peers, const int32_t* ranks, const int64_t* send, const int64_t* send_bytes,
-                       const int64_t* recv, const int64_t* recv_bytes) {
+// Arrays have `peers` elements; addresses and bytes as int64. `pool`: null, or {address, room, used}; then recv and recv_bytes
+// are not read. `values` numbers per peer travel ahead, from values_out to values_in. Returns an id.
+int64_t scmoe_mpi_post(int tag, const char* label, int peers, const int32_t* ranks, const int64_t* send, const int64_t* send_bytes,
+                       const int64_t* recv, const int64_t* recv_bytes, const int64_t* pool, int64_t values, const int32_t* values_out,
+                       int32_t* values_in) {
   State& s = S();
   auto x = std::make_shared<Exchange>();
   x->tag = tag;
-  for (int p = 0; p < peers; p++)
-    x->peers.push_back({ranks[p], reinterpret_cast<char*>(send[p]), send_bytes[p], reinterpret_cast<char*>(recv[p]), recv_bytes[p]});
+  x->label = std::string(label).substr(0, kLabelBytes - 1);
+  x->values = values;
+  x->values_in = values_in;
+  x->has_pool = pool != nullptr;
+  if (pool != nullptr) x->pool = {reinterpret_cast<char*>(pool[0]), pool[1], pool[2]};
+  for (int p = 0; p < peers; p++) {
+    Peer peer{};
+    peer.rank = ranks[p];
+    peer.send = reinterpret_cast<char*>(send[p]);
+    peer.send_bytes = send_bytes[p];
+    peer.recv = pool == nullptr ? reinterpret_cast<char*>(recv[p]) : nullptr;
+    peer.recv_bytes = pool == nullptr ? recv_bytes[p] : 0;
+    Note note{send_bytes[p], values, {}};
+    memcpy(note.label, x->label.data(), x->label.size());
+    peer.note_out.resize(sizeof note + values * sizeof(int32_t));
+    peer.note_in.resize(peer.note_out.size());
+    memcpy(peer.note_out.data(), &note, sizeof note);
+    memcpy(peer.note_out.data() + sizeof note, values_out + p * values, values * sizeof(int32_t));
+    x->peers.push_back(std::move(peer));
+  }
   int64_t id;
   {
     std::lock_guard<std::mutex> lock(s.mutex);
@@ -303,27 +426,55 @@ int64_t scmoe_mpi_post(int tag, int peers, const int32_t* ranks, const int64_t* 
   return id;
 }
 
+// 0: under way, 1: finished or failed, 2: its pool needs room.
 int scmoe_mpi_done(int64_t id) {
   State& s = S();
   std::lock_guard<std::mutex> lock(s.mutex);
   auto found = s.all.find(id);
-  return found == s.all.end() || found->second->done;
+  if (found == s.all.end() || found->second->done) return 1;
+  return found->second->wants_room ? 2 : 0;
 }
 
-// 0: finished, 1: deadline passed, 2: failed (see scmoe_mpi_error). got_bytes[p]: bytes received, -1 when nothing came.
-int scmoe_mpi_wait(int64_t id, double deadline_ms, int64_t* got_bytes, double* times) {
+// Bytes that a pool needs in all.
+int64_t scmoe_mpi_wanted(int64_t id) {
+  State& s = S();
+  std::lock_guard<std::mutex> lock(s.mutex);
+  auto found = s.all.find(id);
+  return found == s.all.end() ? 0 : found->second->pool.used;
+}
+
+// Gives a pool new memory of that size; what has its place in the old one still arrives there.
+void scmoe_mpi_room(int64_t id, int64_t address) {
+  State& s = S();
+  {
+    std::lock_guard<std::mutex> lock(s.mutex);
+    auto found = s.all.find(id);
+    if (found == s.all.end()) return;
+    found->second->wants_room = false;
+    found->second->pool.memory = reinterpret_cast<char*>(address);
+    s.roomy.push_back(found->second);
+  }
+  Wake();
+}
+
+// 0: finished, 1: deadline passed, 2: failed (see scmoe_mpi_error), 3: its pool needs room. got_bytes[p]: bytes received, -1 when
+// nothing came; got_offsets[p]: where in the pool.
+int scmoe_mpi_wait(int64_t id, double deadline_ms, int64_t* got_bytes, int64_t* got_offsets, double* times) {
   State& s = S();
   std::unique_lock<std::mutex> lock(s.mutex);
   auto found = s.all.find(id);
   if (found == s.all.end()) return 2;
   auto x = found->second;
-  s.changed.wait_for(lock, std::chrono::duration<double, std::milli>(deadline_ms), [&] { return x->done; });
-  for (size_t p = 0; p < x->peers.size(); p++) got_bytes[p] = x->peers[p].left == 0 ? x->peers[p].got_bytes : -1;
-  if (!x->done) return 1;
+  s.changed.wait_for(lock, std::chrono::duration<double, std::milli>(deadline_ms), [&] { return x->done || x->wants_room; });
+  for (size_t p = 0; p < x->peers.size(); p++) {
+    got_bytes[p] = x->peers[p].left == 0 ? x->peers[p].got_bytes : -1;
+    got_offsets[p] = x->peers[p].got_offset;
+  }
+  if (!x->done) return x->wants_room ? 3 : 1;
+  if (!x->error.empty()) return 2;
   times[0] = x->ready_ms;
   times[1] = x->end_ms;
-  if (!x->error.empty()) return 2;
-  s.all.erase(id);
+  s.all.erase(found);
   return 0;
 }
 
@@ -332,6 +483,14 @@ const char* scmoe_mpi_error(int64_t id) {
   std::lock_guard<std::mutex> lock(s.mutex);
   auto found = s.all.find(id);
   return found == s.all.end() ? "" : found->second->error.c_str();
+}
+
+// Operator in which a rank was last heard from, or "".
+const char* scmoe_mpi_last_label(int rank) {
+  static thread_local std::string text;
+  State& s = S();
+  std::lock_guard<std::mutex> lock(s.mutex);
+  return (text = s.last_label[rank]).c_str();
 }
 
 // Ends the whole job; leaves even if MPI does not return.

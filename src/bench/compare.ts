@@ -184,9 +184,9 @@ class Comparison {
       throw new InputError(
         "--communication-share needs ranks as threads; between hosts the network has the rate it has",
       );
-    barrier(world, "before the link changes");
+    barrier(world, "before the link changes").wait();
     if (world.rank === 0) world.setLink(link);
-    barrier(world, "after the link has changed");
+    barrier(world, "after the link has changed").wait();
   }
 
   #contestant(arch: string, policy: string, mode: CompareMode): Contestant {
@@ -286,7 +286,7 @@ class Comparison {
     const { world } = this.context;
     c.rank.parameters.zeroGradients();
     const feeds = this.#feeds(c);
-    barrier(world, "ready");
+    barrier(world, "ready").wait();
     const startMs = nowMs();
     const run: RunResult = execute(c.plan, { ...c.rank, scales: { balance: 0.01, z: 0 } }, feeds.values);
     const ownMs = nowMs() - startMs;

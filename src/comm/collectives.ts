@@ -1,54 +1,149 @@
-/** What else ranks do together, all on the one primitive `exchange`, so that every transport gives the same bits. */
+/**
+ * What else ranks do together, all on the one primitive `exchange`, so that every transport gives the same bits. The
+ * first half returns handles; the second are blocking conveniences for small values.
+ */
 import { InputError } from "../core/errors.js";
-import type { Communicator, Slots } from "./communicator.js";
+import type { Communicator, Handle } from "./communicator.js";
+import { fromEach, slicesOf, sliceOf, sliceToEach, toEach } from "./slots.js";
 
+/** Memory of one collective; a multiple of 8 bytes. */
 function shared(bytes: number): Uint8Array {
   return new Uint8Array(new SharedArrayBuffer(Math.max(8, Math.ceil(bytes / 8) * 8)));
 }
 
-function everyRank(buffer: Uint8Array, size: number, bytes: number): Slots {
-  return { buffer, offsets: new Array<number>(size).fill(0), bytes: new Array<number>(size).fill(bytes) };
-}
-
-function fromEach(buffer: Uint8Array, size: number, stride: number): Slots {
+/** A handle whose `wait` does more once the transfer is there, the first time it is called. */
+function after<A, B>(handle: Handle<A>, finish: (result: A, deadlineMs?: number) => B): Handle<B> {
+  let outcome: { readonly value: B } | undefined;
   return {
-    buffer,
-    offsets: Array.from({ length: size }, (_, r) => r * stride),
-    bytes: new Array<number>(size).fill(stride),
+    get done() {
+      return outcome !== undefined || handle.done;
+    },
+    wait(deadlineMs) {
+      outcome ??= { value: finish(handle.wait(deadlineMs), deadlineMs) };
+      return outcome.value;
+    },
   };
 }
 
-/** Returns when every rank has called it. */
-export function barrier(comm: Communicator, label: string): void {
-  gatherBytes(comm, new Uint8Array(4), label);
+/** Done when every rank has called it. */
+export function barrier(comm: Communicator, label: string): Handle<void> {
+  return after(allGather(comm, new Uint8Array(0), label), () => undefined);
 }
 
 /** The equally long bytes of every rank, in rank order. */
-export function gatherBytes(comm: Communicator, mine: Uint8Array, label: string): Uint8Array[] {
-  const stride = Math.ceil(mine.byteLength / 8) * 8;
+export function allGather(comm: Communicator, mine: Uint8Array, label: string): Handle<Uint8Array[]> {
+  const stride = Math.ceil(mine.byteLength / 4) * 4;
   const send = shared(stride);
   send.set(mine);
   const recv = shared(stride * comm.size);
-  comm
-    .exchange({ label, send: everyRank(send, comm.size, stride), recv: fromEach(recv, comm.size, stride) })
-    .wait();
-  return Array.from({ length: comm.size }, (_, r) => recv.slice(r * stride, r * stride + mine.byteLength));
+  const handle = comm.exchange({
+    label,
+    send: toEach(send, comm.size, stride),
+    recv: fromEach(recv, comm.size, stride),
+  });
+  return after(handle, () =>
+    Array.from({ length: comm.size }, (_, r) => recv.slice(r * stride, r * stride + mine.byteLength)),
+  );
+}
+
+/** The bytes of `root`, on every rank; the others need not know how many there are (`mine` is ignored there). */
+export function broadcast(
+  comm: Communicator,
+  mine: Uint8Array | undefined,
+  root: number,
+  label: string,
+): Handle<Uint8Array> {
+  const isRoot = comm.rank === root;
+  const bytes = isRoot && mine !== undefined ? mine : new Uint8Array(0);
+  const stride = Math.ceil(bytes.byteLength / 4) * 4;
+  const send = shared(stride);
+  send.set(bytes);
+  let room = shared(isRoot ? stride : 0);
+  const handle = comm.exchange({
+    label,
+    send: toEach(send, comm.size, stride),
+    recv: { buffer: room, grow: (wanted) => (room = shared(wanted)) },
+    // Regions are whole words; the note says how many bytes of the last one count.
+    notes: new Int32Array(comm.size).fill(stride - bytes.byteLength),
+  });
+  return after(handle, ({ offsets, bytes: got, notes }) =>
+    room.slice(offsets[root], offsets[root] + got[root] - notes[root]),
+  );
+}
+
+/**
+ * Sums an array over all ranks, in rank order; afterwards this rank's slice (`sliceOf`) holds the sum, the rest of the
+ * array is as before.
+ */
+export function reduceScatter(
+  comm: Communicator,
+  array: Float32Array,
+  label: string,
+): Handle<{ start: number; end: number }> {
+  const { start, end } = sliceOf(array.length, comm.rank, comm.size);
+  const own = end - start;
+  const parts = shared(own * 4 * comm.size);
+  const handle = comm.exchange({
+    label,
+    send: slicesOf(array, comm.size),
+    recv: fromEach(parts, comm.size, own * 4),
+  });
+  return after(handle, () => {
+    const numbers = new Float32Array(parts.buffer);
+    const sum = array.subarray(start, end);
+    sum.set(numbers.subarray(0, own));
+    for (let r = 1; r < comm.size; r++) for (let i = 0; i < own; i++) sum[i] += numbers[r * own + i];
+    return { start, end };
+  });
+}
+
+/**
+ * Sums an array over all ranks in place: slices to their owners, added there in rank order, gathered. The gathering
+ * begins in `wait`, so only the first half overlaps with what the caller computes.
+ */
+export function allReduce(comm: Communicator, array: Float32Array, label: string): Handle<void> {
+  if (comm.size === 1) return { done: true, wait: () => undefined };
+  const scattered = reduceScatter(comm, array, `${label}.scatter`);
+  const reduced = after(scattered, (_, deadlineMs) => {
+    comm
+      .exchange({
+        label: `${label}.gather`,
+        send: sliceToEach(array, comm.rank, comm.size),
+        recv: slicesOf(array, comm.size),
+      })
+      .wait(deadlineMs);
+    return true;
+  });
+  let finished = false;
+  return {
+    get done() {
+      return finished;
+    },
+    wait(deadlineMs) {
+      finished = reduced.wait(deadlineMs);
+    },
+  };
 }
 
 /** Element-wise sums of a few f64 numbers over all ranks, added in rank order. */
 export function sumScalars(comm: Communicator, values: readonly number[], label: string): number[] {
   if (comm.size === 1) return [...values];
-  const all = gatherBytes(comm, new Uint8Array(Float64Array.from(values).buffer), label);
   const totals = new Float64Array(values.length);
-  for (const bytes of all) new Float64Array(bytes.buffer).forEach((value, i) => (totals[i] += value));
+  for (const row of gatherScalars(comm, values, label)) row.forEach((value, i) => (totals[i] += value));
   return [...totals];
 }
 
 /** Largest of each number over all ranks. */
 export function maxScalars(comm: Communicator, values: readonly number[], label: string): number[] {
   if (comm.size === 1) return [...values];
-  const all = gatherBytes(comm, new Uint8Array(Float64Array.from(values).buffer), label);
-  return values.map((_, i) => Math.max(...all.map((bytes) => new Float64Array(bytes.buffer)[i])));
+  const rows = gatherScalars(comm, values, label);
+  return values.map((_, i) => Math.max(...rows.map((row) => row[i])));
+}
+
+function gatherScalars(comm: Communicator, values: readonly number[], label: string): Float64Array[] {
+  return allGather(comm, new Uint8Array(Float64Array.from(values).buffer), label)
+    .wait()
+    .map((bytes) => new Float64Array(bytes.buffer));
 }
 
 /** Every rank's JSON value, in rank order. */
@@ -59,40 +154,24 @@ export function gatherJson<T>(comm: Communicator, value: T, label: string): T[] 
   const padded = new Uint8Array(longest + 4);
   new DataView(padded.buffer).setUint32(0, text.length, true);
   padded.set(text, 4);
-  return gatherBytes(comm, padded, label).map((bytes) => {
-    const length = new DataView(bytes.buffer).getUint32(0, true);
-    return JSON.parse(new TextDecoder().decode(bytes.slice(4, 4 + length))) as T;
-  });
+  return allGather(comm, padded, label)
+    .wait()
+    .map((bytes) => {
+      const length = new DataView(bytes.buffer).getUint32(0, true);
+      return JSON.parse(new TextDecoder().decode(bytes.slice(4, 4 + length))) as T;
+    });
 }
 
 /** The JSON value of one rank, on every rank. */
 export function broadcastJson<T>(comm: Communicator, value: T | undefined, root: number, label: string): T {
-  return gatherJson(comm, comm.rank === root ? { value } : {}, label)[root].value as T;
-}
-
-/** Sums an array over all ranks in place: slices to their owners, added there in rank order, gathered. */
-export function allReduceSum(comm: Communicator, array: Float32Array, label: string): void {
-  if (comm.size === 1) return;
-  const cut = (r: number): number => Math.floor((array.length * r) / comm.size);
-  const starts = Array.from({ length: comm.size }, (_, r) => cut(r));
-  const lengths = starts.map((start, r) => cut(r + 1) - start);
-  const own = lengths[comm.rank];
-  const view = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-  const slices: Slots = { buffer: view, offsets: starts.map((s) => s * 4), bytes: lengths.map((n) => n * 4) };
-  const parts = shared(own * 4 * comm.size);
-  comm
-    .exchange({ label: `${label}.scatter`, send: slices, recv: fromEach(parts, comm.size, own * 4) })
-    .wait();
-  const numbers = new Float32Array(parts.buffer);
-  const mine = array.subarray(starts[comm.rank], starts[comm.rank] + own);
-  mine.set(numbers.subarray(0, own));
-  for (let r = 1; r < comm.size; r++) for (let i = 0; i < own; i++) mine[i] += numbers[r * own + i];
-  const send: Slots = {
-    buffer: view,
-    offsets: starts.map(() => starts[comm.rank] * 4),
-    bytes: starts.map(() => own * 4),
+  if (comm.size === 1) return value as T;
+  const text = comm.rank === root ? new TextEncoder().encode(JSON.stringify({ value })) : undefined;
+  const { value: found } = JSON.parse(
+    new TextDecoder().decode(broadcast(comm, text, root, label).wait()),
+  ) as {
+    value: T;
   };
-  comm.exchange({ label: `${label}.gather`, send, recv: slices }).wait();
+  return found;
 }
 
 /**

@@ -1,14 +1,17 @@
-/** One suite for every communicator that runs in one process: ranks are worker threads; MPI has its own in test/heavy. */
+/** The checks that every communicator must pass, and trouble on threads; under MPI they run in test/heavy. */
 import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
+import { runChecks } from "./checks.js";
 import { parseLink } from "./link.js";
+import { singleCommunicator } from "./single.js";
 import { createBoard } from "./threads/board.js";
 
 const threads = new URL("../../dist/comm/threads/threads.js", import.meta.url).href;
+const checks = new URL("../../dist/comm/checks.js", import.meta.url).href;
 const collectives = new URL("../../dist/comm/collectives.js", import.meta.url).href;
 const clock = new URL("../../dist/core/clock.js", import.meta.url).href;
 
-/** Runs `body` on every rank; it may use comm, c (the collectives), nowMs, shared(bytes). Returns what each rank returned. */
+/** Runs `body` on every rank; it may use comm, c (the collectives), runChecks, nowMs, shared(bytes). Returns what each rank returned. */
 async function onRanks<T>(
   size: number,
   body: string,
@@ -21,6 +24,7 @@ async function onRanks<T>(
     (async () => {
       const { joinThreads } = await import("${threads}");
       const c = await import("${collectives}");
+      const { runChecks } = await import("${checks}");
       const { nowMs } = await import("${clock}");
       const shared = (bytes) => new Uint8Array(new SharedArrayBuffer(bytes));
       const comm = joinThreads(workerData.board, workerData.rank);
@@ -51,58 +55,28 @@ const RAGGED = `
   const request = (label) => ({ label, send: { buffer: send, offsets: offsets(sendBytes), bytes: sendBytes }, recv: { buffer: recv, offsets: offsets(recvMax), bytes: recvMax } });
 `;
 
-describe.each([1, 2, 3, 8])("threads, %i ranks", (size) => {
-  it("exchanges ragged rows and reports their sizes", async () => {
-    const results = await onRanks<{ bytes: number[]; first: number[] }>(
-      size,
-      `${RAGGED} const { bytes } = comm.exchange(request("x")).wait(); return { bytes, first: offsets(recvMax).map((o) => recv[o]) };`,
-    );
-    results.forEach((result, rank) =>
-      expect(result).toEqual({
-        bytes: Array.from({ length: size }, (_, p) => (p + rank + 1) * 4),
-        first: Array.from({ length: size }, (_, p) => p * 16 + rank),
-      }),
-    );
-  });
+it.each([1, 2, 3, 8])("threads, %i ranks, pass all checks", async (size) => {
+  const names = await onRanks<string[]>(size, "return runChecks(comm);");
+  expect(names).toEqual(Array.from({ length: size }, () => expect.arrayContaining(["groups of one colour"])));
+});
 
-  it("keeps many exchanges apart, whoever is late", async () => {
-    const results = await onRanks<number>(
-      size,
-      `${RAGGED} let sum = 0;
-       for (let i = 0; i < 200; i++) { if ((i + r) % 7 === 0) await new Promise((d) => setTimeout(d, 1)); const a = comm.exchange(request("a" + i)); const b = comm.exchange(request("b" + i)); a.wait(); sum += b.wait().bytes.length; }
-       return sum;`,
-    );
-    expect(results).toEqual(Array.from({ length: size }, () => 200 * size));
-  });
+it("a single rank passes all checks", () => {
+  expect(runChecks(singleCommunicator()).length).toBeGreaterThan(8);
+});
 
-  it("adds in rank order, so that all ranks have the same bits", async () => {
-    const results = await onRanks<string>(
-      size,
-      `const a = new Float32Array(new SharedArrayBuffer(4 * 1001)); for (let i = 0; i < a.length; i++) a[i] = Math.sin(i * (comm.rank + 1)) * 10 ** (comm.rank - 3);
-       c.allReduceSum(comm, a, "sum"); return Buffer.from(new Uint8Array(a.buffer)).toString("hex");`,
-    );
-    const expected = Float32Array.from({ length: 1001 }, (_, i) => {
-      let sum = 0;
-      for (let r = 0; r < size; r++) {
-        const term = Math.fround(Math.sin(i * (r + 1)) * 10 ** (r - 3));
-        sum = r === 0 ? term : Math.fround(sum + term);
-      }
-      return sum;
-    });
-    for (const result of results) expect(result).toBe(Buffer.from(expected.buffer).toString("hex"));
-  });
+it("with a link, too", async () => {
+  for (const names of await onRanks<string[]>(3, "return runChecks(comm);", { link: "1gbit,20us" }))
+    expect(names).toEqual(expect.arrayContaining(["groups of one colour"]));
+});
 
-  it("splits by colour", async () => {
-    const results = await onRanks<{ rank: number; size: number; sum: number[] }>(
-      size,
-      `const half = comm.split(comm.rank % 2, "halves"); return { rank: half.rank, size: half.size, sum: c.sumScalars(half, [comm.rank], "s") };`,
-    );
-    results.forEach((result, rank) => {
-      const members = Array.from({ length: size }, (_, r) => r).filter((r) => r % 2 === rank % 2);
-      const sum = members.reduce((a, b) => a + b, 0);
-      expect(result).toEqual({ rank: members.indexOf(rank), size: members.length, sum: [sum] });
-    });
-  });
+it("keeps many exchanges apart, whoever is late", async () => {
+  const results = await onRanks<number>(
+    3,
+    `${RAGGED} let sum = 0;
+     for (let i = 0; i < 200; i++) { if ((i + r) % 7 === 0) await new Promise((d) => setTimeout(d, 1)); const a = comm.exchange(request("a" + i)); const b = comm.exchange(request("b" + i)); a.wait(); sum += b.wait().bytes.length; }
+     return sum;`,
+  );
+  expect(results).toEqual([600, 600, 600]);
 });
 
 describe("trouble", () => {
@@ -153,7 +127,7 @@ it("a link delays delivery without keeping the processor or the sender busy", as
     2,
     `const bytes = 65536, send = shared(2 * bytes), recv = shared(2 * bytes), peer = 1 - comm.rank;
      const slots = (buffer) => ({ buffer, offsets: [0, bytes], bytes: [0, 1].map((p) => (p === peer ? bytes : 0)) });
-     c.barrier(comm, "start");
+     c.barrier(comm, "start").wait();
      const t0 = nowMs(), handles = [];
      for (let i = 0; i < 4; i++) handles.push(comm.exchange({ label: "x" + i, send: slots(send), recv: slots(recv) }));
      const posted = nowMs() - t0; const before = process.cpuUsage();

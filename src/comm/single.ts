@@ -1,5 +1,7 @@
 import { nowMs } from "../core/clock.js";
-import type { Communicator, ExchangeRequest, ExchangeResult, Pending } from "./communicator.js";
+import type { Communicator, ExchangeRequest, ExchangeResult, Handle } from "./communicator.js";
+import { isPool } from "./communicator.js";
+import { copyOwnPart } from "./slots.js";
 
 /** A world of one rank: an exchange copies the own part, unless it already lies where it should go. */
 export function singleCommunicator(): Communicator {
@@ -16,18 +18,15 @@ export function singleCommunicator(): Communicator {
   return communicator;
 }
 
-function finished(request: ExchangeRequest): Pending {
+function finished(request: ExchangeRequest): Handle<ExchangeResult> {
   const startMs = nowMs();
   copyOwnPart(request, 0);
-  const result: ExchangeResult = { bytes: [request.send.bytes[0]], startMs, endMs: nowMs() };
+  const result: ExchangeResult = {
+    bytes: [request.send.bytes[0]],
+    offsets: isPool(request.recv) ? [0] : [request.recv.offsets[0]],
+    notes: Int32Array.from(request.notes ?? []),
+    startMs,
+    endMs: nowMs(),
+  };
   return { done: true, wait: () => result };
-}
-
-/** Copies the part a rank sends to itself. */
-export function copyOwnPart({ send, recv }: ExchangeRequest, rank: number): void {
-  const bytes = send.bytes[rank];
-  const from = send.buffer.byteOffset + send.offsets[rank];
-  const to = recv.buffer.byteOffset + recv.offsets[rank];
-  if (bytes === 0 || (send.buffer.buffer === recv.buffer.buffer && from === to)) return;
-  recv.buffer.set(send.buffer.subarray(send.offsets[rank], send.offsets[rank] + bytes), recv.offsets[rank]);
 }

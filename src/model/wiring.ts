@@ -296,7 +296,7 @@ class Wiring {
       data: {
         ...facts,
         direction: "to-experts",
-        header: true,
+        bringsCounts: true,
         routing,
         counts,
         input: send,
@@ -334,7 +334,7 @@ class Wiring {
       data: {
         ...facts,
         direction: "to-tokens",
-        header: false,
+        bringsCounts: false,
         routing,
         counts,
         input: results,

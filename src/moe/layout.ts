@@ -1,16 +1,10 @@
 /**
  * Where each routed row lies. At the tokens' rank, the rows of a chunk form one buffer: a region per destination
- * rank, in it `headerRows` rows for the counts and then the rows of each of its experts in slot order. At the
- * experts' rank, a region per source rank, sorted the same way.
+ * rank, in it the rows of each of its experts in slot order. At the experts' rank, a region per source rank, sorted the
+ * same way.
  */
 import type { MoeShape } from "../program/kinds.js";
-import { type Routing, capacityRows } from "./routing.js";
-
-/** Rows that the counts [experts per rank] of a message take; none on one rank, where nothing travels. */
-export function headerRows(shape: MoeShape): number {
-  if (shape.epSize === 1) return 0;
-  return Math.ceil((4 * localExperts(shape)) / rowBytes(shape));
-}
+import type { Routing } from "./routing.js";
 
 export function rowBytes(shape: MoeShape): number {
   return shape.width * (shape.wire === "bf16" ? 2 : 4);
@@ -28,23 +22,17 @@ export function chunkRange(numTokens: number, chunk: number, chunks: number): { 
   };
 }
 
-/** Most rows one rank can send to another in a chunk. */
-export function maxRowsPerPeer(shape: MoeShape, numTokens: number, chunkTokens: number): number {
-  const local = localExperts(shape);
-  return Math.min(chunkTokens * Math.min(shape.topK, local), local * capacityRows(shape, numTokens));
-}
-
 /** The token side of one chunk of a routing. */
 export interface TokenSide {
   readonly start: number;
   readonly end: number;
-  /** Rows of the buffer, headers included. */
   readonly numRows: number;
-  /** [epSize] first row of each destination's region (its header). */
+  /** [epSize] first row and rows of each destination's region. */
   readonly regionStart: readonly number[];
+  readonly rowsTo: readonly number[];
   /** [N] rows sent to each expert. */
   readonly counts: Int32Array;
-  /** [numRows] token of each row, −1 for header rows. */
+  /** [numRows] token of each row. */
   readonly token: Int32Array;
   /** [tokens of the chunk, K] row of each choice in the buffer, −1 when dropped. */
   readonly slot: Int32Array;
@@ -56,19 +44,20 @@ export function tokenSide(routing: Routing, shape: MoeShape, chunk: number, chun
   const counts = new Int32Array(N);
   for (let i = start * K; i < end * K; i++) if (position[i] >= 0) counts[choice[i]]++;
   const local = localExperts(shape);
-  const header = headerRows(shape);
   const regionStart: number[] = [];
+  const rowsTo: number[] = [];
   const next = new Int32Array(N);
   let row = 0;
   for (let expert = 0; expert < N; expert++) {
     if (expert % local === 0) {
       regionStart.push(row);
-      row += header;
+      rowsTo.push(0);
     }
     next[expert] = row;
     row += counts[expert];
+    rowsTo[rowsTo.length - 1] += counts[expert];
   }
-  const token = new Int32Array(row).fill(-1);
+  const token = new Int32Array(row);
   const slot = new Int32Array((end - start) * K).fill(-1);
   for (let j = 0; j < K; j++) {
     for (let t = start; t < end; t++) {
@@ -78,7 +67,7 @@ export function tokenSide(routing: Routing, shape: MoeShape, chunk: number, chun
       slot[(t - start) * K + j] = at;
     }
   }
-  return { start, end, numRows: row, regionStart, counts, token, slot };
+  return { start, end, numRows: row, regionStart, rowsTo, counts, token, slot };
 }
 
 /** The expert side of one chunk: how many rows came from whom for which local expert. */
@@ -95,7 +84,7 @@ export function expertSide(counts: readonly Int32Array[]): ExpertSide {
   return { counts, rowsFrom, numRows: rowsFrom.reduce((a, b) => a + b, 0) };
 }
 
-/** Runs of rows to copy between the layout by source ("bySource") and the layout by expert, both without headers. */
+/** Runs of rows to copy between the layout by source ("bySource") and the layout by expert. */
 export interface RowRun {
   readonly bySource: number;
   readonly byExpert: number;

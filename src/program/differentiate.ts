@@ -241,7 +241,7 @@ const BACKWARD_RULES: Readonly<Record<string, BackwardRule>> = {
         chunk: data.chunk,
         chunks: data.chunks,
         direction: data.direction === "to-experts" ? "to-tokens" : "to-experts",
-        header: false,
+        bringsCounts: false,
         routing: data.routing,
         counts: data.counts,
         input: gradient,

@@ -95,11 +95,11 @@ export interface EncodeBackwardData {
 /** Rows to the experts' owners (forward dispatch, backward of combine) or back (combine, backward of dispatch). */
 export interface TransferData extends ChunkData {
   readonly direction: "to-experts" | "to-tokens";
-  /** Whether the rows carry counts in a header (only the first transfer of a routing does). */
-  readonly header: boolean;
+  /** Whether the rows per expert travel ahead of the rows (only in the first transfer of a routing). */
+  readonly bringsCounts: boolean;
   readonly routing: number;
   readonly input: number;
-  /** Rows per source rank and local expert: written by the dispatch (from the headers), read by everything after it. */
+  /** Rows per source rank and local expert: written by the dispatch, read by everything after it. */
   readonly counts: number;
   readonly output: number;
 }

@@ -3,6 +3,7 @@
  * (replicated or expert-sharded), whose weights, gradients and moments lie in one arena: the optimiser, the gradient
  * reduction and the norm are each one pass over few buffers.
  */
+import { sliceOf } from "../comm/slots.js";
 import { assert } from "../core/errors.js";
 import { philox } from "../core/rng.js";
 import { numElements } from "../core/tensor.js";
@@ -190,5 +191,6 @@ function allocateBucket(engine: Engine, group: Group, name: string, layout: Stor
 function ownedRange(kind: Bucket["kind"], size: number, layout: StoreLayout): [number, number] {
   if (layout.zero === undefined || kind === "expert") return [0, size];
   const { shard, shards } = layout.zero;
-  return [Math.floor((size * shard) / shards), Math.floor((size * (shard + 1)) / shards)];
+  const { start, end } = sliceOf(size, shard, shards);
+  return [start, end];
 }

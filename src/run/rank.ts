@@ -44,10 +44,10 @@ export function createRank(options: RankOptions): Rank {
     );
   const epRank = world.rank % epSize;
   // A group of all ranks, or of one, needs no communicator of its own.
-  const group = (size: number, color: number, label: string): Communicator =>
-    size === world.size ? world : size === 1 ? singleCommunicator() : world.split(color, label);
-  const ep = group(epSize, Math.floor(world.rank / epSize), "expert-parallel group");
-  const replicas = group(world.size / epSize, epRank, "expert replicas");
+  const group = (size: number, colorOf: (rank: number) => number): Communicator =>
+    size === world.size ? world : size === 1 ? singleCommunicator() : world.split(colorOf);
+  const ep = group(epSize, (rank) => Math.floor(rank / epSize));
+  const replicas = group(world.size / epSize, (rank) => rank % epSize);
   const parameters = new ParameterStore(engine, listParameters(config), {
     epRank,
     epSize,

@@ -1,6 +1,7 @@
 /** AdamW over flat buckets, with clipping by the norm of the whole model (conventions, "AdamW"). */
 import { sumScalars } from "../comm/collectives.js";
-import { gather, reductionGroup, bucketSlice } from "../run/actions/reduction.js";
+import { sliceOf } from "../comm/slots.js";
+import { gather, reductionGroup } from "../run/actions/reduction.js";
 import type { Bucket } from "../run/parameter-store.js";
 import type { Rank } from "../run/rank.js";
 
@@ -21,7 +22,7 @@ export function gradientNorm(rank: Rank): number {
   let sum = 0;
   for (const bucket of rank.parameters.buckets) {
     const group = reductionGroup(bucket, rank);
-    const { start, end } = bucketSlice(bucket.size, group.rank, group.size);
+    const { start, end } = sliceOf(bucket.size, group.rank, group.size);
     sum += rank.engine.routines.sumSquares(bucket.gradients.subarray(start, end));
   }
   return Math.sqrt(sumScalars(rank.world, [sum], "gradient norm")[0]);
@@ -43,7 +44,7 @@ export function adamWStep(
   if (!rank.zero) return;
   for (const bucket of rank.parameters.buckets) {
     if (bucket.kind !== "replicated") continue;
-    gather(`weights ${bucket.name}`, bucket, rank.world, bucket.weights).pending.wait();
+    gather(`weights ${bucket.name}`, rank.world, bucket.weights).pending.wait();
   }
 }
 

@@ -3,22 +3,37 @@ import { existsSync } from "node:fs";
 import koffi from "koffi";
 import { EnvironmentError } from "../../core/errors.js";
 
+/** See the C functions for arguments and results. */
 export interface MpiLibrary {
   init(timeoutMs: number): number;
   rank(): number;
   size(): number;
   post(
     tag: number,
+    label: string,
     peers: number,
     ranks: Int32Array,
     send: BigInt64Array,
     sendBytes: BigInt64Array,
     recv: BigInt64Array,
     recvBytes: BigInt64Array,
+    pool: BigInt64Array | null,
+    values: number,
+    valuesOut: Int32Array,
+    valuesIn: Int32Array,
   ): number;
   done(id: number): number;
-  wait(id: number, deadlineMs: number, gotBytes: BigInt64Array, times: Float64Array): number;
+  wanted(id: number): number;
+  room(id: number, address: bigint): void;
+  wait(
+    id: number,
+    deadlineMs: number,
+    gotBytes: BigInt64Array,
+    gotOffsets: BigInt64Array,
+    times: Float64Array,
+  ): number;
   error(id: number): string;
+  last_label(rank: number): string;
   abort(code: number): void;
   finalize(timeoutMs: number): number;
 }
@@ -27,10 +42,13 @@ const SIGNATURES: Readonly<Record<keyof MpiLibrary, string>> = {
   init: "int scmoe_mpi_init(double)",
   rank: "int scmoe_mpi_rank()",
   size: "int scmoe_mpi_size()",
-  post: "int64_t scmoe_mpi_post(int, int, void *, void *, void *, void *, void *)",
+  post: "int64_t scmoe_mpi_post(int, const char *, int, void *, void *, void *, void *, void *, void *, int64_t, void *, void *)",
   done: "int scmoe_mpi_done(int64_t)",
-  wait: "int scmoe_mpi_wait(int64_t, double, void *, void *)",
+  wanted: "int64_t scmoe_mpi_wanted(int64_t)",
+  room: "void scmoe_mpi_room(int64_t, int64_t)",
+  wait: "int scmoe_mpi_wait(int64_t, double, void *, void *, void *)",
   error: "const char *scmoe_mpi_error(int64_t)",
+  last_label: "const char *scmoe_mpi_last_label(int)",
   abort: "void scmoe_mpi_abort(int)",
   finalize: "int scmoe_mpi_finalize(double)",
 };

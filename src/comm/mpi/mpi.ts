@@ -1,10 +1,16 @@
 /** Ranks as processes of an MPI job, on one host or many. */
-import { addressOf } from "../../core/address.js";
+import { addressOf, copyBytes } from "../../core/address.js";
 import { nowMs } from "../../core/clock.js";
 import { CommError, EnvironmentError } from "../../core/errors.js";
-import { gatherJson } from "../collectives.js";
-import type { Communicator, ExchangeRequest, ExchangeResult, Pending } from "../communicator.js";
-import { copyOwnPart } from "../single.js";
+import {
+  type Communicator,
+  type ExchangeRequest,
+  type ExchangeResult,
+  type Pending,
+  isPool,
+  membersOf,
+} from "../communicator.js";
+import { copyOwnPart } from "../slots.js";
 import { type MpiLibrary, launcherSize, mpiLibrary } from "./library.js";
 
 const START_MS = 60_000;
@@ -81,31 +87,43 @@ class MpiCommunicator implements Communicator {
     const { mpi, onOperator } = this.seat;
     const tag = this.id * TAG_SEQUENCES + (this.#sequence++ % TAG_SEQUENCES);
     const startMs = nowMs();
-    onOperator(request.label);
-    const [send, recv] = [addressOf(request.send.buffer), addressOf(request.recv.buffer)];
+    const { label, send, recv, notes } = request;
+    onOperator(label);
     const pick = (values: readonly number[], base = 0n): BigInt64Array =>
       BigInt64Array.from(this.#others, (p) => base + BigInt(values[p]));
+    const from = addressOf(send.buffer);
+    const to = addressOf(recv.buffer);
+    const none = new BigInt64Array(1);
+    const perPeer = (notes?.length ?? 0) / this.size;
+    const notesOut = offHeap(perPeer * this.#others.length);
+    const notesIn = offHeap(perPeer * this.#others.length);
+    this.#others.forEach((p, i) => {
+      if (notes !== undefined) notesOut.set(notes.subarray(p * perPeer, (p + 1) * perPeer), i * perPeer);
+    });
     const id = mpi.post(
       tag,
+      label,
       this.#others.length,
       this.#ranks,
-      pick(request.send.offsets, send),
-      pick(request.send.bytes),
-      pick(request.recv.offsets, recv),
-      pick(request.recv.bytes),
+      pick(send.offsets, from),
+      pick(send.bytes),
+      isPool(recv) ? none : pick(recv.offsets, to),
+      isPool(recv) ? none : pick(recv.bytes),
+      isPool(recv)
+        ? BigInt64Array.of(to, BigInt(recv.buffer.byteLength), BigInt(send.bytes[this.rank]))
+        : null,
+      perPeer,
+      notesOut,
+      notesIn,
     );
     copyOwnPart(request, this.rank);
-    return new MpiPending(this, request, { id, startMs, others: this.#others });
+    return new MpiPending(this, request, { id, startMs, others: this.#others, notesIn, notesOut });
   }
 
-  split(color: number, label: string): Communicator {
+  split(colorOf: (rank: number) => number): Communicator {
     const id = this.seat.nextCommunicator++;
-    const colors = gatherJson(this, color, label);
-    return new MpiCommunicator(
-      this.seat,
-      id,
-      this.members.filter((_, r) => colors[r] === color),
-    );
+    const members = membersOf(this.size, this.rank, colorOf).map((r) => this.members[r]);
+    return new MpiCommunicator(this.seat, id, members);
   }
 
   abort(): void {
@@ -120,40 +138,103 @@ class MpiCommunicator implements Communicator {
   }
 }
 
+/** Native code reads and writes it later: it must not lie on the heap, where small arrays move. */
+function offHeap(length: number): Int32Array {
+  return new Int32Array(new SharedArrayBuffer(Math.max(1, length) * 4), 0, length);
+}
+
+interface Posted {
+  readonly id: number;
+  readonly startMs: number;
+  /** Peers in the order in which native code has them. */
+  readonly others: readonly number[];
+  readonly notesIn: Int32Array;
+  readonly notesOut: Int32Array;
+}
+
+/** What `wait` of the library returns. */
+const STATUS = { finished: 0, late: 1, failed: 2, wantsRoom: 3 } as const;
+
 class MpiPending implements Pending {
   #result: ExchangeResult | undefined;
+  /** What a pool grew into, held like the request. */
+  #memory: Uint8Array | undefined;
 
   constructor(
     readonly comm: MpiCommunicator,
     /** Held until everything has arrived: MPI reads and writes its memory by address. */
     readonly request: ExchangeRequest,
-    readonly at: { readonly id: number; readonly startMs: number; readonly others: readonly number[] },
+    readonly at: Posted,
   ) {}
 
   get done(): boolean {
-    return this.#result !== undefined || this.comm.seat.mpi.done(this.at.id) !== 0;
+    if (this.#result !== undefined) return true;
+    const state = this.comm.seat.mpi.done(this.at.id);
+    if (state === 2) this.#makeRoom();
+    return state === 1;
   }
 
   wait(deadlineMs = this.comm.deadlineMs): ExchangeResult {
     if (this.#result !== undefined) return this.#result;
-    const { mpi, rank } = this.comm.seat;
+    const { mpi } = this.comm.seat;
     const { others, id, startMs } = this.at;
-    const { label } = this.request;
     const got = new BigInt64Array(Math.max(1, others.length));
+    const offsets = new BigInt64Array(Math.max(1, others.length));
     const times = new Float64Array(2);
-    const status = mpi.wait(id, deadlineMs, got, times);
-    if (status !== 0) {
-      const late = others.filter((_, i) => got[i] < 0n).map((p) => this.comm.members[p]);
-      const reason =
-        status === 1
-          ? `no answer from ${late.map((r) => `rank ${r}`).join(", ") || "any rank"} within ${deadlineMs / 1e3} s`
-          : mpi.error(id);
-      this.comm.seat.broken = true;
-      throw new CommError(`${label}: ${reason}`, { rank, peers: late, operator: label });
-    }
-    const bytes = [...this.request.send.bytes];
-    others.forEach((p, i) => (bytes[p] = Number(got[i])));
+    const limit = nowMs() + deadlineMs;
+    let status: number;
+    do {
+      status = mpi.wait(id, Math.max(0, limit - nowMs()), got, offsets, times);
+      if (status === STATUS.wantsRoom) this.#makeRoom();
+    } while (status === STATUS.wantsRoom);
+    if (status !== STATUS.finished) throw this.#error(status, got, deadlineMs);
+    const result = this.#regions(got, offsets);
     const begin = Math.max(startMs, times[0]);
-    return (this.#result = { bytes, startMs: begin, endMs: Math.max(begin, times[1]) });
+    return (this.#result = { ...result, startMs: begin, endMs: Math.max(begin, times[1]) });
+  }
+
+  /** Gives a pool that is too small memory for everything. */
+  #makeRoom(): void {
+    const { mpi } = this.comm.seat;
+    const { recv } = this.request;
+    if (!isPool(recv)) return;
+    this.#memory = recv.grow(Number(mpi.wanted(this.at.id)));
+    mpi.room(this.at.id, addressOf(this.#memory));
+  }
+
+  #regions(got: BigInt64Array, at: BigInt64Array): Pick<ExchangeResult, "bytes" | "offsets" | "notes"> {
+    const { send, recv, notes } = this.request;
+    const { others, notesIn } = this.at;
+    const { rank } = this.comm;
+    const bytes = [...send.bytes];
+    const offsets = isPool(recv) ? send.bytes.map(() => 0) : [...recv.offsets];
+    const allNotes = Int32Array.from(notes ?? []);
+    const perPeer = allNotes.length / this.comm.size;
+    others.forEach((p, i) => {
+      bytes[p] = Number(got[i]);
+      if (isPool(recv)) offsets[p] = Number(at[i]);
+      allNotes.set(notesIn.subarray(i * perPeer, (i + 1) * perPeer), p * perPeer);
+    });
+    if (this.#memory !== undefined) {
+      // What had its place in the old memory moves to the same place in the new.
+      const [from, to] = [Number(addressOf(recv.buffer)), Number(addressOf(this.#memory))];
+      for (const p of [rank, ...others])
+        if (offsets[p] + bytes[p] <= recv.buffer.byteLength)
+          copyBytes(to + offsets[p], from + offsets[p], bytes[p]);
+    }
+    return { bytes, offsets, notes: allNotes };
+  }
+
+  #error(status: number, got: BigInt64Array, deadlineMs: number): CommError {
+    const { mpi, rank } = this.comm.seat;
+    const { label } = this.request;
+    const late = this.at.others.filter((_, i) => got[i] < 0n).map((p) => this.comm.members[p]);
+    const seen = late.map((r) => `rank ${r} (last seen in ${mpi.last_label(r) || "start-up"})`).join(", ");
+    const reason =
+      status === STATUS.late
+        ? `no answer from ${seen || "any rank"} within ${deadlineMs / 1e3} s`
+        : mpi.error(this.at.id);
+    this.comm.seat.broken = true;
+    return new CommError(`${label}: ${reason}`, { rank, peers: late, operator: label });
   }
 }

@@ -1,6 +1,7 @@
 /**
  * The memory that ranks of one process share: what each has posted, and what has arrived. Postings are kept in a ring per
- * rank and communicator; a pair of ranks is served by whichever posts last, so nobody waits for a third party.
+ * rank and communicator; a message is moved by whichever of its
+ * two ranks gets to it first once both have posted, so nobody waits for a third party.
  */
 import type { Link } from "../link.js";
 
@@ -14,14 +15,23 @@ export const LABEL_BYTES = 64;
 export const FIELD = {
   sendAddress: 0,
   sendBytes: 1,
+  /** In a pool: of the pool. */
   recvAddress: 2,
+  /** Room for this peer; −1 in a pool. */
   recvBytes: 3,
-  arrivalMs: 4,
-  gotBytes: 5,
-  /** When both sides had posted. */
-  readyMs: 6,
+  sendNotes: 4,
+  recvNotes: 5,
+  noteBytes: 6,
+  /** What has arrived from this peer, and where relative to `recvAddress` (of a pool). */
+  gotBytes: 7,
+  gotOffset: 8,
+  /** When both sides had posted, and when the link delivers. */
+  readyMs: 9,
+  arrivalMs: 10,
 } as const;
-const FIELDS = 7;
+const FIELDS = 11;
+/** Pools are counted in words, so that 32 bits reach 8 GiB. */
+export const WORD = 4;
 
 export interface Board {
   readonly size: number;
@@ -35,7 +45,9 @@ interface Layout {
   readonly lock: number;
   readonly posted: number;
   readonly claims: number;
-  readonly served: number;
+  readonly moved: number;
+  readonly poolUsed: number;
+  readonly poolRoom: number;
   readonly hashes: number;
   readonly labels: number;
   readonly reason: number;
@@ -61,7 +73,9 @@ function layout(size: number): Layout {
     lock: take(4),
     posted: take(4 * slots),
     claims: take(4 * slots * size),
-    served: take(4 * slots * size),
+    moved: take(4 * slots * size),
+    poolUsed: take(4 * slots),
+    poolRoom: take(4 * slots),
     hashes: take(4 * slots),
     labels: take(LABEL_BYTES * size),
     reason: take(REASON_BYTES),
@@ -87,9 +101,15 @@ export class BoardView {
   readonly lock: Int32Array;
   /** [slots] sequence number + 1 of the posting. */
   readonly posted: Int32Array;
-  /** [slots · size] sequence number + 1 once a pair has been taken, and once it has been served. */
+  /**
+   * [slots · size] of the message from a peer into a slot: sequence number + 1 once somebody has taken it on, and once it
+   * has been moved. Negative claim: parked until its pool has room. Negative move: given up.
+   */
   readonly claims: Int32Array;
-  readonly served: Int32Array;
+  readonly moved: Int32Array;
+  /** [slots] words of a slot's pool that are dealt out, and that it has; may exceed what it has. */
+  readonly poolUsed: Int32Array;
+  readonly poolRoom: Int32Array;
   readonly hashes: Int32Array;
   /** [size · 2] milliseconds until which a port sends, and receives. */
   readonly ports: Float64Array;
@@ -108,7 +128,9 @@ export class BoardView {
     this.lock = new Int32Array(buffer, at.lock, 1);
     this.posted = new Int32Array(buffer, at.posted, slots);
     this.claims = new Int32Array(buffer, at.claims, slots * size);
-    this.served = new Int32Array(buffer, at.served, slots * size);
+    this.moved = new Int32Array(buffer, at.moved, slots * size);
+    this.poolUsed = new Int32Array(buffer, at.poolUsed, slots);
+    this.poolRoom = new Int32Array(buffer, at.poolRoom, slots);
     this.hashes = new Int32Array(buffer, at.hashes, slots);
     this.ports = new Float64Array(buffer, at.ports, 2 * size);
     this.fields = new Float64Array(buffer, at.fields, FIELDS * slots * size);

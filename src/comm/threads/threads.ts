@@ -1,15 +1,16 @@
 /** Ranks as threads of one process: a message is one copy from the sender's memory into the receiver's. */
 import { nowMs } from "../../core/clock.js";
-import { CommError, assert } from "../../core/errors.js";
-import { addressOf, copyBytes } from "../../core/address.js";
-import { gatherJson } from "../collectives.js";
-import type { Communicator, ExchangeRequest, ExchangeResult, Pending } from "../communicator.js";
+import { assert } from "../../core/errors.js";
+import { addressOf } from "../../core/address.js";
+import { type Communicator, type ExchangeRequest, type Pending, isPool, membersOf } from "../communicator.js";
 import type { Link } from "../link.js";
-import { copyOwnPart } from "../single.js";
-import { type Board, BoardView, FIELD, MAX_COMMUNICATORS, RING } from "./board.js";
+import { copyOwnPart } from "../slots.js";
+import { type Board, BoardView, FIELD, MAX_COMMUNICATORS, RING, WORD } from "./board.js";
+import { type Place, movePair } from "./move.js";
+import { ThreadsPending } from "./pending.js";
 
 /** State that the communicators of one rank share. */
-interface Seat {
+export interface Seat {
   readonly view: BoardView;
   readonly rank: number;
   nextCommunicator: number;
@@ -31,7 +32,7 @@ class ThreadsCommunicator implements Communicator {
   readonly kind = "threads";
   readonly rank: number;
   #sequence = 0;
-  readonly #open: (ThreadsPending | undefined)[] = [];
+  readonly #ring: (ThreadsPending | undefined)[] = [];
 
   constructor(
     readonly seat: Seat,
@@ -53,97 +54,65 @@ class ThreadsCommunicator implements Communicator {
   exchange(request: ExchangeRequest): Pending {
     const { view, rank } = this.seat;
     const sequence = this.#sequence++;
-    const before = this.#open[sequence % RING];
+    const before = this.#ring[sequence % RING];
     assert(before === undefined || before.finished, `at most ${RING} exchanges are under way`);
-    const slot = view.slot(this.id, rank, sequence);
+    const place: Place = { view, id: this.id, sequence, rank, label: request.label };
     const startMs = nowMs();
-    view.setLabel(rank, request.label);
-    view.hashes[slot] = hash(request.label);
-    const [send, recv] = [Number(addressOf(request.send.buffer)), Number(addressOf(request.recv.buffer))];
-    this.members.forEach((peer, p) => {
-      view.fields[view.field(slot, peer, FIELD.sendAddress)] = send + request.send.offsets[p];
-      view.fields[view.field(slot, peer, FIELD.sendBytes)] = request.send.bytes[p];
-      view.fields[view.field(slot, peer, FIELD.recvAddress)] = recv + request.recv.offsets[p];
-      view.fields[view.field(slot, peer, FIELD.recvBytes)] = request.recv.bytes[p];
-    });
-    Atomics.store(view.posted, slot, sequence + 1);
+    const notes = this.#post(place, request);
     copyOwnPart(request, this.rank);
-    const pending = new ThreadsPending(this, request, { slot, sequence, startMs });
-    this.#open[sequence % RING] = pending;
+    const others = Array.from(
+      { length: this.size - 1 },
+      (_, i) => this.members[(this.rank + 1 + i) % this.size],
+    );
+    const pending = new ThreadsPending(this.seat, place, { request, members: this.members, notes, startMs });
+    this.#ring[sequence % RING] = pending;
     this.seat.open.add(pending);
-    // Start with the next rank, so that ranks do not all serve the same pair.
-    for (let i = 1; i < this.size; i++)
-      this.#servePair(this.members[(this.rank + i) % this.size], sequence, request.label);
+    // Those who wait already take their share of the copying. Ranks start with their next, not all with the same one.
+    for (const peer of others) view.wakeRank(peer);
+    for (const peer of others) movePair(place, peer);
     return pending;
   }
 
-  /** Copies both directions if the peer has posted, too, and nobody has taken the pair. */
-  #servePair(peer: number, sequence: number, label: string): void {
-    const { view, rank } = this.seat;
-    const mine = view.slot(this.id, rank, sequence);
-    const theirs = view.slot(this.id, peer, sequence);
-    if (Atomics.load(view.posted, theirs) !== sequence + 1) return;
-    const claim = rank < peer ? mine * view.board.size + peer : theirs * view.board.size + rank;
-    const was = Atomics.load(view.claims, claim);
-    if (was === sequence + 1 || Atomics.compareExchange(view.claims, claim, was, sequence + 1) !== was)
-      return;
-    if (view.hashes[mine] !== view.hashes[theirs]) {
-      view.giveUp(`Ranks ${rank} and ${peer} are in different operators: ${label} and ${view.label(peer)}`);
-    }
-    const moved =
-      view.aborted === undefined &&
-      this.#move(rank, mine, peer, theirs, label) &&
-      this.#move(peer, theirs, rank, mine, label);
-    // A negative number: taken and left alone, so that nobody waits for it and nobody reads it.
-    const outcome = moved ? sequence + 1 : -(sequence + 1);
-    Atomics.store(view.served, mine * view.board.size + peer, outcome);
-    Atomics.store(view.served, theirs * view.board.size + rank, outcome);
-    view.wakeRank(peer);
-    view.wakeRank(rank);
-  }
-
-  #move(from: number, fromSlot: number, to: number, toSlot: number, label: string): boolean {
-    const { view } = this.seat;
+  /** Writes the request where peers see it. @returns where their notes will be */
+  #post({ view, sequence, label }: Place, request: ExchangeRequest): Int32Array {
+    const { send, recv, notes } = request;
     const { fields } = view;
-    const bytes = fields[view.field(fromSlot, to, FIELD.sendBytes)];
-    const room = fields[view.field(toSlot, from, FIELD.recvBytes)];
-    if (bytes > room) {
-      view.giveUp(`${label}: rank ${from} sends ${bytes} bytes to rank ${to}, which expects at most ${room}`);
-      return false;
+    const slot = view.slot(this.id, this.seat.rank, sequence);
+    const perPeer = (notes?.length ?? 0) / this.size;
+    const notesOut = sharedWords(notes?.length ?? 0);
+    const notesIn = sharedWords(notes?.length ?? 0);
+    if (notes !== undefined) {
+      notesOut.set(notes);
+      const own = notes.subarray(this.rank * perPeer, (this.rank + 1) * perPeer);
+      notesIn.set(own, this.rank * perPeer);
     }
-    const target = fields[view.field(toSlot, from, FIELD.recvAddress)];
-    copyBytes(target, fields[view.field(fromSlot, to, FIELD.sendAddress)], bytes);
-    fields[view.field(toSlot, from, FIELD.gotBytes)] = bytes;
-    const now = nowMs();
-    fields[view.field(toSlot, from, FIELD.readyMs)] = now;
-    fields[view.field(toSlot, from, FIELD.arrivalMs)] = this.#arrival(from, to, bytes, now);
-    return true;
+    view.setLabel(this.seat.rank, label);
+    view.hashes[slot] = hash(label);
+    const pool = isPool(recv);
+    view.poolUsed[slot] = pool ? send.bytes[this.rank] / WORD : 0;
+    view.poolRoom[slot] = pool ? Math.floor(recv.buffer.byteLength / WORD) : 0;
+    const address = (array: ArrayBufferView): number => Number(addressOf(array));
+    const [from, to] = [address(send.buffer), address(recv.buffer)];
+    const [fromNotes, toNotes] = [address(notesOut), address(notesIn)];
+    this.members.forEach((peer, p) => {
+      const at = view.field(slot, peer, 0);
+      fields[at + FIELD.sendAddress] = from + send.offsets[p];
+      fields[at + FIELD.sendBytes] = send.bytes[p];
+      fields[at + FIELD.recvAddress] = pool ? to : to + recv.offsets[p];
+      fields[at + FIELD.recvBytes] = pool ? -1 : recv.bytes[p];
+      fields[at + FIELD.sendNotes] = fromNotes + p * perPeer * WORD;
+      fields[at + FIELD.recvNotes] = toNotes + p * perPeer * WORD;
+      fields[at + FIELD.noteBytes] = perPeer * WORD;
+    });
+    Atomics.store(view.posted, slot, sequence + 1);
+    return notesIn;
   }
 
-  /** Each port carries one message after another; a message arrives when both ports have carried it. */
-  #arrival(from: number, to: number, bytes: number, now: number): number {
-    const { view } = this.seat;
-    const { link } = view;
-    if (link === undefined || bytes === 0) return now;
-    const duration = bytes / link.bytesPerMs;
-    while (Atomics.compareExchange(view.lock, 0, 0, 1) !== 0);
-    const sent = Math.max(now, view.ports[2 * from]) + duration;
-    const received = Math.max(now, view.ports[2 * to + 1]) + duration;
-    view.ports[2 * from] = sent;
-    view.ports[2 * to + 1] = received;
-    Atomics.store(view.lock, 0, 0);
-    return Math.max(sent, received) + link.latencyMs;
-  }
-
-  split(color: number, label: string): Communicator {
+  split(colorOf: (rank: number) => number): Communicator {
     const id = this.seat.nextCommunicator++;
     assert(id < MAX_COMMUNICATORS, `at most ${MAX_COMMUNICATORS} communicators`);
-    const colors = gatherJson(this, color, label);
-    return new ThreadsCommunicator(
-      this.seat,
-      id,
-      this.members.filter((_, r) => colors[r] === color),
-    );
+    const members = membersOf(this.size, this.rank, colorOf).map((r) => this.members[r]);
+    return new ThreadsCommunicator(this.seat, id, members);
   }
 
   setLink(link: Link | undefined): void {
@@ -160,122 +129,14 @@ class ThreadsCommunicator implements Communicator {
   }
 }
 
-class ThreadsPending implements Pending {
-  #result: ExchangeResult | undefined;
-
-  constructor(
-    readonly comm: ThreadsCommunicator,
-    /** Held until everything has arrived: peers read and write its memory by address. */
-    readonly request: ExchangeRequest,
-    readonly at: { readonly slot: number; readonly sequence: number; readonly startMs: number },
-  ) {}
-
-  get finished(): boolean {
-    return this.#result !== undefined;
-  }
-
-  get done(): boolean {
-    return (
-      this.#result !== undefined || (this.#missing().length === 0 && nowMs() >= this.#latest(FIELD.arrivalMs))
-    );
-  }
-
-  wait(deadlineMs = this.comm.deadlineMs): ExchangeResult {
-    if (this.#result !== undefined) return this.#result;
-    const { view, rank } = this.comm.seat;
-    const limit = nowMs() + deadlineMs;
-    for (;;) {
-      const seen = Atomics.load(view.wake, rank);
-      const reason = view.aborted;
-      if (reason !== undefined) throw this.#error(reason, []);
-      const missing = this.#missing();
-      if (missing.length === 0) break;
-      const left = limit - nowMs();
-      if (left <= 0) throw this.#late(missing, deadlineMs);
-      Atomics.wait(view.wake, rank, seen, Math.min(left, 1000));
-    }
-    const arrival = this.#latest(FIELD.arrivalMs);
-    sleepUntil(arrival);
-    const bytes = this.comm.members.map((peer, p) =>
-      peer === rank
-        ? this.request.send.bytes[p]
-        : view.fields[view.field(this.at.slot, peer, FIELD.gotBytes)],
-    );
-    const startMs = Math.max(this.at.startMs, this.#latest(FIELD.readyMs));
-    this.comm.seat.open.delete(this);
-    return (this.#result = { bytes, startMs, endMs: Math.max(arrival, startMs) });
-  }
-
-  #missing(): number[] {
-    const { view, rank } = this.comm.seat;
-    const { slot, sequence } = this.at;
-    return this.comm.members.filter(
-      (peer) => peer !== rank && Atomics.load(view.served, slot * view.board.size + peer) !== sequence + 1,
-    );
-  }
-
-  #latest(field: number): number {
-    const { view, rank } = this.comm.seat;
-    let latest = 0;
-    for (const peer of this.comm.members)
-      if (peer !== rank) latest = Math.max(latest, view.fields[view.field(this.at.slot, peer, field)]);
-    return latest;
-  }
-
-  #late(missing: readonly number[], deadlineMs: number): CommError {
-    const { view } = this.comm.seat;
-    const last = missing
-      .map((peer) => `rank ${peer} (last seen in ${view.label(peer) || "start-up"})`)
-      .join(", ");
-    const error = this.#error(`no answer from ${last} within ${deadlineMs / 1e3} s`, missing);
-    view.giveUp(
-      `rank ${this.comm.seat.rank}, in ${this.request.label}, had ${error.message.split(": ").slice(1).join(": ")}`,
-    );
-    return error;
-  }
-
-  /** Takes every pair that no peer has taken, and lets the peers finish that are copying. */
-  withdraw(): void {
-    const { view, rank } = this.comm.seat;
-    const { slot, sequence } = this.at;
-    const { size } = view.board;
-    for (const peer of this.comm.members) {
-      if (peer === rank) continue;
-      const theirs = view.slot(this.comm.id, peer, sequence);
-      const claim = rank < peer ? slot * size + peer : theirs * size + rank;
-      const was = Atomics.load(view.claims, claim);
-      const outcome = -(sequence + 1);
-      if (was <= sequence && Atomics.compareExchange(view.claims, claim, was, sequence + 1) === was) {
-        Atomics.store(view.served, slot * size + peer, outcome);
-        Atomics.store(view.served, theirs * size + rank, outcome);
-      }
-      while (Math.abs(Atomics.load(view.served, slot * size + peer)) <= sequence)
-        Atomics.wait(pillow, 0, 0, 0.1);
-    }
-  }
-
-  #error(reason: string, peers: readonly number[]): CommError {
-    withdraw(this.comm.seat);
-    const operator = this.request.label;
-    return new CommError(`${operator}: ${reason}`, { rank: this.comm.seat.rank, peers, operator });
-  }
-}
-
 /** Before a rank lets go of memory that peers know by address. */
 function withdraw(seat: Seat): void {
   for (const pending of seat.open) pending.withdraw();
   seat.open.clear();
 }
 
-const pillow = new Int32Array(new SharedArrayBuffer(4));
-
-/** Sleeps without using the processor; the last tenth of a millisecond is watched, since timers are late. */
-function sleepUntil(timeMs: number): void {
-  for (;;) {
-    const left = timeMs - nowMs();
-    if (left <= 0) return;
-    if (left > 0.15) Atomics.wait(pillow, 0, 0, left - 0.1);
-  }
+function sharedWords(length: number): Int32Array {
+  return new Int32Array(new SharedArrayBuffer(Math.max(1, length) * WORD), 0, length);
 }
 
 /** FNV-1a. */

@@ -4,7 +4,8 @@ import { runExperts, runExpertsBackward } from "./experts.js";
 import { runRoute, runRouteBackward } from "./gate.js";
 import { runKernel, runKernelBackward } from "./kernels.js";
 import { runReduce, runStatistics } from "./reduction.js";
-import { runDecode, runDecodeBackward, runEncode, runEncodeBackward, runSum, runTransfer } from "./rows.js";
+import { runDecode, runDecodeBackward, runEncode, runEncodeBackward, runSum } from "./rows.js";
+import { runTransfer } from "./transfer.js";
 
 type Plain = (op: Parameters<Action>[0], context: Parameters<Action>[1]) => void;
 const compute =

@@ -1,5 +1,6 @@
 /** Collectives that a program names: balance statistics, and gradient buckets (slices to owners, summed there, gathered). */
-import type { Communicator, Slots } from "../../comm/communicator.js";
+import type { Communicator } from "../../comm/communicator.js";
+import { bytesToOthers, fromEach, sliceOf, slicesOf, sliceToEach, toEach } from "../../comm/slots.js";
 import type * as K from "../../program/kinds.js";
 import type { Operator } from "../../program/program.js";
 import type { NetworkJob, RunContext } from "../context.js";
@@ -24,8 +25,8 @@ export function runStatistics(op: Operator, context: RunContext): NetworkJob {
   send.f32[length - 1] = routings[0].numTokens;
   const pending = world.exchange({
     label: op.name,
-    send: toAll(send.u8, world, length * 4),
-    recv: fromEach(recv.u8, world, length * 4),
+    send: toEach(send.u8, world.size, length * 4),
+    recv: fromEach(recv.u8, world.size, length * 4),
   });
   return {
     pending,
@@ -49,11 +50,6 @@ export function runStatistics(op: Operator, context: RunContext): NetworkJob {
   };
 }
 
-/** Equal slices of a bucket per rank of its reduction group; the same cut as ZeRO-1's ownership. */
-export function bucketSlice(size: number, rank: number, ranks: number): { start: number; end: number } {
-  return { start: Math.floor((size * rank) / ranks), end: Math.floor((size * (rank + 1)) / ranks) };
-}
-
 /** Replicated parameters are summed over all ranks, experts over the ranks that hold the same experts. */
 export function reductionGroup(
   bucket: Bucket,
@@ -74,7 +70,7 @@ export function runReduce(op: Operator, context: RunContext): NetworkJob | undef
       sumSlices(data, bucket, group, context);
       return undefined;
     case "gather":
-      return gather(op.name, bucket, group, bucket.gradients);
+      return gather(op.name, group, bucket.gradients);
   }
 }
 
@@ -85,70 +81,33 @@ function scatter(
   group: Communicator,
   context: RunContext,
 ): NetworkJob {
-  const slices = Array.from({ length: group.size }, (_, r) => bucketSlice(bucket.size, r, group.size));
-  const own = slices[group.rank].end - slices[group.rank].start;
-  const block = context.memory.allocate(own * group.size);
-  const pending = group.exchange({
-    label: op.name,
-    send: {
-      buffer: bytesOf(bucket.gradients),
-      offsets: slices.map((s) => s.start * 4),
-      bytes: slices.map((s) => (s.end - s.start) * 4),
-    },
-    recv: fromEach(block.u8, group, own * 4),
-  });
+  const { start, end } = sliceOf(bucket.size, group.rank, group.size);
+  const block = context.memory.allocate((end - start) * group.size);
+  const send = slicesOf(bucket.gradients, group.size);
+  const recv = fromEach(block.u8, group.size, (end - start) * 4);
   return {
-    pending,
-    bytes: (bucket.size - own) * 4,
+    pending: group.exchange({ label: op.name, send, recv }),
+    bytes: bytesToOthers(send.bytes, group.rank),
     finish: () => context.write(data.output as number, block, [block]),
   };
 }
 
 function sumSlices(data: K.ReduceData, bucket: Bucket, group: Communicator, context: RunContext): void {
   const { f32 } = context.read<Block>(data.input as number);
-  const { start, end } = bucketSlice(bucket.size, group.rank, group.size);
+  const { start, end } = sliceOf(bucket.size, group.rank, group.size);
   const own = bucket.gradients.subarray(start, end);
   own.set(f32.subarray(0, end - start));
   for (let rank = 1; rank < group.size; rank++)
     context.engine.routines.addInto(own, f32.subarray(rank * (end - start), (rank + 1) * (end - start)));
 }
 
-/** Each rank's slice of an array of the bucket's size, in place, to every rank. */
-export function gather(label: string, bucket: Bucket, group: Communicator, array: Float32Array): NetworkJob {
-  const slices = Array.from({ length: group.size }, (_, r) => bucketSlice(bucket.size, r, group.size));
-  const own = slices[group.rank];
-  const pending = group.exchange({
-    label,
-    send: {
-      buffer: bytesOf(array),
-      offsets: slices.map(() => own.start * 4),
-      bytes: slices.map(() => (own.end - own.start) * 4),
-    },
-    recv: {
-      buffer: bytesOf(array),
-      offsets: slices.map((s) => s.start * 4),
-      bytes: slices.map((s) => (s.end - s.start) * 4),
-    },
-  });
-  return { pending, bytes: (own.end - own.start) * 4 * (group.size - 1), finish: () => undefined };
-}
-
-function bytesOf(array: Float32Array): Uint8Array {
-  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-}
-
-function toAll(buffer: Uint8Array, group: Communicator, bytes: number): Slots {
+/** Each rank's slice of an array, in place, to every rank. */
+export function gather(label: string, group: Communicator, array: Float32Array): NetworkJob {
+  const send = sliceToEach(array, group.rank, group.size);
+  const recv = slicesOf(array, group.size);
   return {
-    buffer,
-    offsets: new Array<number>(group.size).fill(0),
-    bytes: new Array<number>(group.size).fill(bytes),
-  };
-}
-
-function fromEach(buffer: Uint8Array, group: Communicator, bytes: number): Slots {
-  return {
-    buffer,
-    offsets: Array.from({ length: group.size }, (_, r) => r * bytes),
-    bytes: new Array<number>(group.size).fill(bytes),
+    pending: group.exchange({ label, send, recv }),
+    bytes: bytesToOthers(send.bytes, group.rank),
+    finish: () => undefined,
   };
 }

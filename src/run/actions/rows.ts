@@ -1,26 +1,13 @@
-/** Encode, dispatch, combine, decode: the routed rows' way to the experts and back. Layouts: `moe/layout.ts`. */
-import type { Slots } from "../../comm/communicator.js";
+/** Encode and decode: token rows into one region per destination, and the inverse. Layouts: `moe/layout.ts`. */
 import { numElements } from "../../core/tensor.js";
-import {
-  type ExpertSide,
-  chunkRange,
-  expertSide,
-  headerRows,
-  localExperts,
-  maxRowsPerPeer,
-  packedStarts,
-  rowBytes,
-} from "../../moe/layout.js";
 import type * as K from "../../program/kinds.js";
 import type { Operator } from "../../program/program.js";
-import type { NetworkJob, RunContext } from "../context.js";
-import type { Block } from "../memory.js";
+import type { RunContext } from "../context.js";
 import type { RoutingValue } from "./gate.js";
 
 /** Rows with the first row of each peer's region. */
 export interface RowBuffer {
   readonly rows: Float32Array;
-  /** First row of each peer's rows, headers skipped. */
   readonly starts: readonly number[];
 }
 
@@ -29,12 +16,8 @@ export function runEncode(op: Operator, context: RunContext): void {
   const side = context.read<RoutingValue>(data.routing).side(data.shape, data.chunk, data.chunks);
   const { width } = data.shape;
   const block = context.memory.allocate(side.numRows * width);
-  // Header rows name no token: gather token 0 there, the dispatch writes the counts over it.
-  const index = side.token.some((token) => token < 0)
-    ? side.token.map((token) => Math.max(0, token))
-    : side.token;
-  context.engine.routines.gatherRows(block.f32, context.tensor(data.input).data, index, width);
-  context.write(data.send, tokenRows(block, side.regionStart, data.shape), [block]);
+  context.engine.routines.gatherRows(block.f32, context.tensor(data.input).data, side.token, width);
+  context.write(data.send, { rows: block.f32, starts: side.regionStart } satisfies RowBuffer, [block]);
 }
 
 /** dInput[t] = Σ over kept choices of the row's gradient, choices ascending. */
@@ -147,173 +130,6 @@ function forEachChunk(
       chunk,
     );
   }
-}
-
-/**
- * Dispatch, combine and their derivatives: one ragged all-to-all. On one rank nothing moves: the output is the input's
- * memory. With bf16 on the wire, rows are rounded before and widened after; counts stay exact.
- */
-export function runTransfer(op: Operator, context: RunContext): NetworkJob | undefined {
-  const data = op.data as K.TransferData;
-  const { shape } = data;
-  const routing = context.read<RoutingValue>(data.routing);
-  const side = routing.side(shape, data.chunk, data.chunks);
-  if (shape.epSize === 1) {
-    if (data.header) context.write(data.counts, expertSide([side.counts]), []);
-    const blocks = context.share(data.input);
-    context.write(data.output, context.read<RowBuffer>(data.input), blocks);
-    return undefined;
-  }
-  const header = headerRows(shape);
-  const local = localExperts(shape);
-  const tokenRowsTo = side.regionStart.map((_, peer) =>
-    sum(side.counts.subarray(peer * local, (peer + 1) * local)),
-  );
-  const input = context.read<RowBuffer>(data.input);
-
-  if (data.direction === "to-experts") {
-    if (data.header) {
-      const { start, end } = chunkRange(routing.routing.numTokens, data.chunk, data.chunks);
-      const stride = header + maxRowsPerPeer(shape, routing.routing.numTokens, end - start);
-      const wire = toWire(input.rows, context, shape);
-      side.regionStart.forEach((row, peer) => {
-        const at = wire.u8.byteOffset + row * rowBytes(shape);
-        new Int32Array(wire.u8.buffer, at, local).set(side.counts.subarray(peer * local, (peer + 1) * local));
-      });
-      const received = context.memory.allocate((shape.epSize * stride * rowBytes(shape)) / 4);
-      const send = slots(
-        wire.u8,
-        side.regionStart,
-        tokenRowsTo.map((n) => n + header),
-        shape,
-      );
-      const starts = side.regionStart.map((_, peer) => peer * stride);
-      const recv = slots(
-        received.u8,
-        starts,
-        starts.map(() => stride),
-        shape,
-      );
-      return transfer(op, context, {
-        send,
-        recv,
-        wire,
-        finish: () => {
-          const counts = starts.map((row) =>
-            new Int32Array(received.u8.buffer, received.u8.byteOffset + row * rowBytes(shape), local).slice(),
-          );
-          context.write(data.counts, expertSide(counts), []);
-          publish(
-            context,
-            data.output,
-            received,
-            starts.map((row) => row + header),
-            shape,
-          );
-        },
-      });
-    }
-    const experts = context.read<ExpertSide>(data.counts);
-    const starts = packedStarts(experts);
-    const wire = toWire(input.rows, context, shape);
-    const received = context.memory.allocate((experts.numRows * rowBytes(shape)) / 4);
-    const send = slots(
-      wire.u8,
-      side.regionStart.map((row) => row + header),
-      tokenRowsTo,
-      shape,
-    );
-    const recv = slots(received.u8, starts, experts.rowsFrom, shape);
-    return transfer(op, context, {
-      send,
-      recv,
-      wire,
-      finish: () => publish(context, data.output, received, starts, shape),
-    });
-  }
-
-  const experts = context.read<ExpertSide>(data.counts);
-  const wire = toWire(input.rows, context, shape);
-  const received = context.memory.allocate((side.numRows * rowBytes(shape)) / 4);
-  const send = slots(wire.u8, input.starts, experts.rowsFrom, shape);
-  const recv = slots(
-    received.u8,
-    side.regionStart.map((row) => row + header),
-    tokenRowsTo,
-    shape,
-  );
-  const starts = side.regionStart.map((row) => row + header);
-  return transfer(op, context, {
-    send,
-    recv,
-    wire,
-    finish: () => publish(context, data.output, received, starts, shape),
-  });
-}
-
-function tokenRows(block: Block, regionStart: readonly number[], shape: K.MoeShape): RowBuffer {
-  return { rows: block.f32, starts: regionStart.map((row) => row + headerRows(shape)) };
-}
-
-function slots(
-  buffer: Uint8Array,
-  startRows: readonly number[],
-  numRows: readonly number[],
-  shape: K.MoeShape,
-): Slots {
-  const bytes = rowBytes(shape);
-  return { buffer, offsets: startRows.map((row) => row * bytes), bytes: numRows.map((rows) => rows * bytes) };
-}
-
-function sum(values: Int32Array): number {
-  return values.reduce((a, b) => a + b, 0);
-}
-
-interface Wire {
-  readonly u8: Uint8Array;
-  /** Released when the transfer has finished. */
-  readonly temporary?: Block;
-}
-
-function toWire(rows: Float32Array, context: RunContext, shape: K.MoeShape): Wire {
-  if (shape.wire === "f32") return { u8: new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength) };
-  const block = context.memory.allocate(Math.ceil(rows.length / 2));
-  context.engine.routines.toBf16(new Uint16Array(block.f32.buffer, block.f32.byteOffset, rows.length), rows);
-  return { u8: block.u8, temporary: block };
-}
-
-function publish(
-  context: RunContext,
-  value: number,
-  received: Block,
-  starts: readonly number[],
-  shape: K.MoeShape,
-): void {
-  if (shape.wire === "f32") {
-    context.write(value, { rows: received.f32, starts } satisfies RowBuffer, [received]);
-    return;
-  }
-  const halves = new Uint16Array(received.f32.buffer, received.f32.byteOffset, received.f32.length * 2);
-  const block = context.memory.allocate(halves.length);
-  context.engine.routines.fromBf16(block.f32, halves);
-  context.memory.release(received);
-  context.write(value, { rows: block.f32, starts } satisfies RowBuffer, [block]);
-}
-
-function transfer(
-  op: Operator,
-  context: RunContext,
-  t: { send: Slots; recv: Slots; wire: Wire; finish: () => void },
-): NetworkJob {
-  const bytes = t.send.bytes.reduce((total, b, peer) => (peer === context.ep.rank ? total : total + b), 0);
-  return {
-    pending: context.ep.exchange({ label: op.name, send: t.send, recv: t.recv }),
-    bytes,
-    finish() {
-      if (t.wire.temporary !== undefined) context.memory.release(t.wire.temporary);
-      t.finish();
-    },
-  };
 }
 
 /** out = a + b + … in the order of the operands. */

@@ -1,0 +1,66 @@
+/** Usual shapes of the regions of an exchange. */
+import { addressOf, copyBytes } from "../core/address.js";
+import { type ExchangeRequest, type Slots, isPool } from "./communicator.js";
+
+/** The same `bytes` to every peer. */
+export function toEach(buffer: Uint8Array, size: number, bytes: number): Slots {
+  return { buffer, offsets: new Array<number>(size).fill(0), bytes: new Array<number>(size).fill(bytes) };
+}
+
+/** `bytes` from every peer, one after another. */
+export function fromEach(buffer: Uint8Array, size: number, bytes: number): Slots {
+  return {
+    buffer,
+    offsets: Array.from({ length: size }, (_, r) => r * bytes),
+    bytes: new Array<number>(size).fill(bytes),
+  };
+}
+
+export interface Slice {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The part of `length` elements that a rank owns when they are dealt evenly: of gradients, and of ZeRO-1's state. */
+export function sliceOf(length: number, rank: number, ranks: number): Slice {
+  return { start: Math.floor((length * rank) / ranks), end: Math.floor((length * (rank + 1)) / ranks) };
+}
+
+/** Each rank's slice of an array, at its place. */
+export function slicesOf(array: Float32Array, ranks: number): Slots {
+  const slices = Array.from({ length: ranks }, (_, r) => sliceOf(array.length, r, ranks));
+  return {
+    buffer: bytesOf(array),
+    offsets: slices.map((s) => s.start * 4),
+    bytes: slices.map((s) => (s.end - s.start) * 4),
+  };
+}
+
+/** One rank's slice of an array, to every rank. */
+export function sliceToEach(array: Float32Array, rank: number, ranks: number): Slots {
+  const { start, end } = sliceOf(array.length, rank, ranks);
+  return {
+    buffer: bytesOf(array),
+    offsets: new Array<number>(ranks).fill(start * 4),
+    bytes: new Array<number>(ranks).fill((end - start) * 4),
+  };
+}
+
+export function bytesOf(array: Float32Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+/** Of `bytes` to each peer, those that leave this rank. */
+export function bytesToOthers(bytes: readonly number[], rank: number): number {
+  return bytes.reduce((total, b, peer) => (peer === rank ? total : total + b), 0);
+}
+
+/** Copies the part a rank sends to itself; in a pool it comes first. */
+export function copyOwnPart({ send, recv }: ExchangeRequest, rank: number): void {
+  const bytes = send.bytes[rank];
+  if (bytes === 0) return;
+  const from = addressOf(send.buffer) + BigInt(send.offsets[rank]);
+  const to = addressOf(recv.buffer) + BigInt(isPool(recv) ? 0 : recv.offsets[rank]);
+  // Not TypedArray.set: on shared memory it copies word by word.
+  if (from !== to) copyBytes(Number(to), Number(from), bytes);
+}
