@@ -64,7 +64,9 @@ function note(
 ): string {
   const gap = at.boundMs > 0 ? (at.ms / at.boundMs - 1) * 100 : 0;
   const quality =
-    gap < 0.005 ? "no schedule is faster" : `at most ${gap.toFixed(1)} % above the best possible`;
+    gap < 1e-6
+      ? "no schedule is faster"
+      : `at most ${(Math.ceil(gap * 10) / 10).toFixed(1)} % above the best possible`;
   const reason = `predicted ${at.ms.toFixed(1)} ms, one after another ${at.sequentialMs.toFixed(1)} ms; ${quality}`;
   const placement = describePlacement(program, schedule);
   return `adaptive: ${placement === "" ? "" : `${placement}; `}${reason}`;

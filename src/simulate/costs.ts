@@ -46,7 +46,7 @@ export class MeasuredCosts {
   }
 
   /** Median milliseconds per cost class. */
-  medians(): Record<string, number> {
+  medians(): CostTable {
     return Object.fromEntries([...this.#samples].map(([key, list]) => [key, median(list)]));
   }
 }
@@ -57,7 +57,42 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/** Milliseconds per cost class. */
+export type CostTable = Readonly<Record<string, number>>;
+
+/** What ranks agree on: per class the median of what each of them measured. */
+export function agreedCosts(tables: readonly CostTable[]): CostTable {
+  const keys = [...new Set(tables.flatMap((table) => Object.keys(table)))].sort();
+  return Object.fromEntries(
+    keys.map((key) => [key, median(tables.flatMap((table) => (key in table ? [table[key]] : [])))]),
+  );
+}
+
+/**
+ * How far costs have moved, as a share of all of a program's costs, and the class that moved most. Times of streams
+ * count alike: a link that halved its rate is a change as large as a kernel that takes as much longer.
+ */
+export function costDrift(
+  program: Program,
+  before: CostTable,
+  after: CostTable,
+): { readonly share: number; readonly cost: string } {
+  const counts = new Map<string, number>();
+  for (const op of program.operators) {
+    const key = costClass(op);
+    if (key in after) counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  let [moved, total, largest, cost] = [0, 0, -1, ""];
+  for (const [key, count] of counts) {
+    const change = count * Math.abs(after[key] - (before[key] ?? 0));
+    moved += change;
+    total += count * (before[key] ?? 0);
+    if (change > largest) [largest, cost] = [change, key];
+  }
+  return { share: total === 0 ? (moved > 0 ? Infinity : 0) : moved / total, cost };
+}
+
 /** Costs from a table by class; a class that was never seen costs nothing. */
-export function tableCosts(table: Readonly<Record<string, number>>): Costs {
+export function tableCosts(table: CostTable): Costs {
   return (op) => table[costClass(op)] ?? 0;
 }

@@ -1,7 +1,7 @@
 /** The training loop of one rank: steps, evaluation, checkpoints, metrics. */
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { agree, broadcastJson, gatherJson, maxScalars } from "../comm/collectives.js";
+import { agree, maxScalars } from "../comm/collectives.js";
 import { nowMs } from "../core/clock.js";
 import { EnvironmentError, InputError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
@@ -12,8 +12,7 @@ import type { ModelConfig } from "../model/config.js";
 import { type ParameterCount, countParameters } from "../model/parameters.js";
 import type { JobContext } from "../run/job.js";
 import { type Rank, createRank } from "../run/rank.js";
-import { parsePolicy } from "../schedule/policy.js";
-import { MeasuredCosts, median, tableCosts } from "../simulate/costs.js";
+import { median } from "../simulate/costs.js";
 import { summarize } from "../simulate/summary.js";
 import type { TimelineSummary } from "../simulate/timeline.js";
 import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
@@ -23,14 +22,8 @@ import { type TrainerState, checkpointConfig, loadCheckpoint, saveCheckpoint } f
 import { type RunConfig, modelOf } from "./config.js";
 import { evaluate } from "./evaluate.js";
 import { learningRateAt } from "./optimizer.js";
-import {
-  type MicroBatch,
-  type StepPlans,
-  type StepReport,
-  forwardBackward,
-  planStep,
-  trainStep,
-} from "./step.js";
+import { Planner } from "./planner.js";
+import { type MicroBatch, type StepPlans, type StepReport, forwardBackward, trainStep } from "./step.js";
 
 export interface TrainOptions {
   readonly config: RunConfig;
@@ -62,9 +55,7 @@ export interface TrainResult {
   };
 }
 
-/** Steps after which measured costs are trusted, and between looks at whether they have drifted. */
-const FIRST_PLAN_STEP = 3;
-const REPLAN_INTERVAL = 50;
+/** Steps over which the rate shown is taken. */
 const RATE_WINDOW = 32;
 
 /** @throws InputError, EnvironmentError, CommError */
@@ -86,9 +77,8 @@ class Trainer {
   readonly #microBatch: number;
   readonly #numMicro: number;
   readonly #isFirst: boolean;
-  readonly #costs = new MeasuredCosts();
   readonly #stepMs: number[] = [];
-  #plans: StepPlans;
+  readonly #planner: Planner;
   #sequential: StepPlans | undefined;
   #proof = { steps: 0, bytes: 0, differing: 0 };
   #step = 0;
@@ -122,7 +112,19 @@ class Trainer {
       training: true,
       zero: config.parallel.zero,
     });
-    this.#plans = this.#plan();
+    this.#planner = new Planner(this.#rank, {
+      policy: config.schedule.policy,
+      program: {
+        batch: this.#microBatch,
+        sequence: config.data.sequence_length,
+        epSize: this.#rank.ep.size,
+        mode: "train",
+        recompute: config.train.recompute,
+        splitWeightGradients: config.train.split_weight_gradients,
+        wire: config.parallel.wire,
+      },
+      say: (line) => context.say(line),
+    });
   }
 
   close(): void {
@@ -212,35 +214,6 @@ class Trainer {
     }
   }
 
-  #plan(policyName = this.#config.schedule.policy): StepPlans {
-    const { train, parallel, data } = this.#config;
-    const policy = parsePolicy(policyName);
-    const { world } = this.context;
-    // Every rank must use the same costs: medians over ranks of the medians of each.
-    const tables = gatherJson(world, this.#costs.medians(), "costs");
-    const keys = Object.keys(tables[0]);
-    const table = Object.fromEntries(keys.map((key) => [key, median(tables.map((t) => t[key] ?? 0))]));
-    const costs = keys.length === 0 ? undefined : tableCosts(table);
-    return planStep(
-      this.#rank,
-      {
-        batch: this.#microBatch,
-        sequence: data.sequence_length,
-        epSize: this.#rank.ep.size,
-        // A proof compares schedules of one program: chunks are part of the program.
-        chunks: parsePolicy(this.#config.schedule.policy).chunks,
-        mode: "train",
-        recompute: train.recompute,
-        splitWeightGradients: train.split_weight_gradients,
-        wire: parallel.wire,
-      },
-      (program) => {
-        const made = this.#isFirst ? policy.schedule(program, costs) : undefined;
-        return broadcastJson(world, made, 0, "schedule");
-      },
-    );
-  }
-
   #learningRate(): number {
     const { train } = this.#config;
     return learningRateAt(this.#step, {
@@ -265,7 +238,7 @@ class Trainer {
       trainBatch(this.#data.train, plan, { step: this.#step, micro, rank: world.rank }),
     );
     if (this.options.proveOverlap) this.#prove(batches);
-    return trainStep(this.#rank, this.#plans, batches, {
+    return trainStep(this.#rank, this.#planner.plans, batches, {
       step: this.#step,
       seed: train.seed,
       learningRate,
@@ -281,7 +254,7 @@ class Trainer {
 
   /** The update is a function of gradients and weights, so equal gradients mean equal weights. */
   #prove(batches: readonly MicroBatch[]): void {
-    this.#sequential ??= this.#plan("sequential");
+    this.#sequential ??= this.#planner.planWith("sequential");
     const at = { step: this.#step, seed: this.#config.train.seed };
     const outcome = (plans: StepPlans): { bytes: Uint8Array[]; losses: string } => {
       const { report } = forwardBackward(this.#rank, plans, batches, at);
@@ -290,7 +263,7 @@ class Trainer {
       );
       return { bytes, losses: JSON.stringify([report.lmLoss, report.balanceLoss, report.zLoss]) };
     };
-    const [sequential, overlapped] = [outcome(this.#sequential), outcome(this.#plans)];
+    const [sequential, overlapped] = [outcome(this.#sequential), outcome(this.#planner.plans)];
     let differing = sequential.losses === overlapped.losses ? 0 : 8;
     let compared = 24;
     sequential.bytes.forEach((bytes, b) => {
@@ -309,17 +282,10 @@ class Trainer {
       );
   }
 
-  /** Adds what the step cost, and places operators anew once costs are known and when they have drifted. */
   #remember(report: StepReport, stepMs: number): void {
     this.#stepMs.push(stepMs);
     if (this.#stepMs.length > RATE_WINDOW) this.#stepMs.shift();
-    if (!parsePolicy(this.#config.schedule.policy).usesCosts || this.context.world.size === 1) return;
-    for (const run of report.runs) this.#costs.add(run.events);
-    if (this.#step !== FIRST_PLAN_STEP && this.#step % REPLAN_INTERVAL !== 0) return;
-    const before = this.#plans.last.schedule.note;
-    this.#plans = this.#plan();
-    if (this.#step === FIRST_PLAN_STEP && before !== this.#plans.last.schedule.note)
-      this.context.say(`Schedule: ${this.#plans.last.schedule.note}`);
+    this.#planner.remember(report.runs);
   }
 
   #timing(report: StepReport, stepMs: number): TimelineSummary {
@@ -383,7 +349,7 @@ class Trainer {
       unigramEntropy: this.#data.unigramEntropy,
       tokensPerSecond: (this.#tokensPerStep / typical) * 1e3,
       parameters: countParameters(this.#model),
-      schedule: this.#plans.last.schedule.note,
+      schedule: this.#planner.plans.last.schedule.note,
       proof: this.options.proveOverlap ? this.#proof : null,
       timing: timing ?? { stepMs: 0, computeMs: 0, communicationMs: 0, exposedMs: 0, overlapShare: 1 },
       memory: {

@@ -1,0 +1,129 @@
+import { expect, it } from "vitest";
+import { resolveModel } from "../model/config.js";
+import { buildProgram } from "../model/wiring.js";
+import type { Program } from "../program/program.js";
+import { type Costs, tableCosts } from "../simulate/costs.js";
+import { simulate } from "../simulate/simulate.js";
+import type { ExposedInterval, Timeline, TimelineEvent } from "../simulate/timeline.js";
+import { whyExposed } from "./diagnose.js";
+import { parsePolicy } from "./policy.js";
+
+function programOf(arch: string, chunks = 1): Program {
+  const config = resolveModel({
+    arch,
+    vocab_size: 16,
+    hidden_size: 8,
+    intermediate_size: 16,
+    num_attention_heads: 2,
+    num_hidden_layers: 4,
+    num_experts: 4,
+    max_position_embeddings: 8,
+  });
+  return buildProgram(config, { batch: 1, sequence: 8, epSize: 2, chunks, mode: "loss" }).program;
+}
+
+const costsWith = (transferMs: number, computeMs = 4): Costs =>
+  tableCosts({
+    "compute attention": computeMs,
+    "compute mlp": computeMs,
+    "compute shared": computeMs,
+    "compute expert": computeMs,
+    "network dispatch": transferMs,
+    "network combine": transferMs,
+  });
+
+/** A plan made and predicted at some costs, and run at others on each rank. */
+function step(arch: string, policy: string, planned: Costs, ran: readonly Costs[]) {
+  const program = programOf(arch);
+  const schedule = parsePolicy(policy).schedule(program, planned);
+  const predicted = simulate(program, schedule, { costs: ran.map(() => planned) });
+  // In measured timelines a transfer starts when the last rank has issued it.
+  const simulated = simulate(program, schedule, { costs: ran });
+  const latest = new Map<number, number>();
+  for (const e of simulated.events) latest.set(e.operator, Math.max(latest.get(e.operator) ?? 0, e.startMs));
+  const events = simulated.events.map((e) =>
+    e.stream === "network" ? { ...e, startMs: Math.min(e.endMs, latest.get(e.operator) as number) } : e,
+  );
+  const measured: Timeline = { ...simulated, kind: "measured", events };
+  return { program, schedule, predicted, measured };
+}
+
+const two = (costs: Costs): Costs[] => [costs, costs];
+
+it("says nothing when the overlap happened or none was asked for", () => {
+  expect(whyExposed(step("scmoe-pos2", "adaptive", costsWith(3), two(costsWith(3))))).toBeUndefined();
+  expect(whyExposed(step("top2", "sequential", costsWith(3), two(costsWith(3))))).toBeUndefined();
+});
+
+it("names one rank", () => {
+  const found = whyExposed(step("scmoe-pos2", "adaptive", costsWith(0), [costsWith(0)]));
+  expect(found?.cause).toBe("one rank");
+});
+
+it("names an architecture without a window", () => {
+  const found = whyExposed(step("top2", "adaptive", costsWith(3), two(costsWith(3))));
+  expect(found).toMatchObject({
+    cause: "no window",
+    message: expect.stringContaining("pipelined") as string,
+  });
+});
+
+it("names a schedule that places nothing", () => {
+  const { program, ...rest } = step("scmoe-pos2", "adaptive", costsWith(3), two(costsWith(3)));
+  // Program order under a policy's name that promises overlap.
+  const schedule = { ...parsePolicy("sequential").schedule(program), policy: "fixed(9)" };
+  const timeline = simulate(program, schedule, { costs: two(costsWith(3)) });
+  expect(whyExposed({ ...rest, program, schedule, measured: timeline, predicted: timeline })?.cause).toBe(
+    "nothing placed",
+  );
+});
+
+it("names a network slower than the window, by how much", () => {
+  const found = whyExposed(step("scmoe-pos2", "adaptive", costsWith(40), two(costsWith(40))));
+  expect(found?.cause).toBe("network-bound");
+  expect(found?.message).toMatch(/transfers take \d+\.\d ms, the step computes \d+\.\d ms/);
+});
+
+it("names the rank that others wait for", () => {
+  const ran = [costsWith(1), costsWith(1, 9)];
+  const found = whyExposed(step("scmoe-pos2", "adaptive", costsWith(1), ran));
+  expect(found).toMatchObject({
+    cause: "late peer",
+    message: expect.stringContaining("Rank 1 computes longest") as string,
+  });
+});
+
+it("names a transport that rests while kernels run", () => {
+  const base = step("scmoe-pos2", "adaptive", costsWith(3), two(costsWith(3)));
+  // One transfer alone at full rate; the others lie still for 8 ms of computing and are then waited for.
+  const common = { stream: "network", operator: 0, name: "", pass: "forward", bytes: 300 } as const;
+  const events: TimelineEvent[] = [];
+  const exposed: ExposedInterval[] = [];
+  for (const rank of [0, 1]) {
+    events.push({ ...common, rank, cost: "dispatch", startMs: 0, endMs: 3 });
+    for (const start of [10, 30, 50]) {
+      events.push({ ...common, rank, cost: "combine", startMs: start, endMs: start + 11 });
+      events.push({
+        ...common,
+        stream: "compute",
+        rank,
+        cost: "mlp",
+        startMs: start,
+        endMs: start + 8,
+        bytes: undefined,
+      });
+      exposed.push({ rank, waitingFor: "expert", startMs: start + 8, endMs: start + 11 });
+    }
+  }
+  const summary = { stepMs: 70, computeMs: 24, communicationMs: 36, exposedMs: 9, overlapShare: 0.75 };
+  const measured: Timeline = { kind: "measured", numRanks: 2, events, exposed, summary };
+  expect(whyExposed({ ...base, measured })?.cause).toBe("no progress");
+});
+
+it("names costs that changed", () => {
+  const found = whyExposed(step("scmoe-pos2", "fixed(2)", costsWith(3), two(costsWith(20))));
+  expect(found).toMatchObject({
+    cause: "costs changed",
+    message: expect.stringMatching(/took .* were planned/) as string,
+  });
+});

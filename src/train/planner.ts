@@ -1,0 +1,143 @@
+/**
+ * Places a run's operators: once costs have been measured, and again when they have drifted. All ranks agree on costs
+ * (medians over ranks of medians over steps); rank 0 computes a schedule and broadcasts it.
+ */
+import { broadcastJson, gatherJson } from "../comm/collectives.js";
+import type { ProgramOptions } from "../model/wiring.js";
+import type { Program } from "../program/program.js";
+import type { RunResult } from "../run/executor.js";
+import type { Rank } from "../run/rank.js";
+import { whyExposed } from "../schedule/diagnose.js";
+import { parsePolicy } from "../schedule/policy.js";
+import type { Schedule } from "../schedule/schedule.js";
+import { type CostTable, MeasuredCosts, agreedCosts, costDrift, tableCosts } from "../simulate/costs.js";
+import { simulate } from "../simulate/simulate.js";
+import { makeTimeline } from "../simulate/summary.js";
+import { type StepPlans, planStep } from "./step.js";
+
+/** Steps after which measured costs are trusted, between looks at them, and after placing until the result is judged. */
+const FIRST_PLAN_STEP = 3;
+const LOOK_INTERVAL = 10;
+const JUDGE_AFTER = 3;
+/** Change of the step's costs that calls for a new schedule, and what that must gain to replace the old one. */
+const DRIFT = 0.1;
+const WORTHWHILE = 0.02;
+
+export interface PlannerOptions {
+  readonly program: Omit<ProgramOptions, "chunks">;
+  readonly policy: string;
+  /** Lines for people, on rank 0. */
+  say(line: string): void;
+}
+
+export class Planner {
+  readonly #costs = new MeasuredCosts();
+  #plans: StepPlans;
+  #plannedAt: number | undefined;
+  #plannedCosts: CostTable | undefined;
+  #isJudged = false;
+  #steps = 0;
+
+  constructor(
+    readonly rank: Rank,
+    readonly options: PlannerOptions,
+  ) {
+    this.#plans = this.planWith(options.policy);
+  }
+
+  get plans(): StepPlans {
+    return this.#plans;
+  }
+
+  /** The run's program under any policy; what depends on costs uses those known. */
+  planWith(policyName: string): StepPlans {
+    const policy = parsePolicy(policyName);
+    // Other policies are compared on one program: chunks are part of the program.
+    const { chunks } = parsePolicy(this.options.policy);
+    const table = this.#plannedCosts;
+    const costs = table === undefined ? undefined : tableCosts(table);
+    return planStep(this.rank, { ...this.options.program, chunks }, (program) =>
+      this.#fromFirst(() => policy.schedule(program, costs)),
+    );
+  }
+
+  /** Learns from a step; at some steps all ranks look at the costs and may place operators anew. */
+  remember(runs: readonly RunResult[]): void {
+    this.#steps++;
+    const { world } = this.rank;
+    const isAlone = world.size === 1;
+    if (!isAlone) for (const run of runs) this.#costs.add(run.events);
+    const { usesCosts } = parsePolicy(this.options.policy);
+    if (usesCosts && !isAlone) {
+      if (this.#steps === FIRST_PLAN_STEP) this.#replan(this.#agree(), "costs are known");
+      else if (this.#steps > FIRST_PLAN_STEP && this.#steps % LOOK_INTERVAL === 0) this.#look();
+    }
+    if (!this.#isJudged && this.#steps === FIRST_PLAN_STEP + JUDGE_AFTER) this.#judge(runs);
+  }
+
+  #agree(): CostTable {
+    return agreedCosts(gatherJson(this.rank.world, this.#costs.medians(), "costs"));
+  }
+
+  #look(): void {
+    const table = this.#agree();
+    const { share, cost } = costDrift(this.#plans.last.program, this.#plannedCosts ?? {}, table);
+    if (share < DRIFT) return;
+    const was = this.#plannedCosts?.[cost] ?? 0;
+    const name = cost.replace(/^\w+ /, "");
+    this.#replan(
+      table,
+      `costs drifted by ${(share * 100).toFixed(0)} % (${name} ${was.toFixed(2)} → ${table[cost].toFixed(2)} ms)`,
+    );
+  }
+
+  /** New schedules where they are worth it. Costs count as planned with either way: the next drift is from here. */
+  #replan(table: CostTable, reason: string): void {
+    this.#plannedCosts = table;
+    const costs = tableCosts(table);
+    const ms = (program: Program, schedule: Schedule): number =>
+      simulate(program, schedule, { costs: [costs], eventsOf: [] }).summary.stepMs;
+    const before = this.#plans.last;
+    const after = this.planWith(this.options.policy);
+    const [oldMs, newMs] = [ms(before.program, before.schedule), ms(after.last.program, after.last.schedule)];
+    const isFirst = this.#plannedAt === undefined;
+    this.#plannedAt ??= this.#steps;
+    if (!isFirst && newMs > oldMs * (1 - WORTHWHILE)) return;
+    this.#plans = after;
+    this.options.say(
+      `Step ${this.#steps}: ${reason}; ${after.last.schedule.note}${isFirst ? "" : `, ${oldMs.toFixed(1)} ms as it was`}`,
+    );
+  }
+
+  /** Once: if an overlap was asked for and did not happen, says why. */
+  #judge(runs: readonly RunResult[]): void {
+    this.#isJudged = true;
+    const { world } = this.rank;
+    const { program, schedule } = this.#plans.last;
+    const run = runs.at(-1);
+    if (run === undefined || schedule.policy === "sequential") return;
+    const all = gatherJson(world, { events: run.events, exposed: run.exposed }, "timeline");
+    const table = this.#agree();
+    if (world.rank > 0) return;
+    const costs = tableCosts(table);
+    const found = whyExposed({
+      program,
+      schedule,
+      measured: makeTimeline(
+        "measured",
+        world.size,
+        all.flatMap((one) => one.events),
+        all.flatMap((one) => one.exposed),
+      ),
+      predicted: simulate(program, schedule, { costs: Array.from({ length: world.size }, () => costs) }),
+    });
+    // One rank with the default policy is no surprise to anyone.
+    if (found !== undefined && found.cause !== "one rank") this.options.say(`Warning: ${found.message}`);
+  }
+
+  /** What rank 0 makes, on every rank. */
+  #fromFirst(make: () => Schedule): Schedule {
+    const { world } = this.rank;
+    return broadcastJson(world, world.rank === 0 ? make() : undefined, 0, "schedule");
+  }
+}
