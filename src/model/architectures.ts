@@ -38,12 +38,12 @@ const scmoe = (topK: number, position: 1 | 2 | 3, firstPosition?: 1 | 2 | 3): Ar
 });
 
 /** Families whose name carries numbers: top<k>, shared<k>, scmoe<k>-pos<p>, with or without "-l0pos1". */
-const FAMILIES: readonly { pattern: RegExp; make: (match: RegExpMatchArray) => Architecture }[] = [
+const FAMILIES: readonly { pattern: RegExp; make: (match: RegExpMatchArray, k: number) => Architecture }[] = [
   { pattern: /^top-?(\d+)$/, make: (m) => standard(Number(m[1])) },
-  { pattern: /^shared(?:-expert)?(\d*)$/, make: (m) => shared(Number(m[1] || 1)) },
+  { pattern: /^shared(?:-expert)?(\d*)$/, make: (m, k) => shared(Number(m[1] || k)) },
   {
     pattern: /^scmoe-?(\d*)-pos([123])(-l0-?pos1)?$/,
-    make: (m) => scmoe(Number(m[1] || 1), Number(m[2]) as 1 | 2 | 3, m[3] ? 1 : undefined),
+    make: (m, k) => scmoe(Number(m[1] || k), Number(m[2]) as 1 | 2 | 3, m[3] ? 1 : undefined),
   },
   {
     pattern: /^dense$/,
@@ -78,11 +78,14 @@ export const ARCHITECTURE_NAMES = [
   "dgmoe-share",
 ] as const;
 
-/** @throws InputError with a suggestion when the name is unknown */
-export function architecture(name: string): Architecture {
+/**
+ * @param topK k of a family whose name may carry it but does not ("shared", "scmoe-pos2")
+ * @throws InputError with a suggestion when the name is unknown
+ */
+export function architecture(name: string, topK = 1): Architecture {
   for (const { pattern, make } of FAMILIES) {
     const match = name.match(pattern);
-    if (match !== null) return make(match);
+    if (match !== null) return make(match, topK);
   }
   const near = didYouMean(name, ARCHITECTURE_NAMES);
   throw new InputError(

@@ -23,9 +23,10 @@ export const modelSchema = z.strictObject({
     .describe("Width of the shared expert; default intermediate_size"),
   num_attention_heads: positive,
   num_key_value_heads: positive.optional().describe("Grouped-query attention; default num_attention_heads"),
+  head_dim: positive.optional().describe("Width of a head; default hidden_size / num_attention_heads"),
   num_hidden_layers: positive,
   num_experts: positive.default(8).describe("Routed experts per MoE block"),
-  num_experts_per_tok: positive.optional().describe("k; must agree with arch when given"),
+  num_experts_per_tok: positive.optional().describe("k of an arch whose name has none"),
   moe_layer_interval: z
     .union([z.literal(1), z.literal(2)])
     .default(2)
@@ -86,7 +87,7 @@ export interface ModelConfig extends Required<
  */
 export function resolveModel(input: unknown, where = "model config"): ModelConfig {
   const raw = parseWith(modelSchema, input, where);
-  const arch = architecture(raw.arch);
+  const arch = architecture(raw.arch, raw.num_experts_per_tok);
   const gpt = raw.style === "gpt";
   const config: ModelConfig = {
     ...raw,
@@ -97,13 +98,14 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     tie_word_embeddings: raw.tie_word_embeddings ?? gpt,
     attention_bias: raw.attention_bias ?? gpt,
     architecture: arch,
-    headDim: raw.hidden_size / raw.num_attention_heads,
+    head_dim: raw.head_dim ?? raw.hidden_size / raw.num_attention_heads,
+    headDim: raw.head_dim ?? raw.hidden_size / raw.num_attention_heads,
     topK: arch.topK,
   };
   const fail = (text: string): never => {
     throw new InputError(`${where}: ${text}`);
   };
-  if (config.hidden_size % config.num_attention_heads !== 0)
+  if (raw.head_dim === undefined && config.hidden_size % config.num_attention_heads !== 0)
     fail(
       `hidden_size ${config.hidden_size} is not a multiple of num_attention_heads ${config.num_attention_heads}`,
     );
@@ -113,7 +115,7 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     );
   if (config.style === "llama" && config.headDim % 2 !== 0)
     fail(
-      `the head dimension ${config.headDim} is odd; RoPE needs an even one (hidden_size / num_attention_heads)`,
+      `the head dimension ${config.headDim} is odd; RoPE needs an even one (head_dim, by default hidden_size / num_attention_heads)`,
     );
   const wantedK = arch.routed === "dual" ? 2 : arch.topK;
   if (arch.routed !== "none" && wantedK > config.num_experts)

@@ -46,18 +46,19 @@ export function listParameters(config: ModelConfig): readonly ParameterInfo[] {
     add("model.embed_positions.weight", [config.max_position_embeddings, D], "normal");
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
     const p = `model.layers.${layer}`;
+    const heads = config.num_attention_heads * config.headDim;
     const kv = config.num_key_value_heads * config.headDim;
     norm(`${p}.input_layernorm`);
     linears(
       `${p}.self_attn`,
       [
-        ["q_proj", D, D],
+        ["q_proj", heads, D],
         ["k_proj", kv, D],
         ["v_proj", kv, D],
       ],
       config.attention_bias,
     );
-    linears(`${p}.self_attn`, [["o_proj", D, D]], bias);
+    linears(`${p}.self_attn`, [["o_proj", D, heads]], bias);
     norm(`${p}.post_attention_layernorm`);
     if (!isMoeBlock(config, layer)) {
       mlp(`${p}.mlp`, config.intermediate_size);

@@ -17,7 +17,8 @@ export interface Workload {
 
 /** Floating-point operations of a class, forward, on one rank with balanced routing. */
 export function forwardFlops(cost: string, w: Workload): number {
-  const { hidden_size: D, style, num_key_value_heads: kvHeads, headDim } = w.config;
+  const { hidden_size: D, style, num_attention_heads, num_key_value_heads, headDim } = w.config;
+  const [queries, keys] = [num_attention_heads * headDim, num_key_value_heads * headDim];
   const T = w.tokens;
   const matrices = style === "gpt" ? 2 : 3;
   const mlp = (rows: number, F: number): number => 2 * rows * D * F * matrices;
@@ -25,7 +26,7 @@ export function forwardFlops(cost: string, w: Workload): number {
   switch (cost) {
     case "attention":
       // Causal: half of the scores.
-      return 2 * T * D * (2 * D + 2 * kvHeads * headDim) + 2 * T * w.sequence * D;
+      return 2 * T * D * (2 * queries + 2 * keys) + 2 * T * w.sequence * queries;
     case "mlp":
       return mlp(T, w.config.intermediate_size);
     case "shared":

@@ -144,8 +144,7 @@ function stored(tensor: BucketTensor, name: string, data: Float32Array): TensorT
 
 /** The model config a checkpoint was written with. */
 export function checkpointConfig(reader: CheckpointReader): ModelConfig {
-  const { num_experts_per_tok: _k, ...config } = reader.json<Record<string, unknown>>("config.json");
-  return resolveModel(config, `${reader.directory}/config.json`);
+  return resolveModel(reader.json("config.json"), `${reader.directory}/config.json`);
 }
 
 /**

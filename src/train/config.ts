@@ -67,8 +67,7 @@ export interface RunConfig extends Omit<z.output<typeof runSchema>, "model" | "d
 }
 
 export function modelOf(config: RunConfig): ModelConfig {
-  const { num_experts_per_tok: _k, ...keys } = config.model;
-  return resolveModel(keys, "model");
+  return resolveModel(config.model, "model");
 }
 
 /** @throws InputError naming file, key, value found and value wanted */

@@ -44,10 +44,10 @@ export function attentionKernel(config: ModelConfig, sequence: number): Kernel {
     value = repeatHeads(value, G, H / G, sequence, dh);
   }
   const context = causalAttention(q, key, value, sequence, dh);
-  const merged = k.reshape(k.transpose(context, [0, 2, 1, 3]), ["T", D]);
+  const merged = k.reshape(k.transpose(context, [0, 2, 1, 3]), ["T", H * dh]);
   const out = k.linear(
     merged,
-    k.parameter("o_w", [D, D]),
+    k.parameter("o_w", [D, H * dh]),
     config.style === "gpt" ? k.parameter("o_b", [D]) : undefined,
   );
   return k.kernel("attention", { y: k.add(x, out) });
