@@ -86,8 +86,8 @@ export interface ModelConfig extends Required<
  * @throws InputError naming the key, the value found and the value wanted
  */
 export function resolveModel(input: unknown, where = "model config"): ModelConfig {
-  const raw = parseWith(modelSchema, input, where);
-  const arch = architecture(raw.arch, raw.num_experts_per_tok);
+  const { num_experts_per_tok: givenK, model_type: _type, ...raw } = parseWith(modelSchema, input, where);
+  const arch = architecture(raw.arch, givenK);
   const gpt = raw.style === "gpt";
   const config: ModelConfig = {
     ...raw,
@@ -122,13 +122,9 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     fail(
       `arch ${config.arch} sends each token to ${wantedK} experts, but num_experts is ${config.num_experts}`,
     );
-  if (
-    raw.num_experts_per_tok !== undefined &&
-    arch.routed !== "none" &&
-    raw.num_experts_per_tok !== arch.topK
-  )
+  if (givenK !== undefined && arch.routed !== "none" && givenK !== arch.topK)
     fail(
-      `num_experts_per_tok is ${raw.num_experts_per_tok}, but arch ${config.arch} means ${arch.topK}; remove the key or choose another arch`,
+      `num_experts_per_tok is ${givenK}, but arch ${config.arch} means ${arch.topK}; remove the key or choose another arch`,
     );
   if (arch.routed !== "none" && config.moe_layer_interval === 2 && config.num_hidden_layers < 2)
     fail(`num_hidden_layers is ${config.num_hidden_layers}; an MoE in every second block needs at least 2`);

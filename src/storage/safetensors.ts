@@ -134,28 +134,35 @@ function readHeader(
   } catch {
     bad("its header is not JSON");
   }
+  if (typeof header !== "object" || header === null) bad("its header is not a JSON object");
   const metadata = (header.__metadata__ ?? {}) as Record<string, string>;
   const tensors = new Map<string, StoredTensor>();
   let dataEnd = 0;
   for (const [name, value] of Object.entries(header)) {
     if (name === "__metadata__") continue;
-    const {
-      dtype,
-      shape,
-      data_offsets: offsets,
-    } = value as { dtype: StoredType; shape: number[]; data_offsets: number[] };
-    if (!(dtype in ITEM_BYTES)) bad(`tensor "${name}" has unknown type ${String(dtype)}`);
-    const [start, end] = offsets;
-    if (end - start !== numElements(shape) * ITEM_BYTES[dtype])
-      bad(`tensor "${name}" [${shape.join(", ")}] of ${dtype} does not fill bytes ${start} to ${end}`);
+    const { dtype, dims, start, end } = readEntry(value) ?? bad(`the entry of tensor "${name}" is malformed`);
+    if (!(dtype in ITEM_BYTES)) bad(`tensor "${name}" has unknown type ${dtype}`);
+    if (end - start !== numElements(dims) * ITEM_BYTES[dtype])
+      bad(`tensor "${name}" [${dims.join(", ")}] of ${dtype} does not fill bytes ${start} to ${end}`);
     dataEnd = Math.max(dataEnd, end);
-    tensors.set(name, { dtype, dims: shape, start: 8 + length + start, end: 8 + length + end });
+    tensors.set(name, { dtype, dims, start: 8 + length + start, end: 8 + length + end });
   }
   if (8 + length + dataEnd > size)
     bad(
       `it is truncated: ${size} bytes, its tensors need ${8 + length + dataEnd}; restore the file or use an earlier checkpoint`,
     );
   return { tensors, metadata };
+}
+
+/** One tensor of the header; undefined unless all parts are there and of the right types. */
+function readEntry(value: unknown): StoredTensor | undefined {
+  const entry = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
+  const areSizes = (list: unknown): list is number[] =>
+    Array.isArray(list) && list.every((n) => Number.isSafeInteger(n) && n >= 0);
+  const { dtype, shape, data_offsets: offsets } = entry;
+  if (typeof dtype !== "string" || !areSizes(shape) || !areSizes(offsets) || offsets.length !== 2)
+    return undefined;
+  return { dtype: dtype as StoredType, dims: shape, start: offsets[0], end: offsets[1] };
 }
 
 export interface TensorToStore {
