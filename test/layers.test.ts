@@ -7,11 +7,12 @@ const SRC = new URL("../src", import.meta.url).pathname;
 /** Top to bottom; folders in one row may use each other. */
 const LAYERS = [
   ["cli"],
-  ["launch", "bench", "plan", "view"],
+  ["launch", "bench", "plan"],
   ["train", "infer", "data", "storage"],
   ["run"],
   ["model"],
   ["moe"],
+  ["view"],
   ["schedule", "simulate"],
   ["program"],
   ["engine", "comm"],

@@ -1,6 +1,14 @@
 import type { Routing } from "./routing.js";
 
-/** Load of one MoE layer over the tokens of a step (this rank's, or summed over ranks). */
+/** What a MoE layer did with the rows of a step: plain sums, so that ranks and micro-batches add up. */
+export interface LoadCounts {
+  /** [N] rows each expert received. */
+  readonly load: readonly number[];
+  readonly dropped: number;
+  /** Rows sent if no expert had been full. */
+  readonly wanted: number;
+}
+
 export interface LoadStatistics {
   /** [N] rows each expert received. */
   readonly tokensPerExpert: readonly number[];
@@ -11,15 +19,18 @@ export interface LoadStatistics {
   readonly imbalance: number;
 }
 
-export function loadStatistics(routings: readonly Routing[]): LoadStatistics {
+export function countLoad(routings: readonly Routing[]): LoadCounts {
   const load = new Array<number>(routings[0].numExperts).fill(0);
-  let dropped = 0;
-  let wanted = 0;
+  let [dropped, wanted] = [0, 0];
   for (const routing of routings) {
     routing.load.forEach((rows, expert) => (load[expert] += rows));
     dropped += routing.numDropped;
     wanted += routing.numTokens * routing.topK;
   }
+  return { load, dropped, wanted };
+}
+
+export function loadStatistics({ load, dropped, wanted }: LoadCounts): LoadStatistics {
   const total = load.reduce((a, b) => a + b, 0);
   const entropy = load.reduce(
     (sum, rows) => (rows > 0 ? sum - (rows / total) * Math.log(rows / total) : sum),

@@ -68,3 +68,16 @@ export function makeTimeline(
   const stepMs = events.reduce((latest, event) => Math.max(latest, event.endMs), 0);
   return { kind, numRanks, events, exposed, summary: summarize(events, exposed, numRanks, stepMs) };
 }
+
+/** Timelines of one kind one after another. */
+export function joinTimelines(parts: readonly Timeline[]): Timeline {
+  const [events, exposed]: [TimelineEvent[], ExposedInterval[]] = [[], []];
+  let offset = 0;
+  for (const part of parts) {
+    for (const e of part.events) events.push({ ...e, startMs: e.startMs + offset, endMs: e.endMs + offset });
+    for (const e of part.exposed)
+      exposed.push({ ...e, startMs: e.startMs + offset, endMs: e.endMs + offset });
+    offset += part.summary.stepMs;
+  }
+  return makeTimeline(parts[0].kind, parts[0].numRanks, events, exposed);
+}

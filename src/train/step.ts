@@ -4,7 +4,7 @@ import type { Tensor } from "../core/tensor.js";
 import { buildProgram } from "../model/wiring.js";
 import type { ModelProgram, ProgramOptions } from "../model/wiring.js";
 import { balanceLoss, zLoss } from "../moe/routing.js";
-import { type LoadStatistics, loadStatistics } from "../moe/statistics.js";
+import { type LoadCounts, type LoadStatistics, countLoad, loadStatistics } from "../moe/statistics.js";
 import { withReduction } from "../program/reduction.js";
 import type { Program } from "../program/program.js";
 import { actionTable } from "../run/actions/index.js";
@@ -72,7 +72,7 @@ export interface StepReport {
   readonly zLoss: number;
   readonly loss: number;
   readonly gradientNorm: number;
-  /** Load per MoE routing over this rank's tokens. */
+  /** Load per MoE routing over the tokens of all ranks, in the order of `model.routings`. */
   readonly loads: readonly LoadStatistics[];
   /** Timelines of the micro-batches. */
   readonly runs: readonly RunResult[];
@@ -129,20 +129,31 @@ export function forwardBackward(
     feeds.release();
     runs.push(run);
   });
-  const sums = sumScalars(
+  const losses = [total(results, "lm"), total(results, "balance"), total(results, "z")].map((x) => x * share);
+  const counts = routings.map(countLoad);
+  const [lmLoss, balance, z, ...sums] = sumScalars(
     rank.world,
-    [total(results, "lm"), total(results, "balance"), total(results, "z")].map((x) => x * share),
-    "losses",
+    [...losses, ...counts.flatMap(({ load, dropped, wanted }) => [...load, dropped, wanted])],
+    "losses and loads",
   );
-  const [lmLoss, balance, z] = sums;
   const loss =
     lmLoss +
     (config.balance === "aux" ? config.router_aux_loss_coef * balance : 0) +
     config.router_z_loss_coef * z;
   return {
     gradients: results,
-    report: { lmLoss, balanceLoss: balance, zLoss: z, loss, loads: routings.map(loadStatistics), runs },
+    report: { lmLoss, balanceLoss: balance, zLoss: z, loss, loads: statisticsOf(counts, sums), runs },
   };
+}
+
+/** @param sums the counts of all ranks, one routing after another */
+function statisticsOf(shape: readonly LoadCounts[], sums: readonly number[]): LoadStatistics[] {
+  let at = 0;
+  return shape.map(({ load: { length } }) => {
+    const [load, [dropped, wanted]] = [sums.slice(at, at + length), sums.slice(at + length, at + length + 2)];
+    at += length + 2;
+    return loadStatistics({ load, dropped, wanted });
+  });
 }
 
 function total(results: readonly MicroResult[], key: "lm" | "balance" | "z"): number {

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { agree, maxScalars } from "../comm/collectives.js";
 import { nowMs } from "../core/clock.js";
-import { EnvironmentError, InputError } from "../core/errors.js";
+import { InputError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
 import { trainBatch } from "../data/batches.js";
 import { type PreparedData, prepareData } from "../data/prepare.js";
@@ -13,7 +13,6 @@ import { type ParameterCount, countParameters } from "../model/parameters.js";
 import type { JobContext } from "../run/job.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { median } from "../simulate/costs.js";
-import { summarize } from "../simulate/summary.js";
 import type { TimelineSummary } from "../simulate/timeline.js";
 import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
 import { replaceFile } from "../storage/files.js";
@@ -22,15 +21,20 @@ import { type TrainerState, checkpointConfig, loadCheckpoint, saveCheckpoint } f
 import { type RunConfig, modelOf } from "./config.js";
 import { evaluate } from "./evaluate.js";
 import { learningRateAt } from "./optimizer.js";
+import { StepPicture } from "./picture.js";
 import { Planner } from "./planner.js";
-import { type MicroBatch, type StepPlans, type StepReport, forwardBackward, trainStep } from "./step.js";
+import { OverlapProof, type ProofReport } from "./proof.js";
+import { boardScalars, progressLine, routingNames, stepRow, stepTiming } from "./report.js";
+import { type StepOptions, type StepReport, trainStep } from "./step.js";
 
 export interface TrainOptions {
   readonly config: RunConfig;
   readonly directory: string;
   readonly resume: boolean;
-  /** Run every step's forward and backward pass sequentially, too, and compare losses and gradients byte by byte. */
+  /** Train a twin sequentially beside, and compare losses, gradients and weights byte by byte. */
   readonly proveOverlap?: boolean;
+  /** Draw timeline.html and timeline.json of a typical step; always on several ranks. */
+  readonly timeline?: boolean;
   /** What the progress line begins with. */
   readonly label?: string;
 }
@@ -45,8 +49,11 @@ export interface TrainResult {
   readonly tokensPerSecond: number;
   readonly parameters: ParameterCount;
   readonly schedule: string;
-  /** With `proveOverlap`: bytes compared over all steps on this rank, and how many differed. */
-  readonly proof: { readonly steps: number; readonly bytes: number; readonly differing: number } | null;
+  /** With `proveOverlap`. */
+  readonly proof: ProofReport | null;
+  /** The picture of a typical step, where one was drawn. */
+  readonly timeline: string | null;
+  /** Medians of the last steps. */
   readonly timing: TimelineSummary;
   readonly memory: {
     readonly stateBytes: number;
@@ -57,6 +64,13 @@ export interface TrainResult {
 
 /** Steps over which the rate shown is taken. */
 const RATE_WINDOW = 32;
+const NO_TIMING: TimelineSummary = {
+  stepMs: NaN,
+  computeMs: 0,
+  communicationMs: 0,
+  exposedMs: 0,
+  overlapShare: 1,
+};
 
 /** @throws InputError, EnvironmentError, CommError */
 export async function trainJob(context: JobContext, options: TrainOptions): Promise<TrainResult> {
@@ -77,10 +91,10 @@ class Trainer {
   readonly #microBatch: number;
   readonly #numMicro: number;
   readonly #isFirst: boolean;
-  readonly #stepMs: number[] = [];
   readonly #planner: Planner;
-  #sequential: StepPlans | undefined;
-  #proof = { steps: 0, bytes: 0, differing: 0 };
+  readonly #recent: TimelineSummary[] = [];
+  readonly #picture: StepPicture | undefined;
+  #proof: OverlapProof | undefined;
   #step = 0;
 
   constructor(
@@ -125,6 +139,7 @@ class Trainer {
       },
       say: (line) => context.say(line),
     });
+    if (options.timeline || world.size > 1) this.#picture = new StepPicture(world);
   }
 
   close(): void {
@@ -137,37 +152,33 @@ class Trainer {
     const directory = this.options.directory;
     const metrics = this.#isFirst ? openMetrics(join(directory, "metrics.jsonl"), this.#step) : undefined;
     const board = this.#isFirst ? openTensorboard(directory) : undefined;
+    const routings = routingNames(this.#planner.plans.model);
     let last: StepReport | undefined;
     let validationLoss: number | null = null;
     let timing: TimelineSummary | undefined;
     let saved = this.#step;
     let stopped = false;
     while (this.#step < train.steps && !stopped) {
-      const startMs = nowMs();
       const learningRate = this.#learningRate();
-      last = this.#trainStep(learningRate);
-      const stepMs = nowMs() - startMs;
+      const { report, stepMs } = this.#trainStep(learningRate);
+      last = report;
       this.#step++;
-      timing = this.#timing(last, stepMs);
-      this.#remember(last, stepMs);
-      let row: Record<string, number> = stepRow(last, timing, {
-        learningRate,
-        tokens: this.#tokensPerStep,
-        stepMs,
-      });
+      timing = stepTiming(report, stepMs);
+      this.#remember(report, timing);
+      const row = stepRow(report, timing, { learningRate, tokens: this.#tokensPerStep, routings });
       // The event loop must turn for a signal to be seen; all ranks must agree that it was.
       await new Promise((resolve) => setImmediate(resolve));
       stopped = maxScalars(this.context.world, [this.context.interrupted() ? 1 : 0], "stop?")[0] > 0;
       const isLast = this.#step === train.steps;
-      if (isLast || isDue(this.#step, train.eval_interval)) {
-        validationLoss = this.#evaluate();
-        row = { ...row, validation_loss: validationLoss };
+      const evaluates = isLast || isDue(this.#step, train.eval_interval);
+      if (evaluates) validationLoss = this.#evaluate();
+      if (evaluates || this.#step % train.log_interval === 0) {
+        const validation: Record<string, number> = {};
+        if (evaluates && validationLoss !== null) validation.validation_loss = validationLoss;
+        metrics?.append({ step: this.#step, ...row.scalars, ...validation, layers: row.layers });
+        board?.scalars(this.#step, { ...boardScalars(row), ...validation });
       }
-      if (this.#step % train.log_interval === 0 || isLast || "validation_loss" in row) {
-        metrics?.append({ step: this.#step, ...row });
-        board?.scalars(this.#step, row);
-      }
-      this.#progress(last, timing, validationLoss);
+      this.#progress(report, validationLoss);
       if (isLast || stopped || isDue(this.#step, train.checkpoint_interval)) {
         this.#save();
         saved = this.#step;
@@ -175,7 +186,7 @@ class Trainer {
     }
     if (saved !== this.#step) this.#save();
     validationLoss ??= stopped ? null : this.#evaluate();
-    return this.#result(last, validationLoss, timing);
+    return this.#result(last, validationLoss);
   }
 
   get #tokensPerStep(): number {
@@ -224,7 +235,8 @@ class Trainer {
     });
   }
 
-  #trainStep(learningRate: number): StepReport {
+  /** A proof is not part of the step's time. */
+  #trainStep(learningRate: number): { report: StepReport; stepMs: number } {
     const { train, data } = this.#config;
     const { world } = this.context;
     const plan = {
@@ -237,8 +249,7 @@ class Trainer {
     const batches = Array.from({ length: this.#numMicro }, (_, micro) =>
       trainBatch(this.#data.train, plan, { step: this.#step, micro, rank: world.rank }),
     );
-    if (this.options.proveOverlap) this.#prove(batches);
-    return trainStep(this.#rank, this.#planner.plans, batches, {
+    const options: StepOptions = {
       step: this.#step,
       seed: train.seed,
       learningRate,
@@ -249,56 +260,21 @@ class Trainer {
         weightDecay: train.weight_decay,
         clipNorm: train.clip_norm,
       },
-    });
+    };
+    const { plans } = this.#planner;
+    if (this.options.proveOverlap) this.#proof ??= new OverlapProof(this.#rank);
+    const startMs = nowMs();
+    const report = trainStep(this.#rank, plans, batches, options);
+    const stepMs = nowMs() - startMs;
+    this.#proof?.check(report, plans, batches, options);
+    return { report, stepMs };
   }
 
-  /** The update is a function of gradients and weights, so equal gradients mean equal weights. */
-  #prove(batches: readonly MicroBatch[]): void {
-    this.#sequential ??= this.#planner.planWith("sequential");
-    const at = { step: this.#step, seed: this.#config.train.seed };
-    const outcome = (plans: StepPlans): { bytes: Uint8Array[]; losses: string } => {
-      const { report } = forwardBackward(this.#rank, plans, batches, at);
-      const bytes = this.#rank.parameters.buckets.map(({ gradients }) =>
-        new Uint8Array(gradients.buffer, gradients.byteOffset, gradients.byteLength).slice(),
-      );
-      return { bytes, losses: JSON.stringify([report.lmLoss, report.balanceLoss, report.zLoss]) };
-    };
-    const [sequential, overlapped] = [outcome(this.#sequential), outcome(this.#planner.plans)];
-    let differing = sequential.losses === overlapped.losses ? 0 : 8;
-    let compared = 24;
-    sequential.bytes.forEach((bytes, b) => {
-      compared += bytes.length;
-      if (Buffer.compare(bytes, overlapped.bytes[b]) !== 0)
-        for (let i = 0; i < bytes.length; i++) if (bytes[i] !== overlapped.bytes[b][i]) differing++;
-    });
-    this.#proof = {
-      steps: this.#proof.steps + 1,
-      bytes: this.#proof.bytes + compared,
-      differing: this.#proof.differing + differing,
-    };
-    if (differing > 0)
-      throw new EnvironmentError(
-        `Step ${this.#step + 1}: ${differing} of ${compared} bytes of losses and gradients differ between sequential and ${this.#config.schedule.policy}; this is a bug, please report it`,
-      );
-  }
-
-  #remember(report: StepReport, stepMs: number): void {
-    this.#stepMs.push(stepMs);
-    if (this.#stepMs.length > RATE_WINDOW) this.#stepMs.shift();
+  #remember(report: StepReport, timing: TimelineSummary): void {
+    this.#recent.push(timing);
+    if (this.#recent.length > RATE_WINDOW) this.#recent.shift();
+    this.#picture?.remember(this.#step, timing.stepMs, this.#planner.plans, report);
     this.#planner.remember(report.runs);
-  }
-
-  #timing(report: StepReport, stepMs: number): TimelineSummary {
-    const all = report.runs.map((run) => summarize(run.events, run.exposed, 1, stepMs));
-    const sum = (of: (s: TimelineSummary) => number): number => all.reduce((total, s) => total + of(s), 0);
-    const [communicationMs, exposedMs] = [sum((s) => s.communicationMs), sum((s) => s.exposedMs)];
-    return {
-      stepMs,
-      computeMs: sum((s) => s.computeMs),
-      communicationMs,
-      exposedMs,
-      overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
-    };
   }
 
   #evaluate(): number {
@@ -317,29 +293,42 @@ class Trainer {
       tokenizer: readFileSync(join(this.#data.directory, "tokenizer.json"), "utf8"),
       keep: this.#config.train.keep_checkpoints,
     });
+    const title = `${this.#model.arch} ${this.#planner.plans.last.schedule.policy}`;
+    this.#picture?.write(this.options.directory, title);
   }
 
-  #progress(report: StepReport, timing: TimelineSummary, validation: number | null): void {
-    const { steps } = this.#config.train;
-    const typical = median(this.#stepMs);
-    const parts = [
-      `${this.options.label ?? this.#model.arch} step ${this.#step}/${steps}`,
-      `loss ${report.lmLoss.toFixed(3)}`,
-      `${Math.round((this.#tokensPerStep / typical) * 1e3)} tokens/s`,
-      `ETA ${formatDuration((steps - this.#step) * typical)}`,
-    ];
-    if (validation !== null) parts.splice(2, 0, `validation ${validation.toFixed(3)}`);
-    if (timing.communicationMs > 0)
-      parts.push(`hidden ${(timing.overlapShare * 100).toFixed(0)} % of communication`);
-    this.context.progress(parts.join(" · "));
+  /** Medians of recent steps: one step says little. */
+  #typical(): TimelineSummary | undefined {
+    if (this.#recent.length === 0) return undefined;
+    const of = (figure: (t: TimelineSummary) => number): number => median(this.#recent.map(figure));
+    const [communicationMs, exposedMs] = [of((t) => t.communicationMs), of((t) => t.exposedMs)];
+    return {
+      stepMs: of((t) => t.stepMs),
+      computeMs: of((t) => t.computeMs),
+      communicationMs,
+      exposedMs,
+      overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
+    };
   }
 
-  #result(
-    last: StepReport | undefined,
-    validationLoss: number | null,
-    timing: TimelineSummary | undefined,
-  ): TrainResult {
-    const typical = this.#stepMs.length === 0 ? NaN : median(this.#stepMs);
+  #progress(report: StepReport, validationLoss: number | null): void {
+    const typical = this.#typical();
+    if (typical === undefined) return;
+    this.context.progress(
+      progressLine({
+        label: this.options.label ?? this.#model.arch,
+        step: this.#step,
+        steps: this.#config.train.steps,
+        loss: report.lmLoss,
+        validationLoss,
+        tokensPerStep: this.#tokensPerStep,
+        typical,
+      }),
+    );
+  }
+
+  #result(last: StepReport | undefined, validationLoss: number | null): TrainResult {
+    const typical = this.#typical() ?? NO_TIMING;
     return {
       directory: this.options.directory,
       arch: this.#model.arch,
@@ -347,11 +336,12 @@ class Trainer {
       trainLoss: last?.lmLoss ?? NaN,
       validationLoss,
       unigramEntropy: this.#data.unigramEntropy,
-      tokensPerSecond: (this.#tokensPerStep / typical) * 1e3,
+      tokensPerSecond: (this.#tokensPerStep / typical.stepMs) * 1e3,
       parameters: countParameters(this.#model),
       schedule: this.#planner.plans.last.schedule.note,
-      proof: this.options.proveOverlap ? this.#proof : null,
-      timing: timing ?? { stepMs: 0, computeMs: 0, communicationMs: 0, exposedMs: 0, overlapShare: 1 },
+      timeline: this.#picture === undefined ? null : join(this.options.directory, "timeline.html"),
+      proof: this.#proof?.report ?? null,
+      timing: typical,
       memory: {
         stateBytes: this.#rank.parameters.stateBytes,
         activationBytes: this.#rank.memory.peakBytes,
@@ -374,42 +364,6 @@ function divideBatch(config: RunConfig, ranks: number): [number, number] {
 
 function isDue(step: number, interval: number | undefined): boolean {
   return interval !== undefined && step % interval === 0;
-}
-
-function stepRow(
-  report: StepReport,
-  timing: TimelineSummary,
-  at: { learningRate: number; tokens: number; stepMs: number },
-): Record<string, number> {
-  const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
-  const row: Record<string, number> = {
-    loss: report.loss,
-    lm_loss: report.lmLoss,
-    grad_norm: report.gradientNorm,
-    learning_rate: at.learningRate,
-    tokens_per_second: (at.tokens / at.stepMs) * 1e3,
-    step_ms: timing.stepMs,
-    compute_ms: timing.computeMs,
-    communication_ms: timing.communicationMs,
-    exposed_ms: timing.exposedMs,
-    overlap_share: timing.overlapShare,
-  };
-  if (report.loads.length > 0) {
-    row.balance_loss = report.balanceLoss;
-    row.z_loss = report.zLoss;
-    row.dropped_share = mean(report.loads.map((l) => l.droppedShare));
-    row.load_entropy = mean(report.loads.map((l) => l.entropy));
-    row.load_imbalance = mean(report.loads.map((l) => l.imbalance));
-  }
-  return row;
-}
-
-export function formatDuration(ms: number): string {
-  const seconds = Math.round(ms / 1e3);
-  if (!Number.isFinite(seconds)) return "?";
-  if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
 /** Whether a directory already holds a run. */

@@ -17,6 +17,7 @@ interface Flags {
   readonly link?: string;
   readonly deadline: number;
   readonly proveOverlap?: boolean;
+  readonly timeline?: boolean;
   readonly quiet?: boolean;
   readonly json?: boolean;
 }
@@ -39,8 +40,9 @@ export function addTrain(program: Command): void {
     .option("--deadline <seconds>", "longest wait for another rank", wholeNumber, 60)
     .option(
       "--prove-overlap",
-      "also run every step sequentially and compare losses and gradients byte by byte",
+      "train a twin sequentially beside it and compare losses, gradients and weights byte by byte",
     )
+    .option("--timeline", "draw timeline.html of a typical step on one rank, too (several ranks: always)")
     .option("-q, --quiet", "no progress")
     .option("--json", "print the result as JSON")
     .addHelpText(
@@ -55,7 +57,11 @@ Common keys:
     )
     .action(async (flags: Flags) => {
       const base = flags.resume === undefined ? freshRun(flags) : resumedRun(flags.resume, flags);
-      const options = { ...base, proveOverlap: flags.proveOverlap ?? false };
+      const options = {
+        ...base,
+        proveOverlap: flags.proveOverlap ?? false,
+        timeline: flags.timeline ?? false,
+      };
       const { result, interrupted } = await launch<TrainResult>(
         { job: "train", options },
         {
@@ -106,15 +112,15 @@ export function describe(result: TrainResult): string {
   const lines = [
     `${result.arch}: ${(parameters.total / 1e6).toFixed(2)} M parameters, ${(parameters.active / 1e6).toFixed(2)} M active per token`,
     `steps ${result.steps}, training loss ${result.trainLoss.toFixed(4)}, validation loss ${result.validationLoss?.toFixed(4) ?? "–"} (unigram entropy ${result.unigramEntropy.toFixed(3)})`,
-    `${result.tokensPerSecond.toFixed(0)} tokens/s; last step ${timing.stepMs.toFixed(1)} ms: compute ${timing.computeMs.toFixed(1)}, communication ${timing.communicationMs.toFixed(1)}, exposed ${timing.exposedMs.toFixed(1)}`,
+    `${result.tokensPerSecond.toFixed(0)} tokens/s; typical step ${timing.stepMs.toFixed(1)} ms: compute ${timing.computeMs.toFixed(1)}, communication ${timing.communicationMs.toFixed(1)}, exposed ${timing.exposedMs.toFixed(1)}${timing.communicationMs > 0 ? ` (${(timing.overlapShare * 100).toFixed(0)} % hidden)` : ""}`,
     `memory per rank: weights, gradients, optimiser ${megabytes(memory.stateBytes)}, activations ${megabytes(memory.activationBytes)}, peak resident ${megabytes(memory.peakRssBytes)}`,
     `schedule ${result.schedule}`,
-    `run ${result.directory}`,
+    `run ${result.directory}${result.timeline === null ? "" : `; ${result.timeline} shows a typical step`}`,
   ];
   const { proof } = result;
   if (proof !== null)
     lines.push(
-      `proof: over ${proof.steps} steps, sequential and overlapped differ in ${proof.differing} of ${proof.bytes} bytes of losses and gradients`,
+      `proof: over ${proof.steps} steps, sequential and overlapped differ in ${proof.differing} of ${proof.bytes} bytes of losses, gradients and weights`,
     );
   return lines.join("\n");
 }
