@@ -1,17 +1,21 @@
 #!/usr/bin/env node
 /** The command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. */
 import { Command, CommanderError } from "commander";
+import { launcherRank, launcherSize } from "../comm/mpi/library.js";
 import { VERSION } from "../core/version.js";
 import { addBench } from "./commands/bench.js";
 import { addDataCommands } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addEval } from "./commands/eval.js";
 import { addGenerate } from "./commands/generate.js";
+import { addLaunch } from "./commands/launch.js";
 import { addPlan } from "./commands/plan.js";
 import { addStart } from "./commands/start.js";
 import { addTrain } from "./commands/train.js";
 import { addVerify } from "./commands/verify.js";
 
+/** Among the ranks of an MPI launcher, only rank 0 explains usage. */
+const rank = launcherSize() === undefined ? 0 : launcherRank();
 const program = new Command("scmoe")
   .description(
     "Train, run and plan shortcut-connected mixture-of-experts transformers under overlapped expert parallelism",
@@ -20,6 +24,8 @@ const program = new Command("scmoe")
   .showSuggestionAfterError()
   .showHelpAfterError("(--help shows the options)")
   .exitOverride()
+  .configureOutput(rank === 0 ? {} : { writeErr: () => undefined, writeOut: () => undefined })
+  .enablePositionalOptions()
   .addHelpText(
     "after",
     `
@@ -32,6 +38,7 @@ Examples:
   );
 for (const add of [
   addTrain,
+  addLaunch,
   addEval,
   addGenerate,
   addDataCommands,
@@ -46,16 +53,19 @@ for (const add of [
 try {
   await program.parseAsync();
 } catch (thrown) {
-  process.exitCode = report(thrown as Error & { exitCode?: number });
+  // Under a launcher every rank refuses the same bad input: rank 0 says it, and the launcher ends the others unless
+  // theirs is a trouble of their own.
+  if (rank > 0) await new Promise((resolve) => setTimeout(resolve, 2_000));
+  process.exitCode = report(thrown as Error & { exitCode?: number }, rank > 0 ? `rank ${rank}: ` : "");
 }
 
-function report(error: Error & { exitCode?: number }): number {
+function report(error: Error & { exitCode?: number }, label: string): number {
   // Commander has printed its own line; help and version are not failures.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error.exitCode !== undefined) {
-    process.stderr.write(`scmoe: ${error.message.split("\n")[0]}\n`);
+    process.stderr.write(`scmoe: ${label}${error.message.split("\n")[0]}\n`);
     return error.exitCode;
   }
-  process.stderr.write(`scmoe: internal error: ${error.stack ?? error.message}\n`);
+  process.stderr.write(`scmoe: ${label}internal error: ${error.stack ?? error.message}\n`);
   return 1;
 }

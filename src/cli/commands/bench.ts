@@ -12,6 +12,7 @@ import { chromeTrace } from "../../view/chrome-trace.js";
 import { speedChart } from "../../view/speed-chart.js";
 import { timelineHtml } from "../../view/timeline-html.js";
 import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
+import { addBenchComm } from "./bench-comm.js";
 import { addBenchBlock, addBenchStep } from "./bench-kernels.js";
 
 interface Flags {
@@ -43,6 +44,7 @@ export function addBench(program: Command): void {
   const bench = program.command("bench").description("measure");
   addBenchBlock(bench);
   addBenchStep(bench);
+  addBenchComm(bench);
   bench
     .command("compare")
     .description(

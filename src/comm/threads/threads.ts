@@ -59,7 +59,6 @@ class ThreadsCommunicator implements Communicator {
     const place: Place = { view, id: this.id, sequence, rank, label: request.label };
     const startMs = nowMs();
     const notes = this.#post(place, request);
-    copyOwnPart(request, this.rank);
     const others = Array.from(
       { length: this.size - 1 },
       (_, i) => this.members[(this.rank + 1 + i) % this.size],
@@ -67,8 +66,10 @@ class ThreadsCommunicator implements Communicator {
     const pending = new ThreadsPending(this.seat, place, { request, members: this.members, notes, startMs });
     this.#ring[sequence % RING] = pending;
     this.seat.open.add(pending);
-    // Those who wait already take their share of the copying. Ranks start with their next, not all with the same one.
+    // Those who wait already take their share of the copying while this rank copies its own part. Then ranks start with
+    // their next, not all with the same one.
     for (const peer of others) view.wakeRank(peer);
+    copyOwnPart(request, this.rank);
     for (const peer of others) movePair(place, peer);
     return pending;
   }
@@ -135,8 +136,11 @@ function withdraw(seat: Seat): void {
   seat.open.clear();
 }
 
+const NO_WORDS = new Int32Array(new SharedArrayBuffer(WORD), 0, 0);
+
 function sharedWords(length: number): Int32Array {
-  return new Int32Array(new SharedArrayBuffer(Math.max(1, length) * WORD), 0, length);
+  if (length === 0) return NO_WORDS;
+  return new Int32Array(new SharedArrayBuffer(length * WORD));
 }
 
 /** FNV-1a. */

@@ -1,0 +1,73 @@
+import type { Command } from "commander";
+import type { CommOptions, CommResult } from "../../bench/comm.js";
+import { type Link, formatLink, parseLink } from "../../comm/link.js";
+import { launcherSize } from "../../comm/mpi/library.js";
+import { launch } from "../../launch/launch.js";
+import { positiveNumber, printJson, wholeNumber } from "../options.js";
+
+interface Flags {
+  readonly ranks?: number;
+  readonly link?: string;
+  readonly bytes: number;
+  readonly rounds: number;
+  readonly overlap: number;
+  readonly json?: boolean;
+}
+
+/** `bench comm`: All-to-All against link and memcpy, and beside kernels. */
+export function addBenchComm(bench: Command): void {
+  bench
+    .command("comm")
+    .description(
+      "check the communicator, then measure it: All-to-All against link and memcpy, and beside kernels",
+    )
+    .option("-n, --ranks <n>", "ranks, as threads, default 2 (under mpirun: MPI's)", wholeNumber)
+    .option(
+      "--link <rate,latency>",
+      "threads: the link to model; under mpirun: the rate hosts are known to have",
+    )
+    .option("--bytes <n>", "bytes per rank of the All-to-All", wholeNumber, 4 * 2 ** 20)
+    .option("--rounds <n>", "measured rounds", wholeNumber, 15)
+    .option("--overlap <ms>", "length of the All-to-All beside kernels", positiveNumber, 40)
+    .option("--json", "print the result as JSON")
+    .action(async (flags: Flags) => {
+      const link = flags.link === undefined ? null : parseLink(flags.link);
+      const isMpi = launcherSize() !== undefined;
+      const options: CommOptions = {
+        bytesPerRank: Math.max(4, flags.bytes),
+        rounds: Math.max(1, flags.rounds),
+        link,
+        overlapMs: flags.overlap,
+      };
+      const { result } = await launch<CommResult>(
+        { job: "comm", options },
+        { ranks: flags.ranks ?? (isMpi ? undefined : 2), link: isMpi ? undefined : (link ?? undefined) },
+      );
+      if (result === undefined) return;
+      if (flags.json) printJson(result);
+      else process.stdout.write(`${describeComm(result)}\n`);
+    });
+}
+
+function describeComm({ kind, ranks, checks, link, allToAll: a, overlap }: CommResult): string {
+  const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(2)} MiB`;
+  const rate = (bytesPerMs: number): string => formatRate({ bytesPerMs, latencyMs: 0 });
+  const lines = [
+    `${kind}, ${ranks} ranks${link === null ? "" : `, link ${formatLink(link)}`}: ${checks.length} checks passed`,
+    `All-to-All of ${mib(a.bytesPerRank)} per rank: ${a.ms.toFixed(2)} ms, ${rate(a.bytesPerMs)} leave each rank${a.shareOfLink === null ? "" : `, ${percent(a.shareOfLink)} of the link`}`,
+    `per rank ${(a.movedPerMs / 1e6).toFixed(2)} GB/s, memcpy on all ranks at once ${(a.memcpyPerMs / 1e6).toFixed(2)} GB/s: ${percent(a.shareOfMemcpy)}`,
+  ];
+  if (overlap !== null)
+    lines.push(
+      `beside kernels (${mib(overlap.bytesPerRank)} per rank): kernels ${overlap.computeMs.toFixed(1)} ms, All-to-All ${overlap.communicationMs.toFixed(1)} ms, both ${overlap.bothMs.toFixed(1)} ms = ${overlap.ratio.toFixed(2)} × the longer; processor time added ${overlap.extraCpuMs.toFixed(1)} ms`,
+    );
+  return lines.join("\n");
+}
+
+function formatRate(link: Link): string {
+  return formatLink(link).split(",")[0];
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(0)} %`;
+}
