@@ -21,9 +21,10 @@ import { type Rank, createRank } from "../run/rank.js";
 import { withReduction } from "../program/reduction.js";
 import { reductionBuckets } from "../train/step.js";
 import { lowerBound } from "../schedule/bound.js";
+import { whyExposed } from "../schedule/diagnose.js";
 import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../schedule/schedule.js";
-import { MeasuredCosts, median, tableCosts } from "../simulate/costs.js";
+import { type CostTable, MeasuredCosts, agreedCosts, median, tableCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
 import { makeTimeline, summarize } from "../simulate/summary.js";
 import type { ExposedInterval, Timeline, TimelineEvent, TimelineSummary } from "../simulate/timeline.js";
@@ -63,7 +64,11 @@ export interface CompareRow {
   readonly overlapShare: number;
   readonly predictedMs: number;
   readonly lowerBoundMs: number;
+  /** Agreed medians per class of operator. */
+  readonly costs: CostTable;
   readonly note: string;
+  /** Why communication stayed exposed although an overlap was asked for. */
+  readonly warning?: string;
 }
 
 export interface CompareResult {
@@ -255,7 +260,7 @@ class Comparison {
     }
   }
 
-  #schedule(policy: string, program: Program, table?: Readonly<Record<string, number>>): Schedule {
+  #schedule(policy: string, program: Program, table?: CostTable): Schedule {
     const { world } = this.context;
     const made =
       world.rank === 0
@@ -264,11 +269,8 @@ class Comparison {
     return broadcastJson(world, made, 0, "schedule");
   }
 
-  #agreedCosts(contestant: Contestant): Record<string, number> {
-    const tables = gatherJson(this.context.world, contestant.costs.medians(), "costs");
-    return Object.fromEntries(
-      Object.keys(tables[0]).map((key) => [key, median(tables.map((t) => t[key] ?? 0))]),
-    );
+  #agreedCosts(contestant: Contestant): CostTable {
+    return agreedCosts(gatherJson(this.context.world, contestant.costs.medians(), "costs"));
   }
 
   #replan(contestant: Contestant): void {
@@ -328,7 +330,8 @@ class Comparison {
     const { world } = this.context;
     const steps = c.runs.map((run) => run.stepMs);
     const of = (figure: (t: Timeline) => number): number => median(c.runs.map((run) => figure(run.timeline)));
-    const costs = tableCosts(this.#agreedCosts(c));
+    const table = this.#agreedCosts(c);
+    const costs = tableCosts(table);
     const { program, schedule } = c.plan;
     const predicted = simulate(program, schedule, { costs: Array.from({ length: world.size }, () => costs) });
     const [communicationMs, exposedMs] = [
@@ -350,13 +353,15 @@ class Comparison {
       overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
       predictedMs: predicted.summary.stepMs,
       lowerBoundMs: lowerBound(program, costs),
+      costs: table,
       note: schedule.note,
     };
     // The typical run is the picture, not the last.
     const typical = c.runs.reduce((a, b) =>
       Math.abs(b.stepMs - row.stepMs) < Math.abs(a.stepMs - row.stepMs) ? b : a,
     );
-    return { row, timelines: { measured: typical.timeline, predicted } };
+    const warning = whyExposed({ program, schedule, measured: typical.timeline, predicted })?.message;
+    return { row: { ...row, warning }, timelines: { measured: typical.timeline, predicted } };
   }
 }
 

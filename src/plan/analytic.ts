@@ -3,6 +3,7 @@ import type { ModelConfig } from "../model/config.js";
 import type { Operator } from "../program/program.js";
 import type { Cluster } from "../simulate/clusters.js";
 import type { Costs } from "../simulate/costs.js";
+import type { Calibration } from "./calibration.js";
 
 export interface Workload {
   readonly config: ModelConfig;
@@ -13,6 +14,15 @@ export interface Workload {
   readonly chunks: number;
   /** Bytes of an activation or weight element. */
   readonly elementBytes: number;
+}
+
+/** Classes of operators whose time is matrix work. */
+export const MATRIX_CLASSES: readonly string[] = ["attention", "mlp", "shared", "expert", "gate", "head"];
+
+/** Bytes of the rows that a rank sends to experts, its own included. */
+export function rowsBytes(w: Workload): number {
+  const k = w.config.architecture.routed === "dual" ? 1 : w.config.topK;
+  return (w.tokens * k * w.config.hidden_size * w.elementBytes) / w.chunks;
 }
 
 /** Floating-point operations of a class, forward, on one rank with balanced routing. */
@@ -43,7 +53,7 @@ export function forwardFlops(cost: string, w: Workload): number {
 }
 
 /** Bytes moved through device memory beyond what matrix work hides: rows gathered, scattered, normalised. */
-function movedBytes(cost: string, w: Workload): number {
+export function movedBytes(cost: string, w: Workload): number {
   const row = w.config.hidden_size * w.elementBytes;
   const k = w.config.architecture.routed === "dual" ? 1 : w.config.topK;
   if (cost === "encode") return (2 * w.tokens * k * row) / w.chunks;
@@ -58,21 +68,37 @@ export function allToAllMs(bytes: number, epSize: number, cluster: Cluster): num
   const local = Math.min(epSize, cluster.devicesPerNode);
   const intra = (bytes * (local - 1)) / epSize / (cluster.intraBytesPerMs * cluster.linkEfficiency);
   const inter = (bytes * (epSize - local)) / epSize / (cluster.interBytesPerMs * cluster.linkEfficiency);
-  return Math.max(intra, inter) + cluster.latencyMs;
+  const { uplinkBytesPerMs } = cluster;
+  const shared =
+    uplinkBytesPerMs === undefined
+      ? 0
+      : (local * bytes * (epSize - local)) / epSize / (uplinkBytesPerMs * cluster.linkEfficiency);
+  return Math.max(intra, inter, shared) + cluster.latencyMs;
 }
 
-export function analyticCosts(w: Workload, cluster: Cluster): Costs {
-  const k = w.config.architecture.routed === "dual" ? 1 : w.config.topK;
-  const rowBytes = (w.tokens * k * w.config.hidden_size * w.elementBytes) / w.chunks;
-  return (op: Operator) => {
+/** @param calibration measured rates that replace the cluster's stated ones, class by class */
+export function analyticCosts(w: Workload, cluster: Cluster, calibration?: Calibration): Costs {
+  const known = new Map<string, number>();
+  const of = (op: Operator): number => {
     const base = op.cost.replace(/'.*$/, "");
     if (op.stream === "network") {
-      if (base === "dispatch" || base === "combine") return allToAllMs(rowBytes, w.epSize, cluster);
+      if (base === "dispatch" || base === "combine") return allToAllMs(rowsBytes(w), w.epSize, cluster);
       return cluster.latencyMs;
     }
-    // Backward: gradients of inputs and of weights cost what the forward pass costs, each; split operators have one of them.
-    const passes = op.pass === "forward" ? 1 : op.cost.endsWith("w") || /'i$/.test(op.cost) ? 1 : 2;
-    const compute = forwardFlops(base, w) / (cluster.flopsPerMs * cluster.computeEfficiency);
-    return passes * (compute + movedBytes(base, w) / cluster.memoryBytesPerMs);
+    const rate = calibration?.flops_per_ms[base] ?? cluster.flopsPerMs * cluster.computeEfficiency;
+    const moved = movedBytes(base, w) / (calibration?.memory_bytes_per_ms ?? cluster.memoryBytesPerMs);
+    // A measured rate of matrix work has the bytes that the kernel moves in it already.
+    const isMeasured = calibration?.flops_per_ms[base] !== undefined;
+    const forward = forwardFlops(base, w) / rate + (isMeasured ? 0 : moved);
+    if (op.pass === "forward") return forward;
+    // Gradients of inputs and of weights cost what the forward pass costs, each; split operators have one of them.
+    const backward = forward * (calibration?.backward_ratio[base] ?? 2);
+    return /'[iw]$/.test(op.cost) ? backward / 2 : backward;
+  };
+  return (op) => {
+    const key = `${op.stream} ${op.cost}`;
+    let ms = known.get(key);
+    if (ms === undefined) known.set(key, (ms = of(op)));
+    return ms;
   };
 }

@@ -89,7 +89,7 @@ it("names the rank that others wait for", () => {
   const found = whyExposed(step("scmoe-pos2", "adaptive", costsWith(1), ran));
   expect(found).toMatchObject({
     cause: "late peer",
-    message: expect.stringContaining("Rank 1 computes longest") as string,
+    message: expect.stringContaining("rank 1 computes longest") as string,
   });
 });
 

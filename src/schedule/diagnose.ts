@@ -97,9 +97,13 @@ const RULES: readonly Rule[] = [
       const { late, exposed } = waitingForPeers(measured);
       if (late < MAIN_SHARE * exposed) return [false, undefined];
       const [rank, busiest, mean] = busiestRank(measured);
+      const why =
+        busiest > mean * 1.05
+          ? `rank ${rank} computes longest (${ms(busiest)}, mean ${ms(mean)}): uneven expert load, or a slower or busier machine`
+          : "all compute equally long, so something else delays now one, now another: other work on the machines?";
       return [
         false,
-        `ranks are out of step: of ${ms(exposed / measured.numRanks)} that a rank waits, ${ms(late / measured.numRanks)} pass before its peers have come to the transfer. Rank ${rank} computes longest (${ms(busiest)}, mean ${ms(mean)}): uneven expert load, or a slower or busier machine`,
+        `ranks are out of step: of ${ms(exposed / measured.numRanks)} that a rank waits, ${ms(late / measured.numRanks)} pass before its peers have come to the transfer; ${why}`,
       ];
     },
   },

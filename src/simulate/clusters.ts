@@ -11,6 +11,8 @@ export interface Cluster {
   /** Per device and direction. */
   readonly intraBytesPerMs: number;
   readonly interBytesPerMs: number;
+  /** Of a whole node, when its devices share the way out. */
+  readonly uplinkBytesPerMs?: number;
   readonly latencyMs: number;
   /** Achieved shares of the stated rates. */
   readonly computeEfficiency: number;
@@ -18,10 +20,10 @@ export interface Cluster {
   readonly source: string;
 }
 
-const TFLOPS = 1e9;
-const GB_PER_S = 1e6;
+export const TFLOPS = 1e9;
+export const GB_PER_S = 1e6;
 /** Assumed where nothing has been measured: matrix work of transformer blocks, and All-to-All of large messages. */
-const ASSUMED = { computeEfficiency: 0.45, linkEfficiency: 0.6 } as const;
+export const ASSUMED = { computeEfficiency: 0.45, linkEfficiency: 0.6 } as const;
 
 const A30 = { flopsPerMs: 165 * TFLOPS, memoryBytesPerMs: 933 * GB_PER_S };
 const A800 = { flopsPerMs: 312 * TFLOPS, memoryBytesPerMs: 2039 * GB_PER_S };

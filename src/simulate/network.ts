@@ -24,7 +24,7 @@ export interface Network {
   /** What a transfer carries; undefined for one that takes only its latency. */
   traffic(op: Operator, firstRank: number): Traffic | undefined;
   /** How many neighbouring ranks meet in a transfer; default all. */
-  groupSize?(op: Operator): number;
+  groupSize?(op: Operator): number | undefined;
 }
 
 export interface PortTimes {

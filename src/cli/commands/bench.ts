@@ -1,4 +1,5 @@
 import { writeFileSync, mkdirSync } from "node:fs";
+import { cpus } from "node:os";
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { CompareMode, CompareOptions, CompareResult } from "../../bench/compare.js";
@@ -7,11 +8,13 @@ import { formatLink, parseLink } from "../../comm/link.js";
 import { InputError } from "../../core/errors.js";
 import { launch } from "../../launch/launch.js";
 import { resolveModel } from "../../model/config.js";
+import { calibrate } from "../../plan/calibration.js";
 import { parsePolicy } from "../../schedule/policy.js";
+import { replaceFile } from "../../storage/files.js";
 import { chromeTrace } from "../../view/chrome-trace.js";
 import { speedChart } from "../../view/speed-chart.js";
 import { timelineHtml } from "../../view/timeline-html.js";
-import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
+import { formatTable, markdownTable, positiveNumber, printJson, wholeNumber } from "../options.js";
 import { addBenchComm } from "./bench-comm.js";
 import { addBenchBlock, addBenchStep } from "./bench-kernels.js";
 
@@ -35,6 +38,7 @@ interface Flags {
   readonly out?: string;
   readonly json?: boolean;
   readonly markdown?: boolean;
+  readonly calibration?: string;
 }
 
 const DEFAULT_CASES =
@@ -74,6 +78,7 @@ export function addBench(program: Command): void {
       "leave the fresh gates as they are; by default they are evened out first, as training would",
     )
     .option("-o, --out <dir>", "write timeline.html, timeline.json and chart.svg there")
+    .option("--calibration <file>", "write the measured rates there, for plan --calibration")
     .option("--json", "print the result as JSON")
     .option("--markdown", "print the table as Markdown")
     .action(async (flags: Flags) => {
@@ -85,6 +90,7 @@ export function addBench(program: Command): void {
       );
       if (result === undefined) return;
       if (flags.out !== undefined) writeOutputs(flags.out, result);
+      if (flags.calibration !== undefined) writeCalibration(flags.calibration, result, options);
       if (flags.json) return printJson({ ...result, timelines: undefined });
       process.stdout.write(`${comparisonTable(result, flags.markdown ?? false)}\n`);
       if (flags.out !== undefined)
@@ -135,6 +141,14 @@ function compareOptions(flags: Flags): CompareOptions {
   };
 }
 
+function writeCalibration(path: string, result: CompareResult, options: CompareOptions): void {
+  const { model, batch, sequence } = options;
+  const measured = { model, batch, sequence, epSize: options.epSize ?? result.ranks, elementBytes: 4 };
+  const source = `${cpus()[0]?.model ?? "unknown processor"}, ${result.ranks} ranks, D = ${model.hidden_size}, f32`;
+  const found = calibrate(result.rows, measured, { source, ranks: result.ranks });
+  replaceFile(path, `${JSON.stringify(found, undefined, 2)}\n`);
+}
+
 export function writeOutputs(directory: string, result: CompareResult): void {
   mkdirSync(directory, { recursive: true });
   const titled = result.timelines.map((pair, i) => {
@@ -181,12 +195,13 @@ export function comparisonTable(result: CompareResult, markdown: boolean): strin
     "predicted",
     "bound",
   ];
-  const table = markdown
-    ? [header, header.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n")
-    : formatTable(header, rows);
+  const table = (markdown ? markdownTable : formatTable)(header, rows);
   const notes = result.rows
     .filter((row) => row.policy.startsWith("adaptive"))
     .map((row) => `${row.mode} ${row.arch}: ${row.note}`);
+  const warnings = result.rows.flatMap(({ mode, arch, policy, warning }) =>
+    warning === undefined ? [] : [`${mode} ${arch} ${policy}: ${warning}`],
+  );
   const link = result.link === null ? [] : [`link: ${formatLink(result.link)}`];
-  return [table, "", ...link, ...notes].join("\n");
+  return [table, "", ...link, ...notes, ...warnings].join("\n");
 }

@@ -1,16 +1,20 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
+import { architecture } from "../../model/architectures.js";
 import { preset } from "../../model/presets.js";
-import { plan } from "../../plan/plan.js";
-import { CLUSTERS, cluster } from "../../simulate/clusters.js";
+import { type PlanRow, plan } from "../../plan/plan.js";
+import { type Calibration, readCalibration } from "../../plan/calibration.js";
+import { findCluster } from "../../plan/cluster-file.js";
+import { CLUSTERS, type Cluster, cluster } from "../../simulate/clusters.js";
 import { chromeTrace } from "../../view/chrome-trace.js";
+import { speedChart } from "../../view/speed-chart.js";
 import { timelineHtml } from "../../view/timeline-html.js";
 import { InputError } from "../../core/errors.js";
-import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
+import { formatTable, markdownTable, positiveNumber, printJson, wholeNumber } from "../options.js";
 
 interface Flags {
-  readonly cluster: string;
+  readonly cluster?: string;
   readonly preset: string;
   readonly archs: string;
   readonly mode: string;
@@ -20,6 +24,9 @@ interface Flags {
   readonly imbalance: number;
   readonly efficiency?: number;
   readonly linkEfficiency?: number;
+  readonly calibration?: string;
+  readonly steps: number;
+  readonly markdown?: boolean;
   readonly out?: string;
   readonly json?: boolean;
 }
@@ -31,7 +38,14 @@ export function addPlan(program: Command): void {
   program
     .command("plan")
     .description("predict step times on a cluster: architectures × policies, best position and placement")
-    .option("--cluster <name>", CLUSTERS.map((c) => c.name).join(", "), "8xA800-NVLink")
+    .option(
+      "--cluster <name>",
+      `${CLUSTERS.map((c) => c.name).join(", ")}, or a YAML file that describes one (default: 8xA800-NVLink; with --calibration the calibrated machine)`,
+    )
+    .option(
+      "--calibration <file>",
+      "measured rates, written by bench compare --calibration, instead of data sheets'",
+    )
     .option("--preset <name>", "model", "gpt2-moe-medium")
     .option(
       "--archs <list>",
@@ -47,17 +61,15 @@ export function addPlan(program: Command): void {
       wholeNumber,
     )
     .option("--imbalance <x>", "busiest rank's share of rows over the mean", positiveNumber, 1)
+    .option("--steps <n>", "steps to average over when experts are uneven", wholeNumber, 8)
     .option("--efficiency <x>", "achieved share of the device's matrix rate", positiveNumber)
     .option("--link-efficiency <x>", "achieved share of the links' rates", positiveNumber)
-    .option("-o, --out <dir>", "write timeline.html and timeline.json there")
+    .option("-o, --out <dir>", "write timeline.html, timeline.json and chart.svg there")
+    .option("--markdown", "print the table as Markdown")
     .option("--json", "print the result as JSON")
     .action((flags: Flags) => {
-      const base = cluster(flags.cluster);
-      const described = {
-        ...base,
-        computeEfficiency: flags.efficiency ?? base.computeEfficiency,
-        linkEfficiency: flags.linkEfficiency ?? base.linkEfficiency,
-      };
+      const calibration = flags.calibration === undefined ? undefined : readCalibration(flags.calibration);
+      const described = describedCluster(flags, calibration);
       const model = preset(flags.preset);
       if (flags.mode !== "train" && flags.mode !== "forward")
         throw new InputError(`--mode is train or forward; found "${flags.mode}"`);
@@ -69,6 +81,7 @@ export function addPlan(program: Command): void {
       const rows = plan({
         model,
         cluster: described,
+        calibration,
         cases: flags.archs.split(/\s+/).map((text) => {
           const [arch, policy = "sequential"] = text.split(":");
           return { arch, policy };
@@ -78,6 +91,7 @@ export function addPlan(program: Command): void {
         epSize,
         mode: flags.mode === "train" ? "train" : "loss",
         imbalance: flags.imbalance,
+        steps: Math.max(1, flags.steps),
         elementBytes: 2,
       });
       if (flags.out !== undefined) {
@@ -89,9 +103,11 @@ export function addPlan(program: Command): void {
         }));
         writeFileSync(join(flags.out, "timeline.html"), timelineHtml(titled));
         writeFileSync(join(flags.out, "timeline.json"), JSON.stringify(chromeTrace(titled)));
+        const charted = rows.map((row) => ({ ...row, mode: flags.mode }));
+        writeFileSync(join(flags.out, "chart.svg"), speedChart(charted));
       }
       if (flags.json) return printJson(rows.map(({ timeline: _timeline, ...row }) => row));
-      const table = formatTable(
+      const table = (flags.markdown ? markdownTable : formatTable)(
         ["arch", "policy", "step ms", "speed-up", "compute", "communication", "exposed", "hidden", "bound"],
         rows.map((row) => [
           row.arch,
@@ -106,8 +122,65 @@ export function addPlan(program: Command): void {
         ]),
       );
       const best = rows.reduce((a, b) => (b.stepMs < a.stepMs ? b : a));
+      const rates =
+        calibration === undefined
+          ? `constants: ${described.source}; achieved shares: compute ${described.computeEfficiency}, links ${described.linkEfficiency}`
+          : `constants: measured (${calibration.source})`;
       process.stdout.write(
-        `${flags.preset} on ${described.name}, EP ${epSize}, ${flags.mode}\n${table}\n\nbest: ${best.arch} ${best.policy} (${best.note})\nconstants: ${described.source}; achieved shares: compute ${described.computeEfficiency}, links ${described.linkEfficiency}\n`,
+        `${[
+          `${flags.preset} on ${described.name}, EP ${epSize}, ${flags.mode}`,
+          table,
+          "",
+          `best architecture: ${best.arch}${positionOf(best.arch)}, ${best.policy}`,
+          ...equallyFast(rows, best),
+          ...(best.placement === "" ? [] : [`best placement: ${best.placement}`]),
+          best.note,
+          rates,
+        ].join("\n")}\n`,
       );
     });
+}
+
+/** Others within a hundredth: quality may choose among them. */
+function equallyFast(rows: readonly PlanRow[], best: PlanRow): string[] {
+  const near = rows.filter((row) => row !== best && row.stepMs <= best.stepMs * 1.01);
+  return near.length === 0
+    ? []
+    : [`as fast within 1 %: ${near.map((row) => `${row.arch} ${row.policy}`).join(", ")}`];
+}
+
+/** ", shortcut position 3" */
+function positionOf(arch: string): string {
+  const { position } = architecture(arch);
+  return position === undefined ? "" : `, shortcut position ${position}`;
+}
+
+/** The cluster asked for, with calibrated links; a calibration alone describes ranks that are nodes of their own. */
+function describedCluster(flags: Flags, calibration: Calibration | undefined): Cluster {
+  const base =
+    flags.cluster === undefined && calibration !== undefined
+      ? {
+          ...cluster("8xA800-NVLink"),
+          name: `${calibration.ranks} calibrated ranks`,
+          nodes: calibration.ranks,
+          devicesPerNode: 1,
+        }
+      : findCluster(flags.cluster ?? "8xA800-NVLink");
+  const link = calibration?.link;
+  const measured =
+    link === undefined
+      ? {}
+      : {
+          intraBytesPerMs: link.bytes_per_ms,
+          interBytesPerMs: link.bytes_per_ms,
+          uplinkBytesPerMs: undefined,
+          latencyMs: link.latency_ms,
+          linkEfficiency: 1,
+        };
+  return {
+    ...base,
+    ...measured,
+    computeEfficiency: flags.efficiency ?? base.computeEfficiency,
+    ...(flags.linkEfficiency === undefined ? {} : { linkEfficiency: flags.linkEfficiency }),
+  };
 }

@@ -1,0 +1,55 @@
+/** A cluster described in a YAML file, in the units of data sheets. */
+import { readFileSync } from "node:fs";
+import { parse } from "yaml";
+import { z } from "zod";
+import { InputError } from "../core/errors.js";
+import { parseWith } from "../model/config.js";
+import { ASSUMED, type Cluster, GB_PER_S, TFLOPS, cluster } from "../simulate/clusters.js";
+
+const rate = z.number().positive();
+const share = z.number().positive().max(1);
+
+const clusterSchema = z.strictObject({
+  name: z.string().optional(),
+  nodes: z.number().int().positive().default(1),
+  devices_per_node: z.number().int().positive(),
+  tflops: rate.describe("Dense 16-bit matrix rate of a device"),
+  memory_gb_per_s: rate,
+  intra_gb_per_s: rate.describe("Per device and direction, within a node"),
+  inter_gb_per_s: rate.optional().describe("Per device and direction, between nodes; default as within"),
+  uplink_gb_per_s: rate.optional().describe("Of a whole node, when its devices share the way out"),
+  latency_us: z.number().nonnegative().default(20),
+  compute_efficiency: share.default(ASSUMED.computeEfficiency),
+  link_efficiency: share.default(ASSUMED.linkEfficiency),
+  source: z.string().optional(),
+});
+
+/**
+ * @param nameOrFile a preset's name, or a path that ends in .yaml, .yml or .json
+ * @throws InputError when there is neither, or the file does not describe a cluster
+ */
+export function findCluster(nameOrFile: string): Cluster {
+  if (!/\.(ya?ml|json)$/i.test(nameOrFile)) return cluster(nameOrFile);
+  let raw: unknown;
+  try {
+    raw = parse(readFileSync(nameOrFile, "utf8"));
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message.split("\n")[0];
+    throw new InputError(`Cannot read the cluster ${nameOrFile}: ${why}`);
+  }
+  const d = parseWith(clusterSchema, raw ?? {}, nameOrFile);
+  return {
+    name: d.name ?? nameOrFile,
+    nodes: d.nodes,
+    devicesPerNode: d.devices_per_node,
+    flopsPerMs: d.tflops * TFLOPS,
+    memoryBytesPerMs: d.memory_gb_per_s * GB_PER_S,
+    intraBytesPerMs: d.intra_gb_per_s * GB_PER_S,
+    interBytesPerMs: (d.inter_gb_per_s ?? d.intra_gb_per_s) * GB_PER_S,
+    uplinkBytesPerMs: d.uplink_gb_per_s === undefined ? undefined : d.uplink_gb_per_s * GB_PER_S,
+    latencyMs: d.latency_us / 1e3,
+    computeEfficiency: d.compute_efficiency,
+    linkEfficiency: d.link_efficiency,
+    source: d.source ?? nameOrFile,
+  };
+}

@@ -1,0 +1,160 @@
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { resolveModel } from "../model/config.js";
+import { preset } from "../model/presets.js";
+import { buildProgram } from "../model/wiring.js";
+import { CLUSTERS, cluster } from "../simulate/clusters.js";
+import { costClass } from "../simulate/costs.js";
+import { type Workload, analyticCosts } from "./analytic.js";
+import { type Calibration, calibrate, readCalibration } from "./calibration.js";
+import { findCluster } from "./cluster-file.js";
+import { unevenLoads } from "./cluster-network.js";
+import { type PlanOptions, plan } from "./plan.js";
+
+const directory = mkdtempSync(join(tmpdir(), "scmoe-plan-"));
+function file(name: string, content: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+const { arch: _arch, ...small } = preset("gpt2-moe-small");
+const base: PlanOptions = {
+  model: preset("gpt2-moe-small"),
+  cluster: cluster("8xA30-PCIe"),
+  cases: [
+    "top2:sequential",
+    "top2:pipelined(2)",
+    "shared:sequential",
+    "scmoe-pos2:adaptive",
+    "scmoe-pos3:adaptive",
+  ].map((text) => ({ arch: text.split(":")[0], policy: text.split(":")[1] })),
+  batch: 8,
+  sequence: 1024,
+  epSize: 8,
+  mode: "train",
+  imbalance: 1,
+  steps: 3,
+  elementBytes: 2,
+};
+
+describe("plan()", () => {
+  it("orders the architectures as the paper does, on every cluster", () => {
+    for (const described of CLUSTERS) {
+      const rows = plan({ ...base, cluster: described });
+      const [top2, pipelined, shared, pos2, pos3] = rows.map((row) => row.stepMs);
+      expect(pipelined).toBeLessThan(top2);
+      expect(pos2).toBeLessThan(shared);
+      expect(pos2).toBeLessThan(pipelined);
+      expect(pos3).toBeLessThanOrEqual(pos2 * 1.02);
+      for (const row of rows) expect(row.stepMs).toBeGreaterThanOrEqual(row.lowerBoundMs * (1 - 1e-9));
+      expect(rows[3].placement).toMatch(/^expert forward .*slot \d of 4/);
+    }
+  });
+
+  it("splits rows into chunks where the link is too slow for the window, and only there", () => {
+    const at = (linkEfficiency: number): string =>
+      plan({ ...base, cluster: { ...cluster("8xA30-PCIe"), linkEfficiency } })[3].policy;
+    expect(at(0.9)).toBe("adaptive");
+    expect(at(0.12)).toMatch(/^adaptive\([24]\)$/);
+  });
+
+  it("takes longer when experts are uneven", () => {
+    const [balanced, uneven] = [1, 2].map((imbalance) => plan({ ...base, imbalance })[3].stepMs);
+    expect(uneven).toBeGreaterThan(balanced * 1.05);
+  });
+});
+
+describe("unevenLoads()", () => {
+  it("keeps the total, has one busiest rank, and differs by layer and step", () => {
+    const loadOf = unevenLoads(8, 2, { seed: 0, step: 0 });
+    const layers = Array.from({ length: 16 }, (_, layer) => loadOf(layer));
+    for (const load of layers) {
+      expect(load.reduce((a, b) => a + b, 0)).toBeCloseTo(8, 9);
+      expect(Math.max(...load)).toBe(2);
+    }
+    expect(new Set(layers.map((load) => load.indexOf(2))).size).toBeGreaterThan(3);
+    expect(unevenLoads(8, 2, { seed: 0, step: 1 })(0)).not.toEqual(layers[0]);
+    expect(unevenLoads(8, 2, { seed: 0, step: 0 })(0)).toEqual(layers[0]);
+  });
+});
+
+describe("calibration", () => {
+  const truth: Calibration = {
+    format: "scmoe calibration 1",
+    source: "invented",
+    ranks: 8,
+    flops_per_ms: { attention: 3e7, mlp: 5e7, shared: 4.5e7, expert: 4e7, gate: 1e7, head: 6e7 },
+    backward_ratio: { attention: 2.5, mlp: 2.1, shared: 2.2, expert: 2, gate: 2, head: 1.9 },
+    memory_bytes_per_ms: 2e6,
+    link: { bytes_per_ms: 2e4, latency_ms: 0.5 },
+  };
+
+  /** What `bench compare` would measure on a machine with those constants. */
+  function measuredRow(arch: string) {
+    const config = resolveModel({ ...small, arch });
+    const w: Workload = { config, tokens: 2048, sequence: 1024, epSize: 8, chunks: 1, elementBytes: 4 };
+    const described = {
+      ...cluster("8xA800-NVLink"),
+      devicesPerNode: 1,
+      nodes: 8,
+      interBytesPerMs: 2e4,
+      linkEfficiency: 1,
+      latencyMs: 0.5,
+    };
+    const { program } = buildProgram(config, { batch: 2, mode: "train", ...w });
+    const of = analyticCosts(w, described, truth);
+    const costs = Object.fromEntries(program.operators.map((op) => [costClass(op), of(op)]));
+    return { arch, policy: "sequential", mode: "train", costs } as const;
+  }
+
+  it("finds the constants that the measured costs follow from", () => {
+    const measured = { model: small, batch: 2, sequence: 1024, epSize: 8, elementBytes: 4 };
+    const found = calibrate([measuredRow("top2"), measuredRow("scmoe-pos2")], measured, {
+      source: "invented",
+      ranks: 8,
+    });
+    for (const [name, rate] of Object.entries(truth.flops_per_ms))
+      expect(found.flops_per_ms[name] / rate, name).toBeCloseTo(1, 6);
+    for (const [name, ratio] of Object.entries(truth.backward_ratio))
+      expect(found.backward_ratio[name], name).toBeCloseTo(ratio, 6);
+    expect(found.memory_bytes_per_ms).toBeCloseTo(2e6, 0);
+    expect(found.link?.bytes_per_ms).toBeCloseTo(2e4, 3);
+    expect(found.link?.latency_ms).toBeCloseTo(0.5, 6);
+    // What was written is what is read.
+    expect(readCalibration(file("c.json", JSON.stringify(found)))).toEqual(found);
+  });
+
+  it("refuses files that are not one, naming the key", () => {
+    const bad = file("bad.json", JSON.stringify({ ...truth, flop_per_ms: {} }));
+    expect(() => readCalibration(bad)).toThrow(
+      /bad\.json: unknown key "flop_per_ms"; did you mean "flops_per_ms"/,
+    );
+    expect(() => readCalibration(file("empty.json", ""))).toThrow(/empty\.json: not JSON/);
+    expect(() => readCalibration(join(directory, "none.json"))).toThrow(/none\.json: ENOENT/);
+  });
+});
+
+describe("findCluster()", () => {
+  it("reads a description in data-sheet units", () => {
+    const text =
+      "devices_per_node: 4\nnodes: 2\ntflops: 100\nmemory_gb_per_s: 900\nintra_gb_per_s: 30\nuplink_gb_per_s: 5\n";
+    expect(findCluster(file("lab.yaml", text))).toMatchObject({
+      nodes: 2,
+      devicesPerNode: 4,
+      flopsPerMs: 1e11,
+      memoryBytesPerMs: 9e8,
+      intraBytesPerMs: 3e7,
+      interBytesPerMs: 3e7,
+      uplinkBytesPerMs: 5e6,
+      latencyMs: 0.02,
+    });
+  });
+
+  it("refuses unknown names and keys with a suggestion", () => {
+    expect(() => findCluster("8xA800")).toThrow(/Unknown cluster "8xA800"/);
+    expect(() => findCluster(file("typo.yaml", "device_per_node: 4\n"))).toThrow(/typo\.yaml/);
+  });
+});

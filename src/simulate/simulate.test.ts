@@ -1,0 +1,157 @@
+/** The simulator over many ranks, uneven loads and networks of two levels. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { resolveModel } from "../model/config.js";
+import { buildProgram } from "../model/wiring.js";
+import type { Operator, Program } from "../program/program.js";
+import { parsePolicy } from "../schedule/policy.js";
+import { type Costs, tableCosts } from "./costs.js";
+import { type Network, loadTraffic, pairTraffic } from "./network.js";
+import { simulate } from "./simulate.js";
+
+function programOf(arch: string, mode: "loss" | "train" = "train"): Program {
+  const config = resolveModel({
+    arch,
+    vocab_size: 16,
+    hidden_size: 8,
+    intermediate_size: 16,
+    num_attention_heads: 2,
+    num_hidden_layers: 4,
+    num_experts: 8,
+    max_position_embeddings: 8,
+  });
+  return buildProgram(config, { batch: 1, sequence: 8, epSize: 4, mode }).program;
+}
+
+const isTransfer = (op: Operator): boolean => op.stream === "network";
+const kernelCosts = (of: { attention: number; mlp: number; expert: number }): Costs => {
+  const classes = { attention: of.attention, mlp: of.mlp, shared: of.mlp, expert: of.expert };
+  return tableCosts(
+    Object.fromEntries(
+      Object.entries(classes).flatMap(([name, ms]) => [
+        [`compute ${name}`, ms],
+        [`compute ${name}'`, 2 * ms],
+      ]),
+    ),
+  );
+};
+const network = (of: Partial<Network> & Pick<Network, "traffic">): Network => ({
+  ranksPerNode: 2,
+  intraBytesPerMs: 100,
+  interBytesPerMs: 10,
+  latencyMs: 0,
+  ...of,
+});
+const positive = fc.double({ min: 0.1, max: 20, noNaN: true });
+
+describe("simulate()", () => {
+  const program = programOf("scmoe-pos2");
+  const schedule = parsePolicy("fixed(2)").schedule(program);
+
+  it("is no slower on a faster network", () => {
+    fc.assert(
+      fc.property(
+        positive,
+        positive,
+        positive,
+        positive,
+        fc.double({ min: 1, max: 8, noNaN: true }),
+        (a, m, e, bytes, factor) => {
+          const kernels = kernelCosts({ attention: a, mlp: m, expert: e });
+          const step = (rate: number): number => {
+            const costs: Costs = (op) => (isTransfer(op) ? bytes / rate : kernels(op));
+            return simulate(program, schedule, { costs: [costs] }).summary.stepMs;
+          };
+          expect(step(factor)).toBeLessThanOrEqual(step(1) + 1e-9);
+        },
+      ),
+      { seed: 4, numRuns: 60 },
+    );
+  });
+
+  it("sees one level in a network of two levels whose nodes have one rank, or are one", () => {
+    const kernels = kernelCosts({ attention: 3, mlp: 4, expert: 5 });
+    const ranks = 4;
+    const load = [1, 1, 1, 1];
+    const oneLevel = simulate(program, schedule, {
+      costs: Array.from({ length: ranks }, () => (op: Operator) => (isTransfer(op) ? 300 / 10 : kernels(op))),
+    });
+    for (const [ranksPerNode, intraBytesPerMs] of [
+      [1, 1],
+      [4, 10],
+    ]) {
+      const traffic = loadTraffic(400, load, { first: 0, ranksPerNode });
+      const two = simulate(program, schedule, {
+        costs: Array.from({ length: ranks }, () => kernels),
+        network: network({ ranksPerNode, intraBytesPerMs, traffic: () => traffic }),
+      });
+      expect(two.summary.stepMs).toBeCloseTo(oneLevel.summary.stepMs, 9);
+      expect(two.summary.exposedMs).toBeCloseTo(oneLevel.summary.exposedMs, 9);
+    }
+  });
+
+  it("keeps both ports of a rank busy at once, and the way out of a node shared", () => {
+    const one: Program = programOf("top1", "loss");
+    const sequential = parsePolicy("sequential").schedule(one);
+    // Each rank: 200 bytes inside the node, 300 to the other one.
+    const traffic = { intraBytes: new Float64Array(4).fill(200), interBytes: new Float64Array(4).fill(300) };
+    const step = (of: Partial<Network>): number =>
+      simulate(one, sequential, {
+        costs: Array.from({ length: 4 }, () => () => 0),
+        network: network({ traffic: () => traffic, ...of }),
+      }).summary.stepMs;
+    const transfers = one.operators.filter(isTransfer).length;
+    expect(step({})).toBeCloseTo(transfers * 30, 9);
+    expect(step({ intraBytesPerMs: 2 })).toBeCloseTo(transfers * 100, 9);
+    expect(step({ uplinkBytesPerMs: 10 })).toBeCloseTo(transfers * 60, 9);
+    expect(step({ latencyMs: 1 })).toBeCloseTo(transfers * 31, 9);
+  });
+
+  it("lets groups of ranks meet by themselves", () => {
+    const kernels = kernelCosts({ attention: 1, mlp: 1, expert: 1 });
+    const slow = kernelCosts({ attention: 9, mlp: 9, expert: 9 });
+    const costs = [kernels, kernels, slow, slow];
+    const traffic = { intraBytes: new Float64Array(2), interBytes: new Float64Array(2) };
+    const apart = simulate(program, schedule, {
+      costs,
+      network: network({ traffic: () => traffic, groupSize: () => 2 }),
+    });
+    const last = (rank: number): number =>
+      Math.max(...apart.events.filter((e) => e.rank === rank).map((e) => e.endMs));
+    expect(last(0)).toBeLessThan(last(2) / 5);
+    const together = simulate(program, schedule, { costs, network: network({ traffic: () => undefined }) });
+    expect(together.events.filter((e) => e.rank === 0).at(-1)?.endMs).toBeGreaterThan(last(0) * 2);
+  });
+
+  it("shows an uneven load as waiting of the other ranks", () => {
+    const even = kernelCosts({ attention: 3, mlp: 4, expert: 5 });
+    const heavy = kernelCosts({ attention: 3, mlp: 4, expert: 15 });
+    const at = (costs: readonly Costs[]) => simulate(program, schedule, { costs, eventsOf: [0] });
+    const [balanced, uneven] = [at([even, even, even]), at([even, even, heavy])];
+    expect(uneven.summary.stepMs).toBeGreaterThan(balanced.summary.stepMs);
+    expect(uneven.summary.exposedMs).toBeGreaterThan(balanced.summary.exposedMs);
+    expect(new Set(uneven.events.map((e) => e.rank))).toEqual(new Set([0]));
+  });
+});
+
+describe("traffic", () => {
+  it("of loads is that of their pairs", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 0, max: 9 }), { minLength: 2, maxLength: 12 }),
+        fc.integer({ min: 1, max: 5 }),
+        fc.integer({ min: 0, max: 3 }),
+        (load, ranksPerNode, nodesBefore) => {
+          fc.pre(load.some((x) => x > 0));
+          const total = load.reduce((a, b) => a + b, 0);
+          const group = { first: nodesBefore * load.length, size: load.length, ranksPerNode };
+          const pairs = pairTraffic((_, to) => (600 * load[to]) / total, group);
+          const compact = loadTraffic(600, load, group);
+          for (const level of ["intraBytes", "interBytes"] as const)
+            compact[level].forEach((bytes, rank) => expect(bytes).toBeCloseTo(pairs[level][rank], 6));
+        },
+      ),
+      { seed: 5, numRuns: 100 },
+    );
+  });
+});
