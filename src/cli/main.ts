@@ -2,15 +2,17 @@
 /** The command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. */
 import { Command, CommanderError } from "commander";
 import { launcherRank, launcherSize } from "../comm/mpi/library.js";
+import { exitCodeOf } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
 import { addBench } from "./commands/bench.js";
-import { addDataCommands } from "./commands/data.js";
+import { addData } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addEval } from "./commands/eval.js";
 import { addGenerate } from "./commands/generate.js";
 import { addLaunch } from "./commands/launch.js";
 import { addPlan } from "./commands/plan.js";
 import { addStart } from "./commands/start.js";
+import { addTokenizer } from "./commands/tokenizer.js";
 import { addTrain } from "./commands/train.js";
 import { addVerify } from "./commands/verify.js";
 
@@ -22,7 +24,7 @@ const program = new Command("scmoe")
   )
   .version(VERSION)
   .showSuggestionAfterError()
-  .showHelpAfterError("(--help shows the options)")
+  .configureOutput({ outputError: (text, write) => write(usageLine(text)) })
   .exitOverride()
   .configureOutput(rank === 0 ? {} : { writeErr: () => undefined, writeOut: () => undefined })
   .enablePositionalOptions()
@@ -41,7 +43,8 @@ for (const add of [
   addLaunch,
   addEval,
   addGenerate,
-  addDataCommands,
+  addData,
+  addTokenizer,
   addVerify,
   addDoctor,
   addBench,
@@ -56,16 +59,32 @@ try {
   // Under a launcher every rank refuses the same bad input: rank 0 says it, and the launcher ends the others unless
   // theirs is a trouble of their own.
   if (rank > 0) await new Promise((resolve) => setTimeout(resolve, 2_000));
-  process.exitCode = report(thrown as Error & { exitCode?: number }, rank > 0 ? `rank ${rank}: ` : "");
+  process.exitCode = report(thrown as Error, rank > 0 ? `rank ${rank}: ` : "");
 }
 
-function report(error: Error & { exitCode?: number }, label: string): number {
+function report(error: Error, label: string): number {
   // Commander has printed its own line; help and version are not failures.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (error.exitCode !== undefined) {
-    process.stderr.write(`scmoe: ${label}${error.message.split("\n")[0]}\n`);
-    return error.exitCode;
+  const exitCode = exitCodeOf(error);
+  const line = error.message.split("\n")[0];
+  if (exitCode !== undefined) {
+    process.stderr.write(`scmoe: ${label}${line}\n`);
+    return exitCode;
   }
-  process.stderr.write(`scmoe: ${label}internal error: ${error.stack ?? error.message}\n`);
+  const isDebugging = process.env.SCMOE_DEBUG !== undefined;
+  process.stderr.write(
+    isDebugging
+      ? `scmoe: ${label}internal error: ${error.stack ?? line}\n`
+      : `scmoe: ${label}internal error: ${line}; please report it with the output under SCMOE_DEBUG=1\n`,
+  );
   return 1;
+}
+
+/** Commander's message and its suggestion as one line. */
+function usageLine(text: string): string {
+  const line = text
+    .trim()
+    .replace(/^error: /, "")
+    .replace(/\s*\n\s*/g, " ");
+  return `scmoe: ${line} (--help shows the usage)\n`;
 }

@@ -7,9 +7,23 @@ export function wholeNumber(text: string): number {
   return value;
 }
 
+/** A whole number from 1. */
+export function countNumber(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError("wanted a whole number from 1.");
+  return value;
+}
+
 export function positiveNumber(text: string): number {
   const value = Number(text);
   if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError("wanted a number from 0.");
+  return value;
+}
+
+/** Above 0, at most 1. */
+export function probability(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value <= 1)) throw new InvalidArgumentError("wanted a number above 0, at most 1.");
   return value;
 }
 

@@ -13,6 +13,22 @@ export class EnvironmentError extends Error {
   readonly exitCode: number = 1;
 }
 
+/** The user asked to stop before there was anything to save. */
+export class InterruptedError extends Error {
+  override readonly name: string = "InterruptedError";
+  readonly exitCode: number = 130;
+}
+
+/**
+ * Exit code of an error that needs no stack trace: one of ours, or one of the operating system's (ENOENT, EACCES …) that
+ * nobody turned into a better line. Undefined: a bug.
+ */
+export function exitCodeOf(error: unknown): number | undefined {
+  const { exitCode, code, syscall } = error as { exitCode?: number; code?: unknown; syscall?: unknown };
+  if (exitCode !== undefined) return exitCode;
+  return typeof code === "string" && typeof syscall === "string" ? 1 : undefined;
+}
+
 /** A peer is late or lost during a collective. `operator` is what this rank was waiting in. */
 export class CommError extends Error {
   override readonly name: string = "CommError";

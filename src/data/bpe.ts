@@ -2,9 +2,13 @@
  * Byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2): training on a corpus, encoding, decoding,
  * and Hugging Face's `tokenizer.json`.
  */
+import { InputError } from "../core/errors.js";
+
 /** GPT-2's pre-tokenisation: contractions, words with their leading space, digits, punctuation, white space. */
 const PRE_TOKEN = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
 export const END_OF_TEXT = "<|endoftext|>";
+/** The 256 bytes and end of text. */
+export const SMALLEST_VOCABULARY = 257;
 
 export interface BpeModel {
   /** Token → id. The 256 bytes first, then one token per merge, the end-of-text token last. */
@@ -38,13 +42,17 @@ interface Word {
 
 /**
  * Merges the most frequent pair until the vocabulary has the size wanted; ties go to the pair seen first.
- * @param vocabSize at least 257: bytes and end of text
+ * @throws InputError when `vocabSize` is below 257: the bytes and end of text
  */
 export function trainBpe(
   texts: Iterable<string>,
   vocabSize: number,
   onProgress?: (done: number) => void,
 ): BpeModel {
+  if (vocabSize < SMALLEST_VOCABULARY)
+    throw new InputError(
+      `A vocabulary of ${vocabSize} tokens is too small; a byte-level tokenizer needs at least ${SMALLEST_VOCABULARY}`,
+    );
   const counts = new Map<string, number>();
   for (const text of texts)
     for (const token of preTokens(text)) counts.set(token, (counts.get(token) ?? 0) + 1);
@@ -55,7 +63,7 @@ export function trainBpe(
   }));
   const pairs = new PairCounts(words);
   const merges: [string, string][] = [];
-  const wanted = vocabSize - 257;
+  const wanted = vocabSize - SMALLEST_VOCABULARY;
   while (merges.length < wanted) {
     const best = pairs.best();
     if (best === undefined) break;
@@ -187,9 +195,13 @@ export class BpeEncoder {
     return this.#tokens.length;
   }
 
+  /** The end-of-text token may stand in the text by its name, as with Hugging Face's. */
   encode(text: string): number[] {
     const out: number[] = [];
-    for (const token of preTokens(text)) for (const id of this.#word(token)) out.push(id);
+    text.split(END_OF_TEXT).forEach((part, i) => {
+      if (i > 0) out.push(this.model.vocabulary.get(END_OF_TEXT) as number);
+      for (const token of preTokens(part)) for (const id of this.#word(token)) out.push(id);
+    });
     return out;
   }
 
@@ -197,10 +209,10 @@ export class BpeEncoder {
     const bytes: number[] = [];
     for (const id of ids) {
       const token = this.#tokens[id] ?? "";
-      if (token === END_OF_TEXT) bytes.push(...new TextEncoder().encode("\n"));
+      if (token === END_OF_TEXT) bytes.push(...new TextEncoder().encode(END_OF_TEXT));
       else for (const character of token) bytes.push(BYTE_OF_CHARACTER.get(character) as number);
     }
-    return new TextDecoder().decode(Uint8Array.from(bytes));
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(bytes));
   }
 
   #word(text: string): readonly number[] {

@@ -1,7 +1,8 @@
 import { createRequire } from "node:module";
-import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
+import { readText } from "../storage/files.js";
 
 /** Documents of a corpus, split into training and held-out text. */
 export interface Corpus {
@@ -22,7 +23,7 @@ const HELD_OUT = 10;
  */
 export function readCorpus(source: string): Corpus {
   if (source === "sotu") return readSotu();
-  if (!existsSync(source))
+  if (source === "" || !existsSync(source))
     throw new InputError(
       `The corpus ${source} does not exist; give a text file, a directory of .txt files, or "sotu"`,
     );
@@ -32,7 +33,7 @@ export function readCorpus(source: string): Corpus {
         .sort()
         .map((name) => join(source, name))
     : [source];
-  const documents = files.map((file) => readFileSync(file, "utf8")).filter((text) => text.trim() !== "");
+  const documents = files.map((file) => readText(file, "the corpus")).filter((text) => text.trim() !== "");
   if (documents.length === 0) throw new InputError(`The corpus ${source} is empty: it holds no text`);
   if (documents.length < HELD_OUT) {
     const text = documents.join("\n\n");
@@ -60,24 +61,11 @@ function readSotu(): Corpus {
   const files = readdirSync(folder)
     .filter((name) => name.endsWith(".txt"))
     .sort();
-  const read = (name: string) => readFileSync(join(folder, name), "utf8");
+  const read = (name: string) => readText(join(folder, name), "the corpus");
   const year = (name: string) => Number(name.slice(0, 4));
   return {
     name: "sotu",
     train: files.filter((name) => year(name) < FIRST_HELD_OUT_YEAR).map(read),
     validation: files.filter((name) => year(name) >= FIRST_HELD_OUT_YEAR).map(read),
   };
-}
-
-/** Entropy in nats of a token's frequency: the loss of a model that knows nothing but how often tokens occur. */
-export function unigramEntropy(tokens: Iterable<number>): number {
-  const counts = new Map<number, number>();
-  let total = 0;
-  for (const token of tokens) {
-    counts.set(token, (counts.get(token) ?? 0) + 1);
-    total++;
-  }
-  let entropy = 0;
-  for (const count of counts.values()) entropy -= (count / total) * Math.log(count / total);
-  return entropy;
 }

@@ -1,21 +1,13 @@
 /** From a corpus to a tokenizer and token files, cached by what they were made from. */
 import { createHash } from "node:crypto";
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
-import { dirname, join } from "node:path";
-import { InputError } from "../core/errors.js";
-import { trainBpe } from "./bpe.js";
-import { readCorpus, unigramEntropy } from "./corpus.js";
+import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { EnvironmentError, InputError } from "../core/errors.js";
+import { diskError, makeDirectory, readText, replaceFile } from "../storage/files.js";
+import { SMALLEST_VOCABULARY, trainBpe } from "./bpe.js";
+import { type Corpus, readCorpus } from "./corpus.js";
 import { TokenFile, writeTokenFile } from "./token-file.js";
-import { type Tokenizer, bpeToJson, loadTokenizer } from "./tokenizer.js";
+import { type Tokenizer, loadTokenizer, saveTokenizer } from "./tokenizer.js";
 
 export interface PreparedData {
   readonly directory: string;
@@ -32,29 +24,45 @@ export interface PrepareOptions {
   /** A tokenizer.json to use instead of training one. */
   readonly tokenizer?: string;
   readonly cacheDirectory: string;
+  /** Called often; what it throws ends the preparation, and nothing is left behind. */
   readonly onProgress?: (what: string, share: number) => void;
 }
 
+/** Part of the key of the cache: raised when the same corpus would give other files. */
+const FORMAT = 3;
+/** What a rank that was killed left in the cache is removed after this time. */
+const STALE_MS = 24 * 3600 * 1e3;
+
 /** @throws InputError when the corpus is missing or empty, or the tokenizer has more tokens than the model */
 export function prepareData(options: PrepareOptions): PreparedData {
-  if (options.vocabSize < 257)
-    throw new InputError(`vocab_size is ${options.vocabSize}; a byte-level tokenizer needs at least 257`);
+  if (options.vocabSize < SMALLEST_VOCABULARY)
+    throw new InputError(
+      `vocab_size is ${options.vocabSize}; a byte-level tokenizer needs at least ${SMALLEST_VOCABULARY}`,
+    );
   const corpus = readCorpus(options.corpus);
-  const hash = createHash("sha256").update(JSON.stringify([2, options.vocabSize]));
+  const hash = createHash("sha256").update(JSON.stringify([FORMAT, options.vocabSize]));
   for (const text of [...corpus.train, "\0", ...corpus.validation]) hash.update(text);
-  if (options.tokenizer !== undefined) hash.update(readFileSync(tokenizerFile(options.tokenizer)));
+  let tokenizer: string | undefined;
+  if (options.tokenizer !== undefined) {
+    loadFitting(options.tokenizer, options.vocabSize);
+    tokenizer = readText(tokenizerFile(options.tokenizer), "the tokenizer");
+  }
+  if (tokenizer !== undefined) hash.update(tokenizer);
   const directory = join(options.cacheDirectory, hash.digest("hex").slice(0, 16));
-  if (!existsSync(join(directory, "facts.json"))) build(directory, corpus, options);
+  if (!existsSync(join(directory, "facts.json"))) buildDirectory(directory, corpus, tokenizer, options);
   return openPrepared(directory, options.vocabSize);
 }
 
 export function openPrepared(directory: string, vocabSize: number): PreparedData {
-  const tokenizer = loadTokenizer(directory);
-  if (tokenizer.vocabSize > vocabSize)
-    throw new InputError(
-      `The tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${vocabSize}`,
-    );
-  const facts = JSON.parse(readFileSync(join(directory, "facts.json"), "utf8")) as { unigramEntropy: number };
+  const tokenizer = loadFitting(directory, vocabSize);
+  let facts: { unigramEntropy?: number } | undefined;
+  try {
+    facts = JSON.parse(readText(join(directory, "facts.json"), "the prepared data")) as typeof facts;
+  } catch {
+    facts = undefined;
+  }
+  if (typeof facts?.unigramEntropy !== "number")
+    throw new InputError(`${directory}/facts.json is damaged; delete ${directory}, it will be made again`);
   return {
     directory,
     tokenizer,
@@ -64,48 +72,111 @@ export function openPrepared(directory: string, vocabSize: number): PreparedData
   };
 }
 
-function tokenizerFile(path: string): string {
-  const file = path.endsWith(".json") ? path : join(path, "tokenizer.json");
-  if (!existsSync(file)) throw new InputError(`Cannot read the tokenizer ${file}: it does not exist`);
-  return file;
+function loadFitting(path: string, vocabSize: number): Tokenizer {
+  const tokenizer = loadTokenizer(path);
+  if (tokenizer.vocabSize > vocabSize)
+    throw new InputError(
+      `The tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${vocabSize}; set model.vocab_size to at least that`,
+    );
+  return tokenizer;
 }
 
-function build(directory: string, corpus: ReturnType<typeof readCorpus>, options: PrepareOptions): void {
-  const progress = options.onProgress ?? (() => undefined);
-  mkdirSync(dirname(directory), { recursive: true });
-  // A directory of its own for each rank: ranks may be threads of one process.
-  const temporary = mkdtempSync(`${directory}.tmp-`);
-  if (options.tokenizer !== undefined)
-    copyFileSync(tokenizerFile(options.tokenizer), join(temporary, "tokenizer.json"));
-  else {
-    const model = trainBpe(corpus.train, options.vocabSize, (share) =>
-      progress("training the tokenizer", share),
-    );
-    writeFileSync(join(temporary, "tokenizer.json"), JSON.stringify(bpeToJson(model)));
-  }
-  const tokenizer = loadTokenizer(temporary);
-  let entropy = 0;
-  for (const part of ["train", "validation"] as const) {
-    const ids: number[] = [];
-    corpus[part].forEach((text, i) => {
-      for (const id of tokenizer.encode(text)) ids.push(id);
-      ids.push(tokenizer.endOfText);
-      progress(`encoding the ${part} text`, (i + 1) / corpus[part].length);
-    });
-    if (ids.length < 2)
-      throw new InputError(`The corpus ${options.corpus} has too little text: ${ids.length} ${part} tokens`);
-    writeTokenFile(join(temporary, `${part}.tokens`), Uint32Array.from(ids), tokenizer.vocabSize);
-    if (part === "validation") entropy = unigramEntropy(ids);
-  }
-  writeFileSync(
-    join(temporary, "facts.json"),
-    JSON.stringify({ corpus: corpus.name, unigramEntropy: entropy }),
-  );
+function tokenizerFile(path: string): string {
+  return existsSync(path) && statSync(path).isDirectory() ? join(path, "tokenizer.json") : path;
+}
+
+/** Built under a temporary name of its own for each rank (ranks may be threads of one process), then renamed. */
+function buildDirectory(
+  directory: string,
+  corpus: Corpus,
+  tokenizer: string | undefined,
+  options: PrepareOptions,
+): void {
+  const parent = dirname(directory);
+  makeDirectory(parent);
+  removeStale(parent);
+  let temporary: string;
   try {
+    temporary = mkdtempSync(`${directory}.tmp-`);
+  } catch (error) {
+    throw diskError(error, directory);
+  }
+  try {
+    build(temporary, corpus, tokenizer, options);
     renameSync(temporary, directory);
   } catch (error) {
+    rmSync(temporary, { recursive: true, force: true });
     // Another rank has built the same in the meantime: its result stands.
     if (!existsSync(join(directory, "facts.json"))) throw error;
-    rmSync(temporary, { recursive: true });
+  }
+}
+
+function build(directory: string, corpus: Corpus, given: string | undefined, options: PrepareOptions): void {
+  const progress = options.onProgress ?? (() => undefined);
+  const file = join(directory, "tokenizer.json");
+  if (given !== undefined) replaceFile(file, given);
+  else {
+    const label = "training the tokenizer";
+    saveTokenizer(
+      trainBpe(corpus.train, options.vocabSize, (share) => progress(label, share)),
+      file,
+    );
+  }
+  const tokenizer = loadFitting(file, options.vocabSize);
+  let entropy = 0;
+  for (const part of ["train", "validation"] as const) {
+    const counts = new Float64Array(tokenizer.vocabSize);
+    const length = writeTokenFile(
+      join(directory, `${part}.tokens`),
+      encodeDocuments(corpus[part], tokenizer, counts, (share) =>
+        progress(`encoding the ${part} text`, share),
+      ),
+      tokenizer.vocabSize,
+    );
+    if (length < 2)
+      throw new InputError(`The corpus ${options.corpus} has too little text: ${length} ${part} tokens`);
+    if (part === "validation") entropy = entropyOf(counts);
+  }
+  replaceFile(
+    join(directory, "facts.json"),
+    JSON.stringify({ corpus: corpus.name, unigramEntropy: entropy }),
+  );
+}
+
+/** Token ids document by document, each followed by end of text; `counts` receives how often each occurs. */
+function* encodeDocuments(
+  texts: readonly string[],
+  tokenizer: Tokenizer,
+  counts: Float64Array,
+  onProgress: (share: number) => void,
+): Generator<readonly number[]> {
+  for (const [i, text] of texts.entries()) {
+    const ids = tokenizer.encode(text);
+    ids.push(tokenizer.endOfText);
+    for (const id of ids) counts[id]++;
+    yield ids;
+    onProgress((i + 1) / texts.length);
+  }
+}
+
+/** Nats: the loss of a model that knows nothing but how often tokens occur. */
+export function entropyOf(counts: Float64Array): number {
+  const total = counts.reduce((a, b) => a + b, 0);
+  return counts.reduce(
+    (sum, count) => (count === 0 ? sum : sum - (count / total) * Math.log(count / total)),
+    0,
+  );
+}
+
+function removeStale(parent: string): void {
+  for (const name of readdirSync(parent)) {
+    if (!/^[0-9a-f]{16}\.tmp-/.test(name)) continue;
+    const path = join(parent, basename(name));
+    try {
+      if (Date.now() - statSync(path).mtimeMs > STALE_MS) rmSync(path, { recursive: true, force: true });
+    } catch (error) {
+      // Its owner has finished with it at this very moment.
+      if (existsSync(path)) throw new EnvironmentError(`Cannot remove ${path}: ${(error as Error).message}`);
+    }
   }
 }

@@ -1,8 +1,9 @@
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { InputError } from "../core/errors.js";
-import { BpeEncoder, type BpeModel, END_OF_TEXT } from "./bpe.js";
+import { explain, makeDirectory, readText, replaceFile } from "../storage/files.js";
+import { BYTE_CHARACTERS, BpeEncoder, type BpeModel, END_OF_TEXT } from "./bpe.js";
 
 export interface Tokenizer {
   readonly vocabSize: number;
@@ -60,51 +61,110 @@ export function bpeToJson(model: BpeModel): unknown {
   };
 }
 
+/** @throws EnvironmentError when it cannot be written */
 export function saveTokenizer(model: BpeModel, path: string): void {
-  writeFileSync(path, JSON.stringify(bpeToJson(model)));
+  makeDirectory(dirname(path));
+  replaceFile(path, JSON.stringify(bpeToJson(model)));
 }
 
 interface TokenizerJson {
-  model?: { type?: string; vocab?: Record<string, number>; merges?: (string | [string, string])[] };
-  pre_tokenizer?: { type?: string } | null;
-  normalizer?: unknown;
-  added_tokens?: { id: number; content: string }[];
+  readonly model?: {
+    readonly type?: string;
+    /** Unigram lists [token, score]; the others map tokens to ids. */
+    readonly vocab?: Readonly<Record<string, number>> | readonly unknown[];
+    readonly merges?: readonly (string | readonly [string, string])[];
+    readonly [key: string]: unknown;
+  };
+  readonly pre_tokenizer?: { type?: string; add_prefix_space?: boolean; use_regex?: boolean } | null;
+  readonly normalizer?: unknown;
+  readonly post_processor?: { type?: string } | null;
+  readonly added_tokens?: readonly { readonly id: number; readonly content: string }[];
 }
 
+/** How published tokenizers name the token that ends a text, most telling first. */
+const END_NAMES = [
+  END_OF_TEXT,
+  "<|end_of_text|>",
+  "</s>",
+  "<eos>",
+  "[EOS]",
+  "<|eot_id|>",
+  "<|im_end|>",
+  "[SEP]",
+];
+
 /**
- * Reads `tokenizer.json` (a file, or the directory that holds it). A byte-level BPE like ours is read by ours; any other goes
- * through Hugging Face's own implementation.
+ * Reads `tokenizer.json` (a file, or the directory that holds it). A byte-level BPE like ours is read by ours, several times
+ * faster; any other goes through Hugging Face's own implementation. Both give the same ids.
  * @throws InputError when the file is missing or not a tokenizer
  */
 export function loadTokenizer(path: string): Tokenizer {
   const file = existsSync(path) && statSync(path).isDirectory() ? join(path, "tokenizer.json") : path;
-  let json: TokenizerJson;
+  const text = readText(file, "the tokenizer");
+  let json: TokenizerJson | null = null;
   try {
-    json = JSON.parse(readFileSync(file, "utf8")) as TokenizerJson;
-  } catch (error) {
-    throw new InputError(`Cannot read the tokenizer ${file}: ${(error as Error).message.split("\n")[0]}`);
+    json = JSON.parse(text) as TokenizerJson | null;
+  } catch {
+    throw new InputError(`${file} is not a tokenizer.json: it is not JSON`);
   }
-  const { model } = json;
-  if (model?.vocab === undefined)
+  if (typeof json?.model?.vocab !== "object" || json.model.vocab === null)
     throw new InputError(`${file} is not a Hugging Face tokenizer.json: it has no model.vocab`);
-  const end = json.added_tokens?.find((t) => /endoftext|<\/s>|eos|end_of_text/i.test(t.content))?.id;
-  const isOurs =
-    model.type === "BPE" &&
-    json.pre_tokenizer?.type === "ByteLevel" &&
-    json.normalizer == null &&
-    END_OF_TEXT in model.vocab;
-  if (isOurs) {
-    const merges = (model.merges ?? []).map((m) =>
-      typeof m === "string" ? (m.split(" ") as [string, string]) : m,
-    );
-    return bpeTokenizer({ vocabulary: new Map(Object.entries(model.vocab)), merges });
+  const own = ownModel(json);
+  return own === undefined ? foreignTokenizer(json, file) : bpeTokenizer(own);
+}
+
+/** The model, when nothing in the file asks for more than our encoder does. */
+function ownModel({ model, pre_tokenizer, normalizer, post_processor, added_tokens }: TokenizerJson) {
+  const vocabulary = new Map(Object.entries((model?.vocab ?? {}) as Record<string, number>));
+  const isPlain =
+    model?.type === "BPE" &&
+    !model.dropout &&
+    !model.unk_token &&
+    !model.continuing_subword_prefix &&
+    !model.end_of_word_suffix &&
+    !model.byte_fallback &&
+    !model.ignore_merges &&
+    pre_tokenizer?.type === "ByteLevel" &&
+    pre_tokenizer.add_prefix_space === false &&
+    pre_tokenizer.use_regex !== false &&
+    normalizer == null &&
+    (post_processor == null || post_processor.type === "ByteLevel") &&
+    BYTE_CHARACTERS.every((character) => vocabulary.has(character)) &&
+    (added_tokens ?? []).every((t) => t.content === END_OF_TEXT && vocabulary.get(END_OF_TEXT) === t.id) &&
+    vocabulary.has(END_OF_TEXT);
+  if (!isPlain) return undefined;
+  const merges = (model.merges ?? []).map((m) =>
+    typeof m === "string" ? (m.split(" ") as [string, string]) : m,
+  );
+  return { vocabulary, merges };
+}
+
+function foreignTokenizer(json: TokenizerJson, file: string): Tokenizer {
+  const vocab = json.model?.vocab ?? {};
+  const added = json.added_tokens ?? [];
+  const ids = Array.isArray(vocab)
+    ? vocab.map((_, id) => id)
+    : Object.values(vocab as Record<string, number>);
+  const idOf = new Map(added.map((t) => [t.content, t.id]));
+  if (!Array.isArray(vocab))
+    for (const [token, id] of Object.entries(vocab as Record<string, number>)) idOf.set(token, id);
+  const end = END_NAMES.find((name) => idOf.has(name));
+  if (end === undefined)
+    throw new InputError(`${file} has no token that ends a text; wanted one of ${END_NAMES.join(", ")}`);
+  let foreign: HuggingFaceTokenizer;
+  try {
+    foreign = new HuggingFaceTokenizer(json, {});
+  } catch (error) {
+    throw new InputError(`${file} is not a tokenizer that can be used: ${explain(error)}`);
   }
-  const foreign = new HuggingFaceTokenizer(json as object, {});
-  const ids = [...Object.values(model.vocab), ...(json.added_tokens ?? []).map((t) => t.id)];
   return {
-    vocabSize: ids.reduce((a, b) => Math.max(a, b), 0) + 1,
-    endOfText: end ?? 0,
-    encode: (text) => [...foreign.encode(text).ids],
-    decode: (tokens) => foreign.decode([...tokens]),
+    vocabSize: [...ids, ...added.map((t) => t.id)].reduce((a, b) => Math.max(a, b), 0) + 1,
+    endOfText: idOf.get(end) as number,
+    // No "begin of text" in the middle of a corpus or prompt.
+    encode: (text) => [...foreign.encode(text, { add_special_tokens: false }).ids],
+    decode(tokens) {
+      const list = [...tokens];
+      return list.length === 0 ? "" : foreign.decode(list, { clean_up_tokenization_spaces: false });
+    },
   };
 }

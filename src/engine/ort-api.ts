@@ -38,6 +38,9 @@ const FUNCTIONS = {
   ReleaseValue: [96, "void", ["void *"]],
   ReleaseSessionOptions: [100, "void", ["void *"]],
   AddSessionConfigEntry: [130, "void *", ["void *", "const char *", "const char *"]],
+  CreateAndRegisterAllocator: [144, "void *", ["void *", "void *", "void *"]],
+  CreateArenaCfg: [156, "void *", ["size_t", "int", "int", "int", "_Out_ void **"]],
+  ReleaseArenaCfg: [157, "void", ["void *"]],
 } as const satisfies Record<string, readonly [number, string, readonly string[]]>;
 
 type Functions = { -readonly [K in keyof typeof FUNCTIONS]: (...args: unknown[]) => never };
@@ -91,7 +94,7 @@ function load(): OrtApi {
   );
   if (table === null)
     throw new EnvironmentError(`onnxruntime ${version()} does not offer C API version ${API_VERSION}`);
-  const slots = koffi.decode(table, koffi.array("void *", 151)) as unknown[];
+  const slots = koffi.decode(table, koffi.array("void *", 158)) as unknown[];
   const functions = {} as Functions;
   for (const [name, [slot, result, parameters]] of Object.entries(FUNCTIONS))
     functions[name as keyof Functions] = koffi.decode(
@@ -114,13 +117,32 @@ class Api implements OrtApi {
     this.#env = this.#out((out) => f.CreateEnv(WARNING, "scmoe", out));
     const [ARENA, DEFAULT] = [1, 0];
     this.#memoryInfo = this.#out((out) => f.CreateCpuMemoryInfo(ARENA, DEFAULT, out));
+    this.#shareArena();
     const options = this.#out((out) => f.CreateSessionOptions(out));
+    this.#check(f.AddSessionConfigEntry(options, "session.use_env_allocators", "1"));
     this.#check(f.SetIntraOpNumThreads(options, 1));
     this.#check(f.SetInterOpNumThreads(options, 1));
     this.#check(f.SetSessionGraphOptimizationLevel(options, OPTIMIZE_ALL));
     // Applied to the thread that creates the process's first session; other threads: `denormals.ts`.
     this.#check(f.AddSessionConfigEntry(options, "session.set_denormal_as_zero", "1"));
     this.#options = options;
+  }
+
+  /**
+   * One arena for the intermediate results of all sessions, grown by what is asked for. By default every session keeps an arena
+   * of its own that doubles, and a model's kernels together hold several times what one needs at a time.
+   */
+  #shareArena(): void {
+    const [NO_LIMIT, AS_REQUESTED, DEFAULT] = [0, 1, -1];
+    const config = this.#out((out) => this.f.CreateArenaCfg(NO_LIMIT, AS_REQUESTED, DEFAULT, DEFAULT, out));
+    try {
+      this.#check(this.f.CreateAndRegisterAllocator(this.#env, this.#memoryInfo, config));
+    } catch (error) {
+      // The environment is the process's: another thread has registered it.
+      if (!/already registered/i.test((error as Error).message)) throw error;
+    } finally {
+      this.f.ReleaseArenaCfg(config);
+    }
   }
 
   #check(status: unknown): void {

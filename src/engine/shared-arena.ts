@@ -1,3 +1,4 @@
+import { EnvironmentError } from "../core/errors.js";
 import type { Arena } from "./arena.js";
 
 const PAGE = 65_536;
@@ -45,7 +46,13 @@ class SharedArena implements Arena {
   ) {
     // The first page belongs to the routines' static data.
     const pages = Math.ceil(capacityBytes / PAGE) + 1;
-    this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    try {
+      this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    } catch (error) {
+      throw new EnvironmentError(
+        `Cannot reserve ${(capacityBytes / 2 ** 30).toFixed(2)} GiB of memory for ${label}: ${(error as Error).message}; use a smaller model or fewer ranks on this machine`,
+      );
+    }
     this.buffer = this.memory.buffer as unknown as SharedArrayBuffer;
     arenas.set(this.buffer, this);
     this.capacityBytes = (pages - 1) * PAGE;

@@ -20,14 +20,26 @@ export interface SamplingOptions {
   readonly temperature: number;
   /** Only the k likeliest tokens; 0: all. */
   readonly topK: number;
+  /** Only the likeliest tokens whose probabilities together reach this share (nucleus sampling); 1: all. */
+  readonly topP: number;
   readonly seed: number;
 }
 
 export interface Generator {
   readonly tokenizer: Tokenizer;
   readonly config: ModelConfig;
-  /** Calls `onText` with each new piece of text. @returns the new text */
-  generate(prompt: string, options: SamplingOptions, onText?: (text: string) => void): string;
+  /**
+   * Calls `onText` with each new piece of text; never with a part of a character. A context longer than the model slides.
+   * @throws InputError when the prompt has a token the model does not know
+   */
+  generate(prompt: string, options: SamplingOptions, onText?: (text: string) => void): Written;
+}
+
+export interface Written {
+  /** The new text. */
+  readonly text: string;
+  readonly newTokens: number;
+  readonly stopped: "length" | "end of text";
 }
 
 /** @throws InputError when the checkpoint is missing, damaged or has no tokenizer */
@@ -40,6 +52,10 @@ export function openGenerator(path: string, engine: Engine): Generator {
   loadCheckpoint(rank, reader, { optimizer: false });
   reader.close();
   const tokenizer = loadTokenizer(reader.directory);
+  if (tokenizer.vocabSize > config.vocab_size)
+    throw new InputError(
+      `${reader.directory}: tokenizer.json has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${config.vocab_size}; they belong to different models`,
+    );
   const plans = new Map<number, { model: ModelProgram; plan: Plan }>();
   const planFor = (sequence: number) => {
     let found = plans.get(sequence);
@@ -60,14 +76,11 @@ export function openGenerator(path: string, engine: Engine): Generator {
     tokenizer,
     config,
     generate(prompt, options, onText) {
-      const ids = prompt === "" ? [tokenizer.endOfText] : tokenizer.encode(prompt);
-      const unknown = ids.find((id) => id >= config.vocab_size);
-      if (unknown !== undefined)
-        throw new InputError(
-          `The tokenizer makes token ${unknown}, beyond the model's vocab_size ${config.vocab_size}`,
-        );
+      const ids = tokenizer.encode(prompt);
+      if (ids.length === 0) ids.push(tokenizer.endOfText);
       const start = ids.length;
       let written = "";
+      let stopped: Written["stopped"] = "length";
       for (let i = 0; i < options.maxNewTokens; i++) {
         const window = ids.slice(-config.max_position_embeddings);
         const logits = nextLogits(
@@ -76,7 +89,10 @@ export function openGenerator(path: string, engine: Engine): Generator {
           planFor(padded(window.length, config.max_position_embeddings)),
         );
         const next = sample(logits, options, i);
-        if (next === tokenizer.endOfText) break;
+        if (next === tokenizer.endOfText) {
+          stopped = "end of text";
+          break;
+        }
         ids.push(next);
         const text = tokenizer.decode(ids.slice(start));
         // A character may need several tokens: its bytes are held back until they are complete.
@@ -84,7 +100,10 @@ export function openGenerator(path: string, engine: Engine): Generator {
         onText?.(text.slice(written.length));
         written = text;
       }
-      return written;
+      // Bytes that never became a character.
+      const text = tokenizer.decode(ids.slice(start));
+      if (text.length > written.length) onText?.(text.slice(written.length));
+      return { text, newTokens: ids.length - start, stopped };
     },
   };
 }
@@ -111,13 +130,17 @@ function nextLogits(
   return logits;
 }
 
-/** Softmax with temperature over the k likeliest; the random number depends on (seed, index) alone. */
+/** Softmax with temperature over the likeliest; the random number depends on (seed, index) alone. */
 export function sample(logits: Float32Array, options: SamplingOptions, index: number): number {
   const order = [...logits.keys()].sort((a, b) => logits[b] - logits[a]);
   if (options.temperature === 0) return order[0];
   const kept = options.topK > 0 ? order.slice(0, options.topK) : order;
   const weights = kept.map((id) => Math.exp((logits[id] - logits[order[0]]) / options.temperature));
-  let left = philox(options.seed, "sampling").uniform(index) * weights.reduce((a, b) => a + b, 0);
-  for (let i = 0; i < kept.length; i++) if ((left -= weights[i]) < 0) return kept[i];
-  return kept[kept.length - 1];
+  const nucleus = options.topP * weights.reduce((a, b) => a + b, 0);
+  let count = 0;
+  for (let sum = 0; count < kept.length && (count === 0 || sum < nucleus); count++) sum += weights[count];
+  const total = weights.slice(0, count).reduce((a, b) => a + b, 0);
+  let left = philox(options.seed, "sampling").uniform(index) * total;
+  for (let i = 0; i < count; i++) if ((left -= weights[i]) < 0) return kept[i];
+  return kept[count - 1];
 }

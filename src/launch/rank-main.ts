@@ -1,5 +1,5 @@
 import type { Communicator } from "../comm/communicator.js";
-import { CommError } from "../core/errors.js";
+import { CommError, exitCodeOf } from "../core/errors.js";
 import type { JobRequest } from "../run/job.js";
 import { JOBS } from "./jobs.js";
 import type { FromWorker } from "./worker.js";
@@ -24,8 +24,14 @@ export async function runRank(
   } catch (thrown) {
     const error = thrown as Error & { exitCode?: number };
     world?.abort(error.message);
-    const { message, exitCode, stack } = error;
-    return { kind: "error", message, exitCode, stack, aboutPeer: error instanceof CommError };
+    const { message, stack } = error;
+    return {
+      kind: "error",
+      message,
+      exitCode: exitCodeOf(error),
+      stack,
+      aboutPeer: error instanceof CommError,
+    };
   } finally {
     world?.close();
   }

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import type { Link } from "../comm/link.js";
 import { BoardView, createBoard } from "../comm/threads/board.js";
-import { EnvironmentError, InputError } from "../core/errors.js";
+import { EnvironmentError, InputError, InterruptedError } from "../core/errors.js";
 import type { JobRequest, Outcome } from "../run/job.js";
 import { createTerminal } from "./terminal.js";
 import type { FromWorker, WorkerData } from "./worker.js";
@@ -101,6 +101,7 @@ export function workerFile(): URL {
 export function revive(message: Extract<FromWorker, { kind: "error" }>, rank: number | undefined): Error {
   const text = rank === undefined ? message.message : `rank ${rank}: ${message.message}`;
   if (message.exitCode === 2) return new InputError(text);
+  if (message.exitCode === 130) return new InterruptedError(message.message);
   if (message.exitCode === 1) return new EnvironmentError(text);
   const error = new Error(text);
   error.stack = message.stack;

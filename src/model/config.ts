@@ -14,24 +14,21 @@ export const modelSchema = z.strictObject({
     .enum(["gpt", "llama"])
     .default("gpt")
     .describe("gpt: LayerNorm, GELU, learned positions; llama: RMSNorm, RoPE, SwiGLU"),
-  vocab_size: positive,
+  vocab_size: positive.describe("Tokens V, at least those of the tokenizer"),
   hidden_size: positive.describe("Width D"),
   intermediate_size: positive.describe("Width F of dense MLPs"),
   moe_intermediate_size: positive.optional().describe("Width of routed experts; default intermediate_size"),
   shared_expert_intermediate_size: positive
     .optional()
     .describe("Width of the shared expert; default intermediate_size"),
-  num_attention_heads: positive,
+  num_attention_heads: positive.describe("Must divide hidden_size"),
   num_key_value_heads: positive.optional().describe("Grouped-query attention; default num_attention_heads"),
   head_dim: positive.optional().describe("Width of a head; default hidden_size / num_attention_heads"),
-  num_hidden_layers: positive,
+  num_hidden_layers: positive.describe("Transformer blocks"),
   num_experts: positive.default(8).describe("Routed experts per MoE block"),
   num_experts_per_tok: positive.optional().describe("k of an arch whose name has none"),
-  moe_layer_interval: z
-    .union([z.literal(1), z.literal(2)])
-    .default(2)
-    .describe("2: odd blocks are MoE; 1: every block"),
-  max_position_embeddings: positive,
+  moe_layer_interval: z.literal([1, 2]).default(2).describe("2: odd blocks are MoE; 1: every block"),
+  max_position_embeddings: positive.describe("Longest sequence"),
   capacity_factor: z
     .number()
     .positive()
@@ -56,8 +53,16 @@ export const modelSchema = z.strictObject({
     .enum(["rank", "global"])
     .default("rank")
     .describe("Balance loss over one rank's tokens or all ranks'"),
-  router_aux_loss_coef: z.number().nonnegative().default(0.01),
-  router_z_loss_coef: z.number().nonnegative().default(0),
+  router_aux_loss_coef: z
+    .number()
+    .nonnegative()
+    .default(0.01)
+    .describe("Weight of the balance loss (balance: aux)"),
+  router_z_loss_coef: z
+    .number()
+    .nonnegative()
+    .default(0)
+    .describe("Weight of the squared log-sum of the gate logits"),
   balance_bias_rate: z
     .number()
     .nonnegative()
@@ -65,9 +70,9 @@ export const modelSchema = z.strictObject({
     .describe("Step of the selection bias (balance: bias)"),
   tie_word_embeddings: z.boolean().optional().describe("Default true for gpt, false for llama"),
   attention_bias: z.boolean().optional().describe("Biases on q, k, v; default true for gpt, false for llama"),
-  norm_eps: z.number().positive().default(1e-5),
-  rope_theta: z.number().positive().default(10_000),
-  initializer_range: z.number().positive().default(0.02),
+  norm_eps: z.number().positive().default(1e-5).describe("Added to the variance in norms"),
+  rope_theta: z.number().positive().default(10_000).describe("Base of rotary positions (llama)"),
+  initializer_range: z.number().positive().default(0.02).describe("Standard deviation of initial matrices"),
 });
 
 export type ModelInput = z.input<typeof modelSchema>;

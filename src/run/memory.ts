@@ -2,10 +2,12 @@
  * Activation memory of a rank: reference-counted blocks in arenas. A value holds blocks; two values may hold the
  * same block (a transfer on one rank moves nothing), and the last release frees it.
  */
+import { InputError } from "../core/errors.js";
 import type { Arena } from "../engine/arena.js";
 import type { Engine } from "../engine/engine.js";
 
-const ARENA_BYTES = 4 * 2 ** 30 - 2 ** 16;
+/** Largest arena, and so the largest single tensor. */
+export const ARENA_BYTES = 4 * 2 ** 30 - 2 ** 17;
 
 export class Block {
   references = 1;
@@ -23,20 +25,26 @@ export class Block {
 export class Memory {
   readonly #arenas: Arena[] = [];
   #liveBytes = 0;
-  #peakBytes = 0;
 
-  constructor(readonly engine: Engine) {}
+  /** @param arenaBytes size of an arena; another is added when one is full */
+  constructor(
+    readonly engine: Engine,
+    readonly arenaBytes = ARENA_BYTES,
+  ) {}
 
-  /** High-water mark of activation bytes. */
+  /** High-water mark of bytes in all arenas: values, and what kernels put beside them while they run. */
   get peakBytes(): number {
-    return this.#peakBytes;
+    return this.#arenas.reduce((sum, arena) => sum + arena.peakBytes, 0);
   }
 
   get liveBytes(): number {
     return this.#liveBytes;
   }
 
-  /** Uninitialised floats. Arenas are reserved address space; pages cost memory once touched. */
+  /**
+   * Uninitialised floats. Arenas are reserved address space; pages cost memory once touched.
+   * @throws InputError when one tensor is larger than an arena
+   */
   allocate(numElements: number): Block {
     const bytes = numElements * 4;
     let block: Block | undefined;
@@ -49,12 +57,15 @@ export class Memory {
       }
     }
     if (block === undefined) {
-      const arena = this.engine.newArena(ARENA_BYTES, `activations ${this.#arenas.length}`);
+      if (bytes > this.arenaBytes)
+        throw new InputError(
+          `One tensor of ${gib(bytes)} is larger than the limit of ${gib(this.arenaBytes)}; use a smaller train.micro_batch_size or data.sequence_length`,
+        );
+      const arena = this.engine.newArena(this.arenaBytes, `activations ${this.#arenas.length}`);
       this.#arenas.push(arena);
       block = new Block(arena.f32(numElements), arena);
     }
     this.#liveBytes += bytes;
-    this.#peakBytes = Math.max(this.#peakBytes, this.#liveBytes);
     return block;
   }
 
@@ -63,6 +74,10 @@ export class Memory {
     block.arena.free(block.f32);
     this.#liveBytes -= block.f32.byteLength;
   }
+}
+
+export function gib(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 }
 
 /** An arena may have the bytes, but not in one piece; then the next arena is tried. */

@@ -4,12 +4,13 @@
  * reduction and the norm are each one pass over few buffers.
  */
 import { sliceOf } from "../comm/slots.js";
-import { assert } from "../core/errors.js";
+import { InputError, assert } from "../core/errors.js";
 import { philox } from "../core/rng.js";
 import { numElements } from "../core/tensor.js";
 import type { Engine } from "../engine/engine.js";
 import type { ParameterInfo } from "../model/parameters.js";
 import type { ParameterSpan } from "../program/kinds.js";
+import { ARENA_BYTES, gib } from "./memory.js";
 
 export interface BucketTensor {
   readonly info: ParameterInfo;
@@ -38,7 +39,7 @@ export interface StoreLayout {
   readonly training: boolean;
   /** ZeRO-1: each of `shards` ranks keeps the optimiser state of its range of every replicated bucket. */
   readonly zero?: { readonly shard: number; readonly shards: number };
-  /** Largest bucket in elements; small in tests. Four arrays of a bucket share one 4 GiB arena. */
+  /** Largest bucket in elements; small in tests. The four arrays of a bucket share an arena where they fit in one. */
   readonly bucketElements?: number;
 }
 
@@ -173,16 +174,24 @@ function allocateBucket(engine: Engine, group: Group, name: string, layout: Stor
   const [ownedStart, ownedEnd] = ownedRange(group.kind, size, layout);
   const owned = layout.training ? ownedEnd - ownedStart : 0;
   const gradientSize = layout.training ? size : 0;
-  const arena = engine.newArena((size + gradientSize + 2 * owned) * 4 + 2 ** 17, name);
+  const largest = tensors.reduce((a, b) => (b.size > a.size ? b : a));
+  if (size * 4 > ARENA_BYTES)
+    throw new InputError(
+      `The parameters around ${largest.info.name} [${largest.info.dims.join(", ")}] need ${gib(size * 4)} in one piece; the limit is ${gib(ARENA_BYTES)}`,
+    );
+  const together = (size + gradientSize + 2 * owned) * 4 + 2 ** 17;
+  const shared = together <= ARENA_BYTES ? engine.newArena(together, name) : undefined;
+  const array = (length: number, part: string): Float32Array =>
+    (shared ?? engine.newArena(length * 4 + 2 ** 16, `${name}.${part}`)).f32(length);
   return {
     name,
     kind: group.kind,
     tensors,
     size,
-    weights: arena.f32(size),
-    gradients: arena.f32(gradientSize),
-    expAvg: arena.f32(owned),
-    expAvgSq: arena.f32(owned),
+    weights: array(size, "weights"),
+    gradients: array(gradientSize, "gradients"),
+    expAvg: array(owned, "exp_avg"),
+    expAvgSq: array(owned, "exp_avg_sq"),
     ownedStart,
     ownedEnd,
   };

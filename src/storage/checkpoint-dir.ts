@@ -2,12 +2,15 @@
  * A checkpoint directory: config.json, model*.safetensors and optimizer*.safetensors with their indices, trainer_state.json,
  * tokenizer.json, digests.json. Which file holds a tensor depends on how many ranks wrote it; what a reader sees does not.
  */
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
 import {
   type Disk,
   type WrittenFile,
+  diskError,
+  explain,
+  makeDirectory,
   replaceFile,
   sha256OfFile,
   syncDirectory,
@@ -39,7 +42,14 @@ export function temporaryDirectory(directory: string): string {
 export function beginCheckpoint(directory: string): void {
   const temporary = temporaryDirectory(directory);
   rmSync(temporary, { recursive: true, force: true });
-  mkdirSync(temporary, { recursive: true });
+  makeDirectory(temporary);
+}
+
+/** Removes what a crash left half-written beside the checkpoints. */
+export function removeUnfinished(parent: string): void {
+  if (!existsSync(parent)) return;
+  for (const name of readdirSync(parent))
+    if (name.endsWith(".tmp")) rmSync(join(parent, name), { recursive: true, force: true });
 }
 
 export function writeShard(
@@ -93,48 +103,97 @@ export function commitCheckpoint(
       options.disk,
     );
   writeJsonDurably(join(temporary, "digests.json"), digests, options.disk);
-  syncDirectory(temporary);
-  rmSync(directory, { recursive: true, force: true });
-  renameSync(temporary, directory);
   const parent = dirname(directory);
-  syncDirectory(parent);
-  replaceFile(join(parent, "latest"), `${basename(directory)}\n`);
-  prune(parent, options.keep);
+  try {
+    syncDirectory(temporary);
+    rmSync(directory, { recursive: true, force: true });
+    renameSync(temporary, directory);
+    syncDirectory(parent);
+  } catch (error) {
+    throw diskError(error, directory);
+  }
+  replaceFile(join(parent, "latest"), `${basename(directory)}\n`, options.disk);
+  prune(parent, basename(directory), options.keep);
 }
 
 export function abandonCheckpoint(directory: string): void {
   rmSync(temporaryDirectory(directory), { recursive: true, force: true });
 }
 
-function prune(parent: string, keep: number): void {
-  const all = readdirSync(parent)
+/** Names of the checkpoints in a directory, oldest first. */
+function listCheckpoints(parent: string): string[] {
+  if (!existsSync(parent) || !statSync(parent).isDirectory()) return [];
+  return readdirSync(parent)
     .filter((name) => /^step-\d+$/.test(name))
     .sort();
-  for (const name of all.slice(0, Math.max(0, all.length - keep)))
-    rmSync(join(parent, name), { recursive: true });
+}
+
+/** Keeps `current` and the newest before it. Later steps belong to a past that was resumed away from: they go first. */
+function prune(parent: string, current: string, keep: number): void {
+  const all = listCheckpoints(parent);
+  const before = all.filter((name) => name < current);
+  const kept = new Set([current, ...before.slice(Math.max(0, before.length - (keep - 1)))]);
+  for (const name of all) if (!kept.has(name)) rmSync(join(parent, name), { recursive: true });
 }
 
 /**
- * The newest checkpoint of a run directory, or the directory itself if it is one (ours, or a Hugging Face folder).
+ * The newest checkpoint of a run directory, or the directory itself if it is one (ours, or a Hugging Face folder). Where the
+ * pointer `latest` is missing or points nowhere, the newest complete checkpoint is taken: one has its name only when complete.
  * @throws InputError when there is none
  */
 export function findCheckpoint(path: string): string {
+  const found = newestCheckpoint(path);
+  if (found !== undefined) return found;
+  throw new InputError(
+    `${path} holds no checkpoint: neither config.json nor checkpoints/step-* is there${existsSync(join(path, "run.json")) ? " (the run stopped before its first)" : ""}`,
+  );
+}
+
+export function newestCheckpoint(path: string): string | undefined {
   if (existsSync(join(path, "config.json"))) return path;
   const parent = existsSync(join(path, "checkpoints")) ? join(path, "checkpoints") : path;
   const pointer = join(parent, "latest");
-  if (existsSync(pointer)) {
-    const directory = join(parent, readFileSync(pointer, "utf8").trim());
-    if (existsSync(join(directory, "config.json"))) return directory;
-  }
-  throw new InputError(`${path} holds no checkpoint: neither config.json nor checkpoints/latest is there`);
+  const named = existsSync(pointer) ? [readFileSync(pointer, "utf8").trim()] : [];
+  const name = [...named, ...listCheckpoints(parent).reverse()].find(
+    (name) => name !== "" && existsSync(join(parent, name, "config.json")),
+  );
+  return name === undefined ? undefined : join(parent, name);
+}
+
+/** What to do about a damaged checkpoint: the newest earlier one whose every file is as it was written. */
+function advice(directory: string): string {
+  const parent = dirname(directory);
+  const earlier = listCheckpoints(parent).filter((name) => name < basename(directory));
+  const intact = earlier.reverse().find((name) => {
+    try {
+      const reader = new CheckpointReader(join(parent, name), false);
+      reader.verify();
+      reader.close();
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  return intact === undefined
+    ? "no earlier checkpoint is intact"
+    : `an earlier checkpoint is intact: ${join(parent, intact)} (scmoe train --resume takes it)`;
 }
 
 export class CheckpointReader {
   readonly #files = new Map<string, SafetensorsReader>();
   readonly #where: Record<ShardKind, Map<string, string>> = { model: new Map(), optimizer: new Map() };
 
-  /** @throws InputError when a file is missing or its size is not what it was when written */
-  constructor(readonly directory: string) {
+  readonly #digests: ReadonlyMap<string, WrittenFile>;
+
+  /**
+   * @param advise name an earlier checkpoint in the error when this one is damaged
+   * @throws InputError when a file is missing or its size is not what it was when written
+   */
+  constructor(
+    readonly directory: string,
+    readonly advise = true,
+  ) {
+    this.#digests = this.#readDigests();
     this.#checkSizes();
     for (const kind of ["model", "optimizer"] as const) this.#index(kind);
   }
@@ -181,22 +240,31 @@ export class CheckpointReader {
 
   json<T>(file: string): T {
     const path = join(this.directory, file);
+    let value: unknown;
     try {
-      return JSON.parse(readFileSync(path, "utf8")) as T;
+      value = JSON.parse(readFileSync(path, "utf8"));
     } catch (error) {
-      throw new InputError(`Cannot read ${path}: ${(error as Error).message.split("\n")[0]}`);
+      throw this.#damaged(file, error instanceof SyntaxError ? "is not JSON" : explain(error));
     }
+    if (typeof value !== "object" || value === null || Array.isArray(value))
+      throw this.#damaged(file, "is not a JSON object");
+    return value as T;
   }
 
-  /** Reads every byte and compares digests. @throws InputError naming the damaged file */
-  verify(): void {
-    for (const [file, { sha256 }] of Object.entries(this.#digests())) {
+  /**
+   * Reads every byte and compares digests. Ranks share the work: each reads the files whose turn is its own.
+   * @throws InputError naming the damaged file
+   */
+  verify(share = { turn: 0, of: 1 }): void {
+    [...this.#digests].forEach(([file, { sha256 }], i) => {
+      if (i % share.of !== share.turn) return;
       const found = sha256OfFile(join(this.directory, file));
       if (found !== sha256)
-        throw new InputError(
-          `${join(this.directory, file)} is damaged: its SHA-256 is ${found.slice(0, 12)}…, wanted ${sha256.slice(0, 12)}…; use an earlier checkpoint`,
+        throw this.#damaged(
+          file,
+          `is damaged: its SHA-256 is ${found.slice(0, 12)}…, wanted ${sha256.slice(0, 12)}…`,
         );
-    }
+    });
   }
 
   close(): void {
@@ -204,17 +272,33 @@ export class CheckpointReader {
     this.#files.clear();
   }
 
-  #digests(): Record<string, WrittenFile> {
-    return existsSync(join(this.directory, "digests.json")) ? this.json("digests.json") : {};
+  #damaged(file: string, what: string): InputError {
+    return new InputError(
+      `${join(this.directory, file)} ${what}${this.advise ? `; ${advice(this.directory)}` : ""}`,
+    );
+  }
+
+  /** Empty for a folder of Hugging Face's: only a checkpoint with a trainer's state must have digests. */
+  #readDigests(): ReadonlyMap<string, WrittenFile> {
+    const isHere = existsSync(join(this.directory, "digests.json"));
+    if (!isHere && !existsSync(join(this.directory, "trainer_state.json"))) return new Map();
+    const digests = new Map(Object.entries(this.json<Record<string, WrittenFile>>("digests.json")));
+    for (const [file, facts] of digests)
+      if (typeof facts?.bytes !== "number" || typeof facts.sha256 !== "string")
+        throw this.#damaged("digests.json", `is damaged: its entry "${file}" has no bytes and sha256`);
+    return digests;
   }
 
   #checkSizes(): void {
-    for (const [file, { bytes }] of Object.entries(this.#digests())) {
+    for (const [file, { bytes }] of this.#digests) {
       const path = join(this.directory, file);
       const found = existsSync(path) ? statSync(path).size : undefined;
       if (found !== bytes)
-        throw new InputError(
-          `${path} ${found === undefined ? "is missing" : `has ${found} bytes, wanted ${bytes}: it is truncated or was changed`}; use an earlier checkpoint`,
+        throw this.#damaged(
+          file,
+          found === undefined
+            ? "is missing"
+            : `has ${found} bytes, wanted ${bytes}: it is truncated or was changed`,
         );
     }
   }
@@ -222,10 +306,14 @@ export class CheckpointReader {
   #index(kind: ShardKind): void {
     const index = join(this.directory, `${kind}.safetensors.index.json`);
     if (existsSync(index)) {
-      const { weight_map: map } = this.json<{ weight_map: Record<string, string> }>(
-        `${kind}.safetensors.index.json`,
-      );
-      for (const [name, file] of Object.entries(map)) this.#where[kind].set(name, file);
+      const { weight_map: map } = this.json<{ weight_map?: Record<string, unknown> }>(basename(index));
+      if (typeof map !== "object" || map === null) throw this.#damaged(basename(index), "has no weight_map");
+      for (const [name, file] of Object.entries(map)) {
+        // A name with a folder in it would reach out of the checkpoint.
+        if (typeof file !== "string" || basename(file) !== file)
+          throw this.#damaged(basename(index), `names no file for "${name}"`);
+        this.#where[kind].set(name, file);
+      }
       return;
     }
     const single = `${kind}.safetensors`;

@@ -1,7 +1,20 @@
 /** Durable writing: temporary name, fsync, rename; digests computed on the way. */
 import { createHash } from "node:crypto";
-import { closeSync, fsyncSync, openSync, readSync, renameSync, writeSync } from "node:fs";
-import { EnvironmentError } from "../core/errors.js";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import { EnvironmentError, InputError } from "../core/errors.js";
 
 export interface WrittenFile {
   readonly bytes: number;
@@ -41,11 +54,56 @@ export function writeJsonDurably(path: string, value: unknown, disk?: Disk): Wri
   return writeDurably(path, [new TextEncoder().encode(`${JSON.stringify(value, undefined, 2)}\n`)], disk);
 }
 
-/** Replaces a small file in one step: readers see the old content or the new. */
-export function replaceFile(path: string, text: string): void {
+/** Replaces a small file in one step: readers see the old content or the new. @throws EnvironmentError */
+export function replaceFile(path: string, text: string, disk?: Disk): void {
   const temporary = `${path}.tmp`;
-  writeDurably(temporary, [new TextEncoder().encode(text)]);
-  renameSync(temporary, path);
+  writeDurably(temporary, [new TextEncoder().encode(text)], disk);
+  try {
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw diskError(error, path);
+  }
+}
+
+/** Appends; a reader may see a last line cut short, never a changed one. @throws EnvironmentError */
+export function appendBytes(path: string, bytes: Uint8Array, disk: Disk = realDisk): void {
+  try {
+    const file = openSync(path, "a");
+    try {
+      for (let at = 0; at < bytes.length;) at += disk.write(file, bytes.subarray(at));
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    throw diskError(error, path);
+  }
+}
+
+/**
+ * Makes a directory and those above it. (Node's recursive mkdir never returns where the system refuses with ENOENT, as in /proc.)
+ * @throws EnvironmentError in one line when it is not possible
+ */
+export function makeDirectory(path: string): void {
+  if (existsSync(path) && statSync(path).isDirectory()) return;
+  const parent = dirname(path);
+  if (parent !== path && !existsSync(parent)) makeDirectory(parent);
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    // Another rank may have made it in the meantime.
+    if (existsSync(path) && statSync(path).isDirectory()) return;
+    throw diskError(error, path);
+  }
+}
+
+/** A text file that a user named. @param what what it is, for the message @throws InputError in one line */
+export function readText(path: string, what: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new InputError(`Cannot read ${what} ${path}: ${explain(error)}`);
+  }
 }
 
 export function syncDirectory(path: string): void {
@@ -69,13 +127,30 @@ export function sha256OfFile(path: string): string {
   return hash.digest("hex");
 }
 
-function diskError(error: unknown, path: string): Error {
+export function diskError(error: unknown, path: string): Error {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === "ENOSPC" || code === "EDQUOT")
     return new EnvironmentError(
       `Cannot write ${path}: the disk is full; free some space and resume (earlier checkpoints are intact)`,
     );
   if (code !== undefined && code.startsWith("E"))
-    return new EnvironmentError(`Cannot write ${path}: ${code}`);
+    return new EnvironmentError(`Cannot write ${path}: ${explain(error)}`);
   return error as Error;
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: "it does not exist",
+  EISDIR: "it is a directory, wanted a file",
+  ENOTDIR: "a part of the path is a file, wanted a directory",
+  EEXIST: "a file is there, wanted a directory",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  EROFS: "the file system is read-only",
+  ERR_STRING_TOO_LONG: "a single file is limited to 512 MB of text; split it into several",
+};
+
+/** Why the system refused, in words. */
+export function explain(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return (code === undefined ? undefined : REASONS[code]) ?? code ?? message.split("\n")[0];
 }

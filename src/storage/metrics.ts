@@ -1,8 +1,6 @@
-/** metrics.jsonl: one JSON object per line, appended; and TensorBoard event files. */
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
-import { hostname } from "node:os";
-import { join } from "node:path";
-import { replaceFile } from "./files.js";
+/** metrics.jsonl: one JSON object per line, appended. */
+import { existsSync, readFileSync } from "node:fs";
+import { appendBytes, replaceFile } from "./files.js";
 
 export interface MetricRow {
   readonly step: number;
@@ -15,7 +13,7 @@ export function openMetrics(path: string, lastStep: number): { append(row: Metri
     const kept = readMetrics(path).filter((row) => row.step <= lastStep);
     replaceFile(path, kept.map((row) => `${JSON.stringify(row)}\n`).join(""));
   }
-  return { append: (row) => appendFileSync(path, `${JSON.stringify(row)}\n`) };
+  return { append: (row) => appendBytes(path, new TextEncoder().encode(`${JSON.stringify(row)}\n`)) };
 }
 
 export function readMetrics(path: string): MetricRow[] {
@@ -28,70 +26,4 @@ export function readMetrics(path: string): MetricRow[] {
     }
   }
   return rows;
-}
-
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
-  let c = n;
-  for (let k = 0; k < 8; k++) c = c & 1 ? 0x82f63b78 ^ (c >>> 1) : c >>> 1;
-  return c >>> 0;
-});
-
-/** CRC-32C (Castagnoli). */
-export function crc32c(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
-  return (crc ^ 0xffffffff) >>> 0;
-}
-
-/** TFRecord: length, masked CRC of it, data, masked CRC of it. */
-function record(data: Uint8Array): Uint8Array {
-  const masked = (bytes: Uint8Array) => {
-    const crc = crc32c(bytes);
-    return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
-  };
-  const out = new DataView(new ArrayBuffer(16 + data.length));
-  out.setBigUint64(0, BigInt(data.length), true);
-  out.setUint32(8, masked(new Uint8Array(out.buffer, 0, 8)), true);
-  new Uint8Array(out.buffer).set(data, 12);
-  out.setUint32(12 + data.length, masked(data), true);
-  return new Uint8Array(out.buffer);
-}
-
-const varint = (value: number): number[] => {
-  const out: number[] = [];
-  for (; value >= 128; value = Math.floor(value / 128)) out.push((value % 128) | 128);
-  return [...out, value];
-};
-const chunk = (field: number, data: readonly number[]): number[] => [
-  field * 8 + 2,
-  ...varint(data.length),
-  ...data,
-];
-const text = (field: number, value: string): number[] => chunk(field, [...new TextEncoder().encode(value)]);
-const bytesOf = (array: Float32Array | Float64Array): number[] => [...new Uint8Array(array.buffer)];
-
-/** Event { wall_time = 1, step = 2, file_version = 3, summary = 5 { value = 1 { tag = 1, simple_value = 2 } } } */
-function event(step: number, body: readonly number[]): Uint8Array {
-  const time = [1 * 8 + 1, ...bytesOf(Float64Array.of(Date.now() / 1000))];
-  return record(Uint8Array.from([...time, 2 * 8, ...varint(step), ...body]));
-}
-
-export interface TensorboardWriter {
-  scalars(step: number, values: Readonly<Record<string, number>>): void;
-}
-
-export function openTensorboard(directory: string): TensorboardWriter {
-  const path = join(
-    directory,
-    `events.out.tfevents.${Math.floor(Date.now() / 1000)}.${hostname()}.${process.pid}`,
-  );
-  writeFileSync(path, event(0, text(3, "brain.Event:2")));
-  return {
-    scalars(step, values) {
-      const summary = Object.entries(values).flatMap(([tag, value]) =>
-        chunk(1, [...text(1, tag), 2 * 8 + 5, ...bytesOf(Float32Array.of(value))]),
-      );
-      appendFileSync(path, event(step, chunk(5, summary)));
-    },
-  };
 }

@@ -5,6 +5,7 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { InputError } from "../core/errors.js";
 import { numElements } from "../core/tensor.js";
+import { explain } from "./files.js";
 
 const ITEM_BYTES = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1 } as const;
 export type StoredType = keyof typeof ITEM_BYTES;
@@ -33,7 +34,7 @@ export class SafetensorsReader {
     try {
       file = openSync(path, "r");
     } catch (error) {
-      throw new InputError(`Cannot open ${path}: ${(error as NodeJS.ErrnoException).code ?? String(error)}`);
+      throw new InputError(`Cannot open ${path}: ${explain(error)}`);
     }
     try {
       const { tensors, metadata } = readHeader(path, file);
@@ -128,13 +129,13 @@ function readHeader(
     bad(`its header claims ${length} bytes, the file has ${size}`);
   const text = new Uint8Array(length);
   readSync(file, text, 0, length, 8);
-  let header: Record<string, unknown> = {};
+  let header: Record<string, unknown> | null = null;
   try {
-    header = JSON.parse(new TextDecoder().decode(text)) as Record<string, unknown>;
+    header = JSON.parse(new TextDecoder().decode(text)) as Record<string, unknown> | null;
   } catch {
     bad("its header is not JSON");
   }
-  if (typeof header !== "object" || header === null) bad("its header is not a JSON object");
+  if (typeof header !== "object" || header === null) return bad("its header is not a JSON object");
   const metadata = (header.__metadata__ ?? {}) as Record<string, string>;
   const tensors = new Map<string, StoredTensor>();
   let dataEnd = 0;

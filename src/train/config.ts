@@ -1,33 +1,47 @@
 /** The configuration of a run: YAML, presets, `--set a.b=c`. */
-import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { z } from "zod";
 import { InputError, didYouMean } from "../core/errors.js";
-import { type ModelConfig, modelToJson, parseWith, resolveModel } from "../model/config.js";
-import { preset } from "../model/presets.js";
+import { type ModelConfig, modelSchema, modelToJson, parseWith, resolveModel } from "../model/config.js";
+import { PRESETS, preset } from "../model/presets.js";
+import { type ConfigKey, schemaKeys } from "../model/schema-keys.js";
 import { parsePolicy } from "../schedule/policy.js";
+import { readText } from "../storage/files.js";
 
 const positive = z.number().int().positive();
+const beta = z.number().min(0).lt(1);
 
 export const trainSchema = z.strictObject({
-  steps: positive.default(1000),
+  steps: positive.default(1000).describe("Optimiser steps"),
   batch_size: positive.default(8).describe("Sequences per step, over all ranks"),
   micro_batch_size: positive
     .optional()
     .describe("Sequences per rank at a time; default: all of the rank's at once"),
-  learning_rate: z.number().positive().default(1e-3),
+  learning_rate: z.number().positive().default(1e-3).describe("Peak, after warm-up"),
   min_learning_rate: z.number().nonnegative().optional().describe("End of the cosine; default a tenth"),
   warmup_steps: z.number().int().nonnegative().optional().describe("Default a twentieth of the steps"),
-  weight_decay: z.number().nonnegative().default(0.1),
-  betas: z.tuple([z.number(), z.number()]).default([0.9, 0.95]),
-  eps: z.number().positive().default(1e-8),
-  clip_norm: z.number().positive().nullable().default(1),
-  seed: z.number().int().nonnegative().default(0),
+  weight_decay: z
+    .number()
+    .nonnegative()
+    .default(0.1)
+    .describe("Decoupled; on tensors of two or more dimensions"),
+  betas: z
+    .tuple([beta, beta])
+    .default([0.9, 0.95])
+    .describe("AdamW: decay of the two moments, each from 0 to below 1"),
+  eps: z.number().positive().default(1e-8).describe("AdamW: added to the root of the second moment"),
+  clip_norm: z
+    .number()
+    .positive()
+    .nullable()
+    .default(1)
+    .describe("Largest gradient norm over the whole model; null: no clipping"),
+  seed: z.number().int().nonnegative().default(0).describe("Of initial weights, data order and gate noise"),
   log_interval: positive.default(1).describe("Steps between rows of metrics.jsonl"),
   eval_interval: positive.optional().describe("Steps between evaluations; default: only at the end"),
-  eval_batches: positive.default(8),
+  eval_batches: positive.default(8).describe("Batches per evaluation at most"),
   checkpoint_interval: positive.optional().describe("Steps between checkpoints; default: only at the end"),
-  keep_checkpoints: positive.default(2),
+  keep_checkpoints: positive.default(2).describe("Newest checkpoints kept"),
   recompute: z
     .boolean()
     .default(false)
@@ -42,7 +56,7 @@ export const runSchema = z.strictObject({
       corpus: z.string().default("sotu").describe('"sotu", a text file, or a directory of .txt files'),
       tokenizer: z.string().optional().describe("A tokenizer.json to use instead of training one"),
       sequence_length: positive.optional().describe("Default max_position_embeddings"),
-      cache: z.string().default(".scmoe/cache"),
+      cache: z.string().default(".scmoe/cache").describe("Where tokenizers and token files are kept"),
     })
     .prefault({}),
   train: trainSchema.prefault({}),
@@ -59,6 +73,20 @@ export const runSchema = z.strictObject({
     })
     .prefault({}),
 });
+
+/** Every key a config may have, for help and suggestions. */
+export function listKeys(): ConfigKey[] {
+  const { model: _model, ...sections } = runSchema.shape;
+  return [
+    {
+      key: "model.preset",
+      type: "string",
+      description: `Sizes to start from: ${Object.keys(PRESETS).join(", ")}`,
+    },
+    ...schemaKeys(modelSchema, "model"),
+    ...Object.entries(sections).flatMap(([name, section]) => schemaKeys(section.unwrap(), name)),
+  ];
+}
 
 export interface RunConfig extends Omit<z.output<typeof runSchema>, "model" | "data"> {
   /** Resolved model as plain JSON (`modelOf` makes it a ModelConfig again). */
@@ -99,16 +127,14 @@ export function readRunConfig(
 ): RunConfig {
   let input = structuredClone(base) as Record<string, unknown>;
   if (path !== undefined) {
-    let text: string;
-    try {
-      text = readFileSync(path, "utf8");
-    } catch (error) {
-      throw new InputError(`Cannot read the config ${path}: ${(error as NodeJS.ErrnoException).code}`);
-    }
-    input = (parseYaml(text, path) ?? {}) as Record<string, unknown>;
+    input = (parseYaml(readText(path, "the config"), path) ?? {}) as Record<string, unknown>;
     if (typeof input !== "object" || Array.isArray(input))
-      throw new InputError(`${path}: wanted keys such as model, data, train; found ${typeof input}`);
+      throw new InputError(
+        `${path}: wanted sections such as model, data, train; found ${Array.isArray(input) ? "a list" : typeof input}`,
+      );
   }
+  // Without a file, sets change a small model; a file that states a width states the whole model.
+  if (path === undefined) input.model ??= { preset: "tiny" };
   for (const set of sets) applySet(input, set);
   return resolveRun(input, path ?? "config");
 }
@@ -127,11 +153,16 @@ function applySet(target: Record<string, unknown>, set: string): void {
   const keys = set.slice(0, at).split(".");
   const sections = Object.keys(runSchema.shape);
   if (!sections.includes(keys[0])) {
-    const near = didYouMean(keys[0], sections);
+    const hint =
+      listKeys().find(({ key }) => key.endsWith(`.${keys[keys.length - 1]}`))?.key ??
+      didYouMean(keys[0], sections);
     throw new InputError(
-      `--set ${set}: unknown section "${keys[0]}"${near ? `; did you mean "${near}"?` : ` (known: ${sections.join(", ")})`}`,
+      `--set ${set}: unknown section "${keys[0]}"${hint ? `; did you mean "${hint}"?` : ` (known: ${sections.join(", ")})`}`,
     );
   }
+  const isReserved = (key: string) => key === "" || key in Object.prototype;
+  if (keys.length < 2 || keys.some(isReserved))
+    throw new InputError(`--set takes SECTION.KEY=VALUE such as train.steps=100; found "${set}"`);
   let node = target;
   for (const key of keys.slice(0, -1)) {
     if (typeof node[key] !== "object" || node[key] === null) node[key] = {};

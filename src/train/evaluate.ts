@@ -1,5 +1,6 @@
 /** Validation loss on this rank's model. */
 import { sumScalars } from "../comm/collectives.js";
+import { InputError } from "../core/errors.js";
 import type { Tensor } from "../core/tensor.js";
 import { evalBatch, numWindows } from "../data/batches.js";
 import { openPrepared, prepareData } from "../data/prepare.js";
@@ -74,8 +75,13 @@ export interface EvaluateResult {
 export function evaluateJob(context: JobContext, options: EvaluateOptions): EvaluateResult {
   const directory = findCheckpoint(options.checkpoint);
   const reader = new CheckpointReader(directory);
-  reader.verify();
+  reader.verify({ turn: context.world.rank, of: context.world.size });
   const config = checkpointConfig(reader);
+  const sequence = options.sequence ?? config.max_position_embeddings;
+  if (sequence > config.max_position_embeddings)
+    throw new InputError(
+      `--sequence ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
+    );
   const engine = createOrtEngine();
   const rank = createRank({ config, engine, world: context.world, training: false });
   loadCheckpoint(rank, reader, { optimizer: false });
@@ -88,7 +94,6 @@ export function evaluateJob(context: JobContext, options: EvaluateOptions): Eval
     onProgress: (what, share) => context.progress(`${what} ${(share * 100).toFixed(0)} %`),
   });
   const data = openPrepared(prepared.directory, config.vocab_size);
-  const sequence = options.sequence ?? config.max_position_embeddings;
   const loss = evaluate(rank, data.validation, { sequence, batch: options.batch, batches: options.batches });
   engine.dispose();
   return { checkpoint: directory, loss, perplexity: Math.exp(loss), unigramEntropy: data.unigramEntropy };

@@ -1,11 +1,11 @@
 /** The training loop of one rank: steps, evaluation, checkpoints, metrics. */
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { agree, maxScalars } from "../comm/collectives.js";
 import { nowMs } from "../core/clock.js";
-import { InputError } from "../core/errors.js";
+import { InputError, InterruptedError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
-import { trainBatch } from "../data/batches.js";
+import { numWindows, trainBatch } from "../data/batches.js";
 import { type PreparedData, prepareData } from "../data/prepare.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import type { ModelConfig } from "../model/config.js";
@@ -14,9 +14,9 @@ import type { JobContext } from "../run/job.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { median } from "../simulate/costs.js";
 import type { TimelineSummary } from "../simulate/timeline.js";
-import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
-import { replaceFile } from "../storage/files.js";
-import { openMetrics, openTensorboard } from "../storage/metrics.js";
+import { CheckpointReader, findCheckpoint, removeUnfinished } from "../storage/checkpoint-dir.js";
+import { openMetrics } from "../storage/metrics.js";
+import { openTensorboard } from "../storage/tensorboard.js";
 import { type TrainerState, checkpointConfig, loadCheckpoint, saveCheckpoint } from "./checkpoint.js";
 import { type RunConfig, modelOf } from "./config.js";
 import { evaluate } from "./evaluate.js";
@@ -25,12 +25,15 @@ import { StepPicture } from "./picture.js";
 import { Planner } from "./planner.js";
 import { OverlapProof, type ProofReport } from "./proof.js";
 import { boardScalars, progressLine, routingNames, stepRow, stepTiming } from "./report.js";
+import { startRun } from "./run-directory.js";
 import { type StepOptions, type StepReport, trainStep } from "./step.js";
 
 export interface TrainOptions {
   readonly config: RunConfig;
   readonly directory: string;
   readonly resume: boolean;
+  /** With `resume`: the checkpoint to continue from. Default: the newest. */
+  readonly checkpoint?: string;
   /** Train a twin sequentially beside, and compare losses, gradients and weights byte by byte. */
   readonly proveOverlap?: boolean;
   /** Draw timeline.html and timeline.json of a typical step; always on several ranks. */
@@ -116,8 +119,15 @@ class Trainer {
       vocabSize: this.#model.vocab_size,
       tokenizer: config.data.tokenizer,
       cacheDirectory: config.data.cache,
-      onProgress: (what, share) => context.progress(`${what}: ${(share * 100).toFixed(0)} %`),
+      onProgress: (what, share) => {
+        if (context.interrupted())
+          throw new InterruptedError("Interrupted while preparing data: there is nothing to save yet");
+        context.progress(`${what}: ${(share * 100).toFixed(0)} %`);
+      },
     });
+    // Before anything is written: too short a corpus leaves no run directory behind.
+    for (const file of [this.#data.train, this.#data.validation])
+      numWindows(file, config.data.sequence_length);
     this.#rank = createRank({
       config: this.#model,
       engine: this.#engine,
@@ -151,7 +161,7 @@ class Trainer {
     this.#start();
     const directory = this.options.directory;
     const metrics = this.#isFirst ? openMetrics(join(directory, "metrics.jsonl"), this.#step) : undefined;
-    const board = this.#isFirst ? openTensorboard(directory) : undefined;
+    const board = this.#isFirst ? openTensorboard(directory, this.#step) : undefined;
     const routings = routingNames(this.#planner.plans.model);
     let last: StepReport | undefined;
     let validationLoss: number | null = null;
@@ -197,30 +207,23 @@ class Trainer {
     const { directory, resume } = this.options;
     const { world } = this.context;
     if (resume) {
-      const reader = new CheckpointReader(findCheckpoint(directory));
-      reader.verify();
+      const reader = new CheckpointReader(this.options.checkpoint ?? findCheckpoint(directory));
+      reader.verify({ turn: world.rank, of: world.size });
       const stored = checkpointConfig(reader);
       if (JSON.stringify(stored) !== JSON.stringify(this.#model))
         throw new InputError(`${reader.directory}: its config.json differs from the model of this run`);
       loadCheckpoint(this.#rank, reader, { optimizer: true });
       const state = reader.json<TrainerState>("trainer_state.json");
+      if (!Number.isInteger(state.step) || state.step < 0)
+        throw new InputError(`${reader.directory}/trainer_state.json: step is ${state.step}, wanted a count`);
       this.#step = state.step;
       reader.close();
+      if (this.#isFirst) removeUnfinished(join(directory, "checkpoints"));
       this.context.say(`Resuming ${directory} after step ${this.#step}`);
     } else {
       this.#rank.parameters.initialize(this.#config.train.seed, this.#model.initializer_range);
       if (this.#isFirst) {
-        mkdirSync(join(directory, "checkpoints"), { recursive: true });
-        const facts = {
-          scmoe: VERSION,
-          node: process.version,
-          ranks: world.size,
-          started: new Date().toISOString(),
-        };
-        replaceFile(
-          join(directory, "run.json"),
-          `${JSON.stringify({ ...facts, config: this.#config }, undefined, 2)}\n`,
-        );
+        startRun(directory, { ranks: world.size, config: this.#config });
       }
     }
   }
@@ -364,9 +367,4 @@ function divideBatch(config: RunConfig, ranks: number): [number, number] {
 
 function isDue(step: number, interval: number | undefined): boolean {
   return interval !== undefined && step % interval === 0;
-}
-
-/** Whether a directory already holds a run. */
-export function holdsRun(directory: string): boolean {
-  return existsSync(join(directory, "run.json"));
 }

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { launch } from "../../launch/launch.js";
 import type { EvaluateOptions, EvaluateResult } from "../../train/evaluate.js";
-import { printJson, wholeNumber } from "../options.js";
+import { countNumber, printJson } from "../options.js";
 
 interface Flags {
   readonly corpus: string;
@@ -20,11 +20,19 @@ export function addEval(program: Command): void {
     .argument("<dir>", "run directory or checkpoint")
     .option("--corpus <source>", "sotu, a text file, or a directory of .txt files", "sotu")
     .option("--cache <dir>", "where prepared token files are kept", ".scmoe/cache")
-    .option("--batches <n>", "batches at most", wholeNumber, 64)
-    .option("--batch-size <n>", "sequences per batch", wholeNumber, 4)
-    .option("--sequence <n>", "tokens per sequence (default: the model's longest)", wholeNumber)
-    .option("-n, --ranks <n>", "ranks", wholeNumber)
+    .option("--batches <n>", "batches at most", countNumber, 64)
+    .option("--batch-size <n>", "sequences per batch", countNumber, 4)
+    .option("--sequence <n>", "tokens per sequence (default: the model's longest)", countNumber)
+    .option("-n, --ranks <n>", "ranks", countNumber)
     .option("--json", "print the result as JSON")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  scmoe eval runs/first                               held-out part of the built-in corpus
+  scmoe eval runs/first --corpus book.txt --sequence 64
+  scmoe eval runs/first/checkpoints/step-00000200 --json`,
+    )
     .action(async (checkpoint: string, flags: Flags) => {
       const { corpus, cache, batches, batchSize: batch, sequence } = flags;
       const options: EvaluateOptions = { checkpoint, corpus, cache, batches, batch, sequence };

@@ -117,8 +117,8 @@ function configOf(model: (typeof MODELS)[number], steps: number): RunConfig {
 
 function sampleOf(directory: string): string {
   const engine = createOrtEngine();
-  const options = { maxNewTokens: 60, temperature: 0.8, topK: 40, seed: 1 };
-  const text = openGenerator(directory, engine).generate(PROMPT, options);
+  const options = { maxNewTokens: 60, temperature: 0.8, topK: 40, topP: 1, seed: 1 };
+  const { text } = openGenerator(directory, engine).generate(PROMPT, options);
   engine.dispose();
   return text.replace(/\s+/g, " ");
 }

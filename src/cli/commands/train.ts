@@ -1,12 +1,14 @@
-import { join } from "node:path";
-import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { existsSync, statSync } from "node:fs";
 import type { Command } from "commander";
 import { parseLink } from "../../comm/link.js";
 import { InputError } from "../../core/errors.js";
 import { launch } from "../../launch/launch.js";
-import { type RunConfig, readRunConfig } from "../../train/config.js";
-import { type TrainOptions, type TrainResult, holdsRun } from "../../train/trainer.js";
-import { collect, megabytes, printJson, wholeNumber } from "../options.js";
+import { readText } from "../../storage/files.js";
+import { type RunConfig, listKeys, readRunConfig } from "../../train/config.js";
+import { holdsRun } from "../../train/run-directory.js";
+import type { TrainOptions, TrainResult } from "../../train/trainer.js";
+import { collect, countNumber, megabytes, printJson } from "../options.js";
 
 interface Flags {
   readonly config?: string;
@@ -18,6 +20,7 @@ interface Flags {
   readonly deadline: number;
   readonly proveOverlap?: boolean;
   readonly timeline?: boolean;
+  readonly dryRun?: boolean;
   readonly quiet?: boolean;
   readonly json?: boolean;
 }
@@ -35,27 +38,23 @@ export function addTrain(program: Command): void {
     )
     .option("-o, --out <dir>", "run directory (default: runs/<arch>)")
     .option("--resume <dir>", "continue a run from its last checkpoint, bit for bit as if it had not stopped")
-    .option("-n, --ranks <n>", "ranks, as threads of this process (under mpirun: MPI's)", wholeNumber)
+    .option("-n, --ranks <n>", "ranks, as threads of this process (under mpirun: MPI's)", countNumber)
     .option("--link <rate,latency>", "delay messages as a link would, e.g. 10gbit,20us (threads)")
-    .option("--deadline <seconds>", "longest wait for another rank", wholeNumber, 60)
+    .option("--deadline <seconds>", "longest wait for another rank", countNumber, 60)
     .option(
       "--prove-overlap",
       "train a twin sequentially beside it and compare losses, gradients and weights byte by byte",
     )
     .option("--timeline", "draw timeline.html of a typical step on one rank, too (several ranks: always)")
+    .option("--dry-run", "print the resolved config as YAML, every key explained, and train nothing")
     .option("-q, --quiet", "no progress")
     .option("--json", "print the result as JSON")
     .addHelpText(
       "after",
-      `
-Common keys:
-  model.preset      tiny, small, base, gpt2-moe-small, gpt2-moe-medium, gpt3-moe-xl, llama2-moe
-  model.arch        dense, top1, top2, top3, shared, scmoe-pos1, scmoe-pos2, scmoe-pos3, scmoe-pos2-l0pos1, scmoe2-pos2, dgmoe, dgmoe-share
-  data.corpus       sotu (built in), a text file, or a directory of .txt files
-  train.steps, train.batch_size, train.learning_rate, train.eval_interval, train.checkpoint_interval, train.seed
-  schedule.policy   sequential, pipelined(n), fixed(K), adaptive`,
+      () => `${EXAMPLES}\n\nKeys of --config and --set (default in brackets):\n${keyTable()}`,
     )
     .action(async (flags: Flags) => {
+      if (flags.dryRun) return printConfig(flags);
       const base = flags.resume === undefined ? freshRun(flags) : resumedRun(flags.resume, flags);
       const options = {
         ...base,
@@ -85,26 +84,71 @@ Common keys:
 function freshRun(flags: Flags): TrainOptions {
   const config = readRunConfig(flags.config, flags.set);
   const directory = flags.out ?? join("runs", String(config.model.arch));
-  if (holdsRun(directory))
+  if (existsSync(directory) && !statSync(directory).isDirectory())
+    throw new InputError(`--out ${directory} is a file; wanted a directory`);
+  if (!flags.dryRun && holdsRun(directory))
     throw new InputError(
       `${directory} already holds a run; continue it with --resume ${directory}, or choose another --out`,
     );
   return { config, directory, resume: false };
 }
 
-function resumedRun(directory: string, flags: Flags): TrainOptions {
+/** @param path a run directory, or one of its checkpoints to go back to */
+function resumedRun(path: string, flags: Flags): TrainOptions {
   if (flags.config !== undefined || flags.out !== undefined)
     throw new InputError("--resume takes the config and directory of the run; leave out --config and --out");
-  const path = join(directory, "run.json");
-  if (!existsSync(path)) throw new InputError(`${directory} holds no run: ${path} is missing`);
-  let stored: { config: RunConfig };
+  const isCheckpoint = existsSync(join(path, "trainer_state.json"));
+  const directory = isCheckpoint ? dirname(dirname(path)) : path;
+  const file = join(directory, "run.json");
+  if (!existsSync(file)) throw new InputError(`${directory} holds no run: ${file} is missing`);
+  const text = readText(file, "the run");
+  let stored: { config?: RunConfig } | null = null;
   try {
-    stored = JSON.parse(readFileSync(path, "utf8")) as { config: RunConfig };
+    stored = JSON.parse(text) as { config?: RunConfig } | null;
   } catch {
-    throw new InputError(`${path} is damaged: not JSON`);
+    throw new InputError(`${file} is damaged: it is not JSON`);
   }
+  if (typeof stored?.config !== "object") throw new InputError(`${file} is damaged: it has no config`);
   const config = readRunConfig(undefined, flags.set, stored.config);
-  return { config, directory, resume: true };
+  return { config, directory, resume: true, checkpoint: isCheckpoint ? path : undefined };
+}
+
+const EXAMPLES = `
+Examples:
+  scmoe train --out runs/first                                  a small ScMoE model on the built-in corpus
+  scmoe train --set model.arch=top2 --set train.steps=200       another architecture
+  scmoe train -c mine.yaml --set train.seed=1 --dry-run         what would be trained
+  scmoe train --ranks 2 --link 1gbit,50us --set train.checkpoint_interval=100
+  scmoe train --resume runs/first                               after Ctrl-C, a crash or a full disk
+  scmoe train --resume runs/first --set train.steps=2000        longer than planned
+  scmoe train --resume runs/first/checkpoints/step-00000100     from an earlier checkpoint
+
+A config file is YAML with the same keys in sections:
+  model: { preset: small, arch: top2 }
+  train: { steps: 500, batch_size: 16 }`;
+
+function keyTable(): string {
+  return listKeys()
+    .map(({ key, type, defaultValue, description }) => {
+      const shown = defaultValue === undefined ? "" : ` [${JSON.stringify(defaultValue)}]`;
+      return `  ${`${key}: ${type}${shown}`.padEnd(48)} ${description}`.trimEnd();
+    })
+    .join("\n");
+}
+
+/** YAML that `--config` takes, each key with its explanation; or JSON. */
+function printConfig(flags: Flags): void {
+  const { config } = flags.resume === undefined ? freshRun(flags) : resumedRun(flags.resume, flags);
+  if (flags.json) return printJson(config);
+  const about = new Map(listKeys().map(({ key, description }) => [key, description]));
+  const lines = Object.entries(config).flatMap(([section, keys]) => [
+    `${section}:`,
+    ...Object.entries(keys as Record<string, unknown>).map(([key, value]) => {
+      const text = about.get(`${section}.${key}`);
+      return `  ${`${key}: ${JSON.stringify(value)}`.padEnd(40)}${text ? ` # ${text}` : ""}`.trimEnd();
+    }),
+  ]);
+  process.stdout.write(`${lines.join("\n")}\n`);
 }
 
 export function describe(result: TrainResult): string {

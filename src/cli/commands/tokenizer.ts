@@ -1,0 +1,75 @@
+import { type Command, InvalidArgumentError } from "commander";
+import { InputError } from "../../core/errors.js";
+import { trainBpe } from "../../data/bpe.js";
+import { readCorpus } from "../../data/corpus.js";
+import { loadTokenizer, saveTokenizer } from "../../data/tokenizer.js";
+import { newestCheckpoint } from "../../storage/checkpoint-dir.js";
+import { printJson, wholeNumber } from "../options.js";
+
+const WHERE = "tokenizer.json, or a run, checkpoint or other directory that holds it";
+
+interface TrainFlags {
+  readonly out: string;
+  readonly corpus: string;
+  readonly vocabSize: number;
+  readonly json?: boolean;
+}
+
+export function addTokenizer(program: Command): void {
+  const tokenizer = program.command("tokenizer").description("train a byte-level BPE tokenizer, or use one");
+  tokenizer
+    .command("train")
+    .description("train on a corpus; writes a Hugging Face tokenizer.json")
+    .requiredOption("-o, --out <file>", "file to write")
+    .option("--corpus <source>", "sotu, a text file, or a directory of .txt files", "sotu")
+    .option("--vocab-size <n>", "tokens, the 256 bytes and end of text included", wholeNumber, 2048)
+    .option("--json", "print the result as JSON")
+    .addHelpText(
+      "after",
+      "\nExample:\n  scmoe tokenizer train --corpus book.txt --vocab-size 4096 -o tokenizer.json",
+    )
+    .action((flags: TrainFlags) => {
+      const model = trainBpe(readCorpus(flags.corpus).train, flags.vocabSize);
+      saveTokenizer(model, flags.out);
+      const result = { file: flags.out, vocabSize: model.vocabulary.size, merges: model.merges.length };
+      if (flags.json) printJson(result);
+      else process.stdout.write(`${result.file}: ${result.vocabSize} tokens\n`);
+    });
+  tokenizer
+    .command("encode")
+    .description("token ids of a text")
+    .argument("<tokenizer>", WHERE)
+    .argument("<text>")
+    .option("--json", "print the ids as JSON")
+    .addHelpText("after", '\nExample:\n  scmoe tokenizer encode runs/first "My fellow citizens"')
+    .action((path: string, text: string, flags: { json?: boolean }) => {
+      const ids = loadTokenizer(locate(path)).encode(text);
+      if (flags.json) printJson(ids);
+      else process.stdout.write(`${ids.join(" ")}\n`);
+    });
+  tokenizer
+    .command("decode")
+    .description("text of token ids")
+    .argument("<tokenizer>", WHERE)
+    .argument("<ids...>", "whole numbers", (text: string, before: number[] | undefined) => {
+      const id = Number(text);
+      if (!Number.isInteger(id) || id < 0) throw new InvalidArgumentError("wanted whole numbers.");
+      return [...(before ?? []), id];
+    })
+    .option("--json", "print the text as JSON")
+    .addHelpText("after", "\nExample:\n  scmoe tokenizer decode runs/first 44 89 390")
+    .action((path: string, ids: number[], flags: { json?: boolean }) => {
+      const loaded = loadTokenizer(locate(path));
+      const unknown = ids.find((id) => id >= loaded.vocabSize);
+      if (unknown !== undefined)
+        throw new InputError(`Token ${unknown} is beyond the tokenizer's ${loaded.vocabSize} tokens`);
+      const text = loaded.decode(ids);
+      if (flags.json) printJson(text);
+      else process.stdout.write(`${text}\n`);
+    });
+}
+
+/** A run's tokenizer lies in its newest checkpoint. */
+function locate(path: string): string {
+  return newestCheckpoint(path) ?? path;
+}
