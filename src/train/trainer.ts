@@ -11,6 +11,7 @@ import { createOrtEngine } from "../engine/ort-engine.js";
 import type { ModelConfig } from "../model/config.js";
 import { type ParameterCount, countParameters } from "../model/parameters.js";
 import type { JobContext } from "../run/job.js";
+import { plannedMemory } from "../run/planned-memory.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { median } from "../simulate/costs.js";
 import type { TimelineSummary } from "../simulate/timeline.js";
@@ -60,6 +61,9 @@ export interface TrainResult {
   readonly timing: TimelineSummary;
   readonly memory: {
     readonly stateBytes: number;
+    /** Peak of activations and kernels' intermediate results, worked out from program and schedule before the first step. */
+    readonly plannedBytes: number;
+    /** The peak of activation memory as it was. */
     readonly activationBytes: number;
     readonly peakRssBytes: number;
   };
@@ -332,6 +336,7 @@ class Trainer {
 
   #result(last: StepReport | undefined, validationLoss: number | null): TrainResult {
     const typical = this.#typical() ?? NO_TIMING;
+    const size = { batch: this.#microBatch, sequence: this.#config.data.sequence_length };
     return {
       directory: this.options.directory,
       arch: this.#model.arch,
@@ -347,6 +352,9 @@ class Trainer {
       timing: typical,
       memory: {
         stateBytes: this.#rank.parameters.stateBytes,
+        plannedBytes: Math.max(
+          ...[this.#planner.plans.accumulate, this.#planner.plans.last].map((plan) => plannedMemory(plan, size).peakBytes),
+        ),
         activationBytes: this.#rank.memory.peakBytes,
         peakRssBytes: process.resourceUsage().maxRSS * 1024,
       },
