@@ -353,7 +353,9 @@ class Trainer {
       memory: {
         stateBytes: this.#rank.parameters.stateBytes,
         plannedBytes: Math.max(
-          ...[this.#planner.plans.accumulate, this.#planner.plans.last].map((plan) => plannedMemory(plan, size).peakBytes),
+          ...[this.#planner.plans.accumulate, this.#planner.plans.last].map(
+            (plan) => plannedMemory(plan, size).peakBytes,
+          ),
         ),
         activationBytes: this.#rank.memory.peakBytes,
         peakRssBytes: process.resourceUsage().maxRSS * 1024,
