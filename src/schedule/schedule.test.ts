@@ -147,12 +147,56 @@ describe("random programs", () => {
       fc.property(randomProgram, (program) => {
         const all = program.operators.reduce((sum, op) => sum + costs(op), 0);
         expect(simulate(program, sequential(program), { costs: [costs] }).summary.stepMs).toBeCloseTo(all, 6);
-        const chosen = simulate(program, adaptive(program, costs), { costs: [costs] }).summary.stepMs;
+        const found = adaptive(program, costs);
+        expect(whyIllegal(program, found)).toBeUndefined();
+        const chosen = simulate(program, found, { costs: [costs] }).summary.stepMs;
+        const greedy = simulate(program, eager(program, costs), { costs: [costs] }).summary.stepMs;
+        expect(chosen).toBeLessThanOrEqual(greedy + 1e-9);
         expect(chosen).toBeLessThanOrEqual(all + 1e-9);
         expect(chosen).toBeGreaterThanOrEqual(lowerBound(program, costs) - 1e-9);
       }),
       { seed: 3, numRuns: 150 },
     );
+  });
+});
+
+/** The fastest of all orders, by trying every one. */
+function fastest(program: Program): number {
+  const before = dependencies(program);
+  let best = Infinity;
+  const visit = (order: readonly number[]): void => {
+    if (order.length === program.operators.length) {
+      const schedule = { policy: "", order: orderByStream(program, order), edges: [], note: "" };
+      best = Math.min(best, simulate(program, schedule, { costs: [costs], eventsOf: [] }).summary.stepMs);
+      return;
+    }
+    for (const { id } of program.operators)
+      if (!order.includes(id) && before[id].every((b) => order.includes(b))) visit([...order, id]);
+  };
+  visit([]);
+  return best;
+}
+
+describe("small random programs", () => {
+  it("have no schedule below the lower bound, and adaptive keeps what its note promises", () => {
+    let numProven = 0;
+    fc.assert(
+      fc.property(
+        randomProgram.filter(({ operators }) => operators.length <= 6),
+        (program) => {
+          const best = fastest(program);
+          expect(lowerBound(program, costs)).toBeLessThanOrEqual(best + 1e-9);
+          const schedule = adaptive(program, costs);
+          const chosen = simulate(program, schedule, { costs: [costs] }).summary.stepMs;
+          expect(chosen).toBeGreaterThanOrEqual(best - 1e-9);
+          if (!schedule.note.includes("no schedule is faster")) return;
+          expect(chosen).toBeCloseTo(best, 6);
+          numProven++;
+        },
+      ),
+      { seed: 6, numRuns: 80 },
+    );
+    expect(numProven).toBeGreaterThan(60);
   });
 });
 
