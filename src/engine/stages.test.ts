@@ -2,7 +2,6 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { philox } from "../core/rng.js";
 import { type Tensor, numElements } from "../core/tensor.js";
-import { differentiate } from "../kernel/differentiate.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { evaluate } from "../kernel/reference.js";
 import { concreteDims } from "../kernel/symbols.js";
