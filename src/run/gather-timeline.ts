@@ -45,7 +45,7 @@ const ROUNDS = 5;
 export function clockOffset(world: Communicator): number {
   const machines = gatherJson(world, machineId(), "machine");
   const offsets = Array.from({ length: ROUNDS }, () => {
-    barrier(world, "clock");
+    barrier(world, "clock").wait();
     const left = gatherJson(world, nowMs(), "clock");
     return left[world.rank] - left[0];
   }).sort((a, b) => a - b);

@@ -55,7 +55,10 @@ class ThreadsCommunicator implements Communicator {
     const { view, rank } = this.seat;
     const sequence = this.#sequence++;
     const before = this.#ring[sequence % RING];
-    assert(before === undefined || before.finished, `at most ${RING} exchanges are under way`);
+    assert(
+      before === undefined || before.finished,
+      `at most ${RING} exchanges are under way; ${before?.place.label} was never waited for`,
+    );
     const place: Place = { view, id: this.id, sequence, rank, label: request.label };
     const startMs = nowMs();
     const notes = this.#post(place, request);
