@@ -1,49 +1,119 @@
 /** A self-contained page: ranks × streams, measured over predicted, exposed communication shaded, zoom and pan. */
-import type { TitledTimelines } from "./chrome-trace.js";
-import { escapeXml } from "./speed-chart.js";
-import { PAGE_SCRIPT, PAGE_STYLE } from "./timeline-page.js";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { EnvironmentError } from "../core/errors.js";
+import type { Timeline, TimelineEvent } from "../simulate/timeline.js";
+import { type TitledTimelines, flows } from "./chrome-trace.js";
+import type { PageCase, PageData, PageOperator, PageSide } from "./page/data.js";
+import { TIMELINE_STYLE } from "./timeline-style.js";
 
+/**
+ * One HTML document that needs nothing else.
+ * @throws EnvironmentError when the page's script is not built
+ */
 export function timelineHtml(steps: readonly TitledTimelines[]): string {
+  const data: PageData = { cases: steps.map(pageCase) };
   // Inside a script element only "</" could end it early.
-  const data = JSON.stringify(steps.map(compact)).replaceAll("</", "<\\/");
-  const options = steps.map((step, i) => `<option value="${i}">${escapeXml(step.title)}</option>`).join("");
+  const json = JSON.stringify(data).replaceAll("</", "<\\/");
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <title>scmoe timeline</title>
-<style>${PAGE_STYLE}</style>
+<style>${TIMELINE_STYLE}</style>
 <header>
-  <label>Step <select id="step">${options}</select></label>
-  <button id="reset" type="button">Whole step</button>
-  <span>wheel: zoom · drag: pan · hover: details</span>
+  <h1>Step timeline<span id="only"></span></h1>
+  <label id="cases">case <select id="case"></select></label>
+  <span class="space"></span>
+  <label><input type="checkbox" id="measured" checked>measured</label>
+  <label><input type="checkbox" id="predicted" checked>predicted</label>
+  <label><input type="checkbox" id="arrows" checked>arrows</label>
+  <span class="buttons">
+    <button type="button" id="out" aria-label="Zoom out">−</button>
+    <button type="button" id="in" aria-label="Zoom in">+</button>
+    <button type="button" id="fit">Whole step</button>
+  </span>
 </header>
+<div id="figures"></div>
+<div id="legend"></div>
 <main>
-  <canvas id="canvas" tabindex="0" aria-label="Timeline of the chosen step"></canvas>
-  <aside id="panel"></aside>
+  <canvas id="canvas" tabindex="0" role="application" aria-label="Timeline: ranks by streams. Arrow keys move, plus and minus zoom, n and p go from operator to operator; the panel tells what is selected."></canvas>
+  <aside>
+    <div id="selection" aria-live="polite"></div>
+    <div id="step"></div>
+  </aside>
 </main>
 <div id="tip" role="tooltip" hidden></div>
-<script id="data" type="application/json">${data}</script>
-<script>${PAGE_SCRIPT}</script>
+<template id="nothing"><section><h2>Nothing selected</h2><p>Click an operator or a shaded wait. Wheel zooms, dragging moves, shift + wheel moves sideways.</p><p class="keys"><kbd>←</kbd> <kbd>→</kbd> move · <kbd>+</kbd> <kbd>−</kbd> zoom · <kbd>0</kbd> whole step · <kbd>n</kbd> <kbd>p</kbd> next, previous operator · <kbd>Enter</kbd> zoom to it · <kbd>Esc</kbd> nothing selected</p></section></template>
+<script id="data" type="application/json">${json}</script>
+<script>(() => {
+${pageScript()}})();</script>
 </html>
 `;
 }
 
-/** Only what the page draws, times to the microsecond. */
-function compact(step: TitledTimelines): unknown {
-  const round = (ms: number): number => Math.round(ms * 1e3) / 1e3;
-  const side = (timeline: TitledTimelines["measured"]) => ({
-    numRanks: timeline.numRanks,
+/** Only what the page draws; times to the microsecond. */
+function pageCase({ title, measured, predicted }: TitledTimelines): PageCase {
+  const operators: PageOperator[] = [];
+  const indices = new Map<string, number>();
+  const indexOf = ({ name, cost, stream, pass }: TimelineEvent): number => {
+    let index = indices.get(name);
+    if (index === undefined) {
+      indices.set(name, (index = operators.length));
+      operators.push({ name, cost, stream, pass });
+    }
+    return index;
+  };
+  const side = (timeline: Timeline): PageSide => ({
+    kind: timeline.kind,
     summary: timeline.summary,
     events: timeline.events.map((e) => [
       e.rank,
-      e.stream,
-      e.name,
-      round(e.startMs),
-      round(e.endMs),
+      indexOf(e),
+      microseconds(e.startMs),
+      microseconds(e.endMs),
       e.bytes ?? 0,
-      e.pass,
     ]),
-    exposed: timeline.exposed.map((e) => [e.rank, e.waitingFor, round(e.startMs), round(e.endMs)]),
+    exposed: timeline.exposed.map((e) => [
+      e.rank,
+      e.waitingFor,
+      microseconds(e.startMs),
+      microseconds(e.endMs),
+    ]),
+    flows: flows(timeline.events),
   });
-  return { title: step.title, measured: side(step.measured), predicted: side(step.predicted) };
+  const sides = [...(measured === undefined ? [] : [side(measured)]), side(predicted)];
+  return { title, numRanks: predicted.numRanks, operators, sides };
+}
+
+function microseconds(ms: number): number {
+  return Math.round(ms * 1e3) / 1e3;
+}
+
+/** Modules of the page's script, each after those it imports. */
+const MODULES = ["data", "layout", "viewport", "draw", "panel", "main"];
+
+/** The compiled modules as one script: imports and exports fall away, names are unique among them. */
+function pageScript(): string {
+  return MODULES.map((name) => {
+    const text = readCompiled(`page/${name}.js`);
+    return text
+      .replace(/^import\s[^;]*;\n/gm, "")
+      .replace(/^export \{\};\n/gm, "")
+      .replace(/^export /gm, "")
+      .replace(/^\/\/# sourceMappingURL=.*\n?/gm, "")
+      .replaceAll("</", "<\\/");
+  }).join("");
+}
+
+function readCompiled(file: string): string {
+  const here = fileURLToPath(new URL(`./${file}`, import.meta.url));
+  for (const path of [here, here.replace(/src([\\/])view/, "dist$1view")]) {
+    try {
+      return readFileSync(path, "utf8");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
+  throw new EnvironmentError(`The timeline page is not built (${here}); run: npm run build`);
 }

@@ -98,7 +98,6 @@ export function addPlan(program: Command): void {
         mkdirSync(flags.out, { recursive: true });
         const titled = rows.map((row) => ({
           title: `${row.arch} ${row.policy}`,
-          measured: row.timeline,
           predicted: row.timeline,
         }));
         writeFileSync(join(flags.out, "timeline.html"), timelineHtml(titled));

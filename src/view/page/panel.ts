@@ -1,0 +1,212 @@
+/** The side panel: figures of the step, what is selected, the longest waits, time by kind of operator. */
+import {
+  CLASSES,
+  type PageCase,
+  type PageSide,
+  type PageSummary,
+  byteCount,
+  classOf,
+  milliseconds,
+} from "./data.js";
+import type { Selection } from "./draw.js";
+
+type Child = Node | string;
+
+export function element(
+  tag: string,
+  attributes: Readonly<Record<string, string>>,
+  ...children: Child[]
+): HTMLElement {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+const FIGURES: readonly {
+  readonly label: string;
+  readonly hint: string;
+  readonly text: (s: PageSummary) => string;
+}[] = [
+  { label: "Step", hint: "until the slowest rank is done", text: (s) => milliseconds(s.stepMs) },
+  { label: "Compute", hint: "sum of operators, mean over ranks", text: (s) => milliseconds(s.computeMs) },
+  {
+    label: "Communication",
+    hint: "time with a transfer under way, mean over ranks",
+    text: (s) => milliseconds(s.communicationMs),
+  },
+  {
+    label: "Exposed",
+    hint: "time that compute waits for the network, mean over ranks",
+    text: (s) => milliseconds(s.exposedMs),
+  },
+  {
+    label: "Hidden",
+    hint: "share of communication behind compute",
+    text: (s) => (s.communicationMs > 0 ? `${(s.overlapShare * 100).toFixed(1)} %` : "–"),
+  },
+];
+
+/** Cards: the first side large, the second beneath. */
+export function figureCards(shown: PageCase): HTMLElement[] {
+  return FIGURES.map(({ label, hint, text }) =>
+    element(
+      "div",
+      { class: `card ${label.toLowerCase()}`, title: hint },
+      element("span", { class: "name" }, label),
+      element("strong", {}, text(shown.sides[0].summary)),
+      ...shown.sides
+        .slice(1)
+        .map((side) => element("span", { class: "second" }, `${side.kind} ${text(side.summary)}`)),
+    ),
+  );
+}
+
+export function legend(): HTMLElement[] {
+  const items = CLASSES.map(({ key, label }) =>
+    element("span", {}, element("i", { style: `background: var(--${key})` }), label),
+  );
+  const exposed = element(
+    "span",
+    {},
+    element("i", { class: "hatch" }),
+    "exposed: compute waits for the network",
+  );
+  const backward = element("span", {}, element("i", { class: "foot" }), "backward pass");
+  return [...items, backward, exposed];
+}
+
+export interface PanelActions {
+  /** Shows a stretch of time with room around it. */
+  show(startMs: number, endMs: number): void;
+  select(selection: Selection): void;
+}
+
+/** What is selected: its times on every side, and where its rows come from and go to. */
+export function details(shown: PageCase, selected: Selection, actions: PanelActions): HTMLElement {
+  const [rank, index, , , bytes] = selected.side.events[selected.event];
+  const operator = shown.operators[index];
+  const rows: [string, string][] = [
+    ["rank", String(rank)],
+    ["stream", operator.stream],
+    ["pass", operator.pass],
+  ];
+  for (const side of shown.sides) {
+    const event = counterpart(selected, side);
+    if (event === undefined) continue;
+    const [, , start, end] = side.events[event];
+    rows.push([side.kind, milliseconds(end - start)], ["", `${start.toFixed(3)} – ${end.toFixed(3)} ms`]);
+  }
+  if (bytes > 0) {
+    const [, , start, end] = selected.side.events[selected.event];
+    rows.push(
+      ["sent", byteCount(bytes)],
+      ["rate", `${((bytes * 8) / (end - start) / 1e6).toFixed(2)} Gbit/s`],
+    );
+  }
+  const links = selected.side.flows
+    .filter((flow) => flow.includes(selected.event))
+    .map(([from, to]) => {
+      const other = from === selected.event ? to : from;
+      const name = shown.operators[selected.side.events[other][1]].name;
+      return button(`${from === selected.event ? "→" : "←"} ${name}`, () =>
+        actions.select({ side: selected.side, event: other }),
+      );
+    });
+  return section(
+    operator.name,
+    element("i", { class: "swatch", style: `background: var(--${classOf(operator)})` }),
+    table(rows),
+    ...(links.length > 0 ? [element("div", { class: "links" }, ...links)] : []),
+  );
+}
+
+/** The same run of the same operator on another side: the k-th of its rank. */
+export function counterpart(selected: Selection, side: PageSide): number | undefined {
+  const [rank, index] = selected.side.events[selected.event];
+  const runs = (of: PageSide): number[] =>
+    of.events
+      .map((_, i) => i)
+      .filter((i) => of.events[i][0] === rank && of.events[i][1] === index)
+      .sort((a, b) => of.events[a][2] - of.events[b][2]);
+  return runs(side)[runs(selected.side).indexOf(selected.event)];
+}
+
+export function exposedDetails(side: PageSide, index: number): HTMLElement {
+  const [rank, waitingFor, start, end] = side.exposed[index];
+  return section(
+    "Waiting for the network",
+    table([
+      ["rank", String(rank)],
+      ["side", side.kind],
+      ["next operator", waitingFor],
+      ["waited", milliseconds(end - start)],
+      ["", `${start.toFixed(3)} – ${end.toFixed(3)} ms`],
+    ]),
+  );
+}
+
+export function longestWaits(side: PageSide, actions: PanelActions): HTMLElement {
+  const longest = [...side.exposed].sort((a, b) => b[3] - b[2] - (a[3] - a[2])).slice(0, 5);
+  if (longest.length === 0) return section("Longest waits", element("p", {}, "none: compute never waited"));
+  const rows = longest.map(([rank, waitingFor, start, end]) =>
+    element(
+      "tr",
+      {},
+      element(
+        "td",
+        {},
+        button(waitingFor, () => actions.show(start, end)),
+      ),
+      element("td", {}, `rank ${rank}`),
+      element("td", {}, milliseconds(end - start)),
+    ),
+  );
+  return section(`Longest waits, ${side.kind}`, element("table", {}, ...rows));
+}
+
+/** Milliseconds of each class, mean over ranks. */
+export function timeByClass(shown: PageCase): HTMLElement {
+  const sums = shown.sides.map((side) => {
+    const total = new Map<string, number>();
+    for (const [, index, start, end] of side.events) {
+      const key = classOf(shown.operators[index]);
+      total.set(key, (total.get(key) ?? 0) + (end - start) / shown.numRanks);
+    }
+    return total;
+  });
+  const present = CLASSES.filter(({ key }) => sums.some((s) => s.has(key)));
+  const rows = present.map(({ key, label }) =>
+    element(
+      "tr",
+      {},
+      element("td", {}, element("i", { class: "swatch", style: `background: var(--${key})` }), label),
+      ...sums.map((total) => element("td", {}, (total.get(key) ?? 0).toFixed(2))),
+    ),
+  );
+  const head = element(
+    "tr",
+    {},
+    element("th", {}),
+    ...shown.sides.map(({ kind }) => element("th", {}, kind)),
+  );
+  return section("Time by operator, ms per rank", element("table", {}, head, ...rows));
+}
+
+function section(title: string, ...children: Child[]): HTMLElement {
+  return element("section", {}, element("h2", {}, title), ...children);
+}
+
+function table(rows: readonly [string, string][]): HTMLElement {
+  return element(
+    "table",
+    {},
+    ...rows.map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", {}, value))),
+  );
+}
+
+function button(text: string, onClick: () => void): HTMLElement {
+  const made = element("button", { type: "button" }, text);
+  made.addEventListener("click", onClick);
+  return made;
+}
