@@ -1,7 +1,6 @@
 /** Writes text with a model: the whole context is computed anew for each token. */
 import { singleCommunicator } from "../comm/single.js";
 import { InputError } from "../core/errors.js";
-import { philox } from "../core/rng.js";
 import type { Tensor } from "../core/tensor.js";
 import { type Tokenizer, loadTokenizer } from "../data/tokenizer.js";
 import type { Engine } from "../engine/engine.js";
@@ -13,17 +12,8 @@ import { type Rank, createRank } from "../run/rank.js";
 import { sequential } from "../schedule/sequential.js";
 import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
 import { checkpointConfig, loadCheckpoint } from "../train/checkpoint.js";
-
-export interface SamplingOptions {
-  readonly maxNewTokens: number;
-  /** 0: always the likeliest token. */
-  readonly temperature: number;
-  /** Only the k likeliest tokens; 0: all. */
-  readonly topK: number;
-  /** Only the likeliest tokens whose probabilities together reach this share (nucleus sampling); 1: all. */
-  readonly topP: number;
-  readonly seed: number;
-}
+import { type SamplingOptions, sample } from "./sampling.js";
+import { textStream } from "./text-stream.js";
 
 export interface Generator {
   readonly tokenizer: Tokenizer;
@@ -78,32 +68,25 @@ export function openGenerator(path: string, engine: Engine): Generator {
     generate(prompt, options, onText) {
       const ids = tokenizer.encode(prompt);
       if (ids.length === 0) ids.push(tokenizer.endOfText);
-      const start = ids.length;
-      let written = "";
+      const stream = textStream(tokenizer, ids, onText);
+      let newTokens = 0;
       let stopped: Written["stopped"] = "length";
-      for (let i = 0; i < options.maxNewTokens; i++) {
+      for (; newTokens < options.maxNewTokens; newTokens++) {
         const window = ids.slice(-config.max_position_embeddings);
         const logits = nextLogits(
           rank,
           window,
           planFor(padded(window.length, config.max_position_embeddings)),
         );
-        const next = sample(logits, options, i);
+        const next = sample(logits, options, newTokens);
         if (next === tokenizer.endOfText) {
           stopped = "end of text";
           break;
         }
         ids.push(next);
-        const text = tokenizer.decode(ids.slice(start));
-        // A character may need several tokens: its bytes are held back until they are complete.
-        if (text.endsWith("\ufffd")) continue;
-        onText?.(text.slice(written.length));
-        written = text;
+        stream.add(next);
       }
-      // Bytes that never became a character.
-      const text = tokenizer.decode(ids.slice(start));
-      if (text.length > written.length) onText?.(text.slice(written.length));
-      return { text, newTokens: ids.length - start, stopped };
+      return { text: stream.end(), newTokens, stopped };
     },
   };
 }
@@ -128,19 +111,4 @@ function nextLogits(
   const logits = Float32Array.from(data.subarray((window.length - 1) * vocab, window.length * vocab));
   run.release();
   return logits;
-}
-
-/** Softmax with temperature over the likeliest; the random number depends on (seed, index) alone. */
-export function sample(logits: Float32Array, options: SamplingOptions, index: number): number {
-  const order = [...logits.keys()].sort((a, b) => logits[b] - logits[a]);
-  if (options.temperature === 0) return order[0];
-  const kept = options.topK > 0 ? order.slice(0, options.topK) : order;
-  const weights = kept.map((id) => Math.exp((logits[id] - logits[order[0]]) / options.temperature));
-  const nucleus = options.topP * weights.reduce((a, b) => a + b, 0);
-  let count = 0;
-  for (let sum = 0; count < kept.length && (count === 0 || sum < nucleus); count++) sum += weights[count];
-  const total = weights.slice(0, count).reduce((a, b) => a + b, 0);
-  let left = philox(options.seed, "sampling").uniform(index) * total;
-  for (let i = 0; i < count; i++) if ((left -= weights[i]) < 0) return kept[i];
-  return kept[count - 1];
 }

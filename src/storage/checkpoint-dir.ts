@@ -155,7 +155,7 @@ export function newestCheckpoint(path: string): string | undefined {
   const pointer = join(parent, "latest");
   const named = existsSync(pointer) ? [readFileSync(pointer, "utf8").trim()] : [];
   const name = [...named, ...listCheckpoints(parent).reverse()].find(
-    (name) => name !== "" && existsSync(join(parent, name, "config.json")),
+    (name) => name !== "" && existsSync(join(parent, name)),
   );
   return name === undefined ? undefined : join(parent, name);
 }

@@ -1,0 +1,104 @@
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { EnvironmentError, InputError } from "../core/errors.js";
+import { numWindows } from "./batches.js";
+import { entropyOf, prepareData } from "./prepare.js";
+
+const folder = mkdtempSync(join(tmpdir(), "scmoe-prepare-"));
+const cache = (name: string): string => join(folder, `cache ${name}`);
+const words = "one small step for a man, one giant leap for mankind. ".repeat(40);
+const corpus = join(folder, "corpus.txt");
+writeFileSync(corpus, words);
+const prepare = (name: string, more: Partial<Parameters<typeof prepareData>[0]> = {}) =>
+  prepareData({ corpus, vocabSize: 300, cacheDirectory: cache(name), ...more });
+
+describe("prepareData()", () => {
+  it("writes token files that decode to the corpus, once", () => {
+    const data = prepare("twice");
+    const ids = new Int32Array(data.train.length);
+    data.train.read(0, ids);
+    const text = data.tokenizer.decode(ids);
+    expect(words.startsWith(text.replace("<|endoftext|>", ""))).toBe(true);
+    expect(ids.at(-1)).toBe(data.tokenizer.endOfText);
+    expect(data.unigramEntropy).toBeGreaterThan(1);
+    let asked = 0;
+    expect(prepare("twice", { onProgress: () => asked++ }).directory).toBe(data.directory);
+    expect(asked).toBe(0);
+  });
+
+  it("leaves nothing behind when it is ended in the middle", () => {
+    const stop = (): never => {
+      throw new Error("stop");
+    };
+    expect(() => prepare("stopped", { onProgress: stop })).toThrow("stop");
+    expect(readdirSync(cache("stopped"))).toEqual([]);
+  });
+
+  it("says which file of the cache is damaged and what to do", () => {
+    const { directory } = prepare("damaged");
+    for (const [file, damage] of [
+      ["facts.json", (bytes: Buffer) => bytes.subarray(1)],
+      ["train.tokens", (bytes: Buffer) => bytes.subarray(0, bytes.length - 2)],
+      ["validation.tokens", (bytes: Buffer) => bytes.fill(0, 0, 8)],
+    ] as const) {
+      const path = join(directory, file);
+      const good = readFileSync(path);
+      writeFileSync(path, damage(Buffer.from(good)));
+      expect(() => prepare("damaged")).toThrow(InputError);
+      expect(() => prepare("damaged")).toThrow(file);
+      writeFileSync(path, good);
+    }
+    const data = prepare("damaged");
+    const path = join(directory, "train.tokens");
+    const bytes = readFileSync(path);
+    bytes.writeUInt16LE(60_000, 64 + 10);
+    writeFileSync(path, bytes);
+    expect(() => data.train.read(0, new Int32Array(16))).toThrow(/train\.tokens is damaged near token 0/);
+  });
+
+  const cases: [string, Parameters<typeof prepare>[1], RegExp][] = [
+    ["a missing corpus", { corpus: "/nowhere" }, /corpus \/nowhere does not exist/],
+    ["an empty name", { corpus: "" }, /does not exist/],
+    ["a vocabulary below the bytes", { vocabSize: 100 }, /vocab_size is 100; .* at least 257/],
+    [
+      "a missing tokenizer",
+      { tokenizer: "/nowhere.json" },
+      /Cannot read the tokenizer \/nowhere\.json: it does not exist/,
+    ],
+    ["a tokenizer that is none", { tokenizer: corpus }, /corpus\.txt is not a tokenizer\.json/],
+  ];
+  it.each(cases)("refuses %s", (_, options, message) => {
+    expect(() => prepare("bad", options)).toThrow(InputError);
+    expect(() => prepare("bad", options)).toThrow(message);
+  });
+
+  it("refuses a tokenizer larger than the model before it encodes anything", () => {
+    const { directory, tokenizer } = prepare("large");
+    const options = { tokenizer: directory, vocabSize: tokenizer.vocabSize - 1 };
+    expect(() => prepare("small", options)).toThrow(
+      `The tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${options.vocabSize}`,
+    );
+    expect(() => readdirSync(cache("small"))).toThrow();
+  });
+
+  it("refuses text shorter than a sequence, and an empty folder", () => {
+    expect(() => numWindows(prepare("short").validation, 5000)).toThrow(
+      /fewer than one sequence of 5000 \+ 1/,
+    );
+    mkdirSync(join(folder, "empty"));
+    expect(() => prepare("none", { corpus: join(folder, "empty") })).toThrow(/is empty: it holds no text/);
+  });
+
+  it("says where it cannot write", () => {
+    for (const cacheDirectory of [corpus, join(corpus, "below"), "/proc/nowhere"]) {
+      expect(() => prepare("", { cacheDirectory })).toThrow(EnvironmentError);
+      expect(() => prepare("", { cacheDirectory })).toThrow(/^Cannot write .*: /);
+    }
+  });
+});
+
+it("entropyOf() is log N for N equal frequencies", () => {
+  expect(entropyOf(Float64Array.of(5, 5, 5, 5, 0))).toBeCloseTo(Math.log(4), 12);
+});

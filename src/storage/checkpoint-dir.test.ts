@@ -1,0 +1,236 @@
+import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { EnvironmentError, InputError } from "../core/errors.js";
+import {
+  CheckpointReader,
+  beginCheckpoint,
+  commitCheckpoint,
+  findCheckpoint,
+  removeUnfinished,
+  writeShard,
+} from "./checkpoint-dir.js";
+import type { Disk } from "./files.js";
+import { realDisk } from "./files.js";
+import type { TensorToStore } from "./safetensors.js";
+
+const newRun = (): string => mkdtempSync(join(tmpdir(), "scmoe-checkpoints-"));
+const tensor = (name: string, dims: number[], first: number): TensorToStore => ({
+  name,
+  dtype: "F32",
+  dims,
+  data: Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, (_, i) => first + i / 8),
+});
+
+/** A checkpoint as two ranks write it. */
+function write(run: string, step: number, options: { keep?: number; disk?: Disk } = {}): string {
+  const directory = join(run, "checkpoints", `step-${String(step).padStart(8, "0")}`);
+  beginCheckpoint(directory);
+  const shards = [0, 1].flatMap((rank) =>
+    (["model", "optimizer"] as const).map((kind) =>
+      writeShard(
+        directory,
+        {
+          kind,
+          rank,
+          ranks: 2,
+          tensors: [tensor(`${kind}.${rank}`, [2, 3], step + rank), tensor(`${kind}.${rank}.b`, [5], step)],
+        },
+        options.disk,
+      ),
+    ),
+  );
+  commitCheckpoint(
+    directory,
+    shards,
+    { config: { hidden_size: 3 }, trainerState: { step }, tokenizer: '{"model":{}}' },
+    { keep: options.keep ?? 9, disk: options.disk },
+  );
+  return directory;
+}
+
+/** What any reader of the format does, written from its specification alone. */
+function parseIndependently(path: string): Map<string, { shape: number[]; values: number[] }> {
+  const bytes = readFileSync(path);
+  const length = Number(bytes.readBigUInt64LE(0));
+  expect(length % 8).toBe(0);
+  const header = JSON.parse(bytes.toString("utf8", 8, 8 + length)) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
+  const found = new Map<string, { shape: number[]; values: number[] }>();
+  let end = 0;
+  for (const [name, entry] of Object.entries(header)) {
+    if (name === "__metadata__") continue;
+    expect(entry.dtype).toBe("F32");
+    expect(entry.data_offsets[0]).toBe(end);
+    end = entry.data_offsets[1];
+    const values = [];
+    for (let at = entry.data_offsets[0]; at < end; at += 4) values.push(bytes.readFloatLE(8 + length + at));
+    found.set(name, { shape: entry.shape, values });
+  }
+  expect(8 + length + end).toBe(bytes.length);
+  return found;
+}
+
+describe("a checkpoint directory", () => {
+  const run = newRun();
+  const directory = write(run, 3);
+
+  it("holds safetensors that an independent reader reads, and an index of them", () => {
+    const index = JSON.parse(readFileSync(join(directory, "model.safetensors.index.json"), "utf8")) as {
+      metadata: { total_size: number };
+      weight_map: Record<string, string>;
+    };
+    let bytes = 0;
+    for (const [name, file] of Object.entries(index.weight_map)) {
+      expect(file).toMatch(/^model-0000[12]-of-00002\.safetensors$/);
+      const entry = parseIndependently(join(directory, file)).get(name);
+      expect(entry?.values).toHaveLength(entry?.shape.reduce((a, b) => a * b, 1) ?? -1);
+      bytes += (entry?.values.length ?? 0) * 4;
+    }
+    expect(bytes).toBe(index.metadata.total_size);
+    expect(
+      parseIndependently(join(directory, "model-00002-of-00002.safetensors")).get("model.1")?.values,
+    ).toEqual([4, 4.125, 4.25, 4.375, 4.5, 4.625]);
+  });
+
+  it("reads back", () => {
+    const reader = new CheckpointReader(findCheckpoint(run));
+    reader.verify();
+    const out = new Float32Array(3);
+    reader.readInto("model", "model.0", out, 2);
+    expect([...out]).toEqual([3.25, 3.375, 3.5]);
+    reader.close();
+  });
+
+  it("refuses any file that is missing, shorter, longer or has one bit flipped, and names an earlier checkpoint", () => {
+    const damagedRun = newRun();
+    cpSync(run, damagedRun, { recursive: true });
+    const newest = write(damagedRun, 6);
+    const load = (): void => {
+      const reader = new CheckpointReader(findCheckpoint(damagedRun));
+      try {
+        reader.verify();
+      } finally {
+        reader.close();
+      }
+    };
+    load();
+    const files = readdirSync(newest);
+    expect(files).toHaveLength(10);
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...files),
+        fc.oneof(
+          fc.record({ at: fc.nat(), bit: fc.nat(7) }),
+          fc.constantFrom("shorter", "longer", "missing"),
+        ),
+        (file, damage) => {
+          const path = join(newest, file);
+          const good = readFileSync(path);
+          const bad = Buffer.from(good);
+          if (damage === "missing") rmSync(path);
+          else if (damage === "shorter") writeFileSync(path, good.subarray(0, good.length - 1));
+          else if (damage === "longer") writeFileSync(path, Buffer.concat([good, Buffer.from(" ")]));
+          else {
+            bad[damage.at % bad.length] ^= 1 << damage.bit;
+            writeFileSync(path, bad);
+          }
+          const isBlank =
+            file === "digests.json" &&
+            JSON.stringify(parseOr(path)) === JSON.stringify(JSON.parse(String(good)));
+          let error: unknown;
+          try {
+            load();
+          } catch (thrown) {
+            error = thrown;
+          }
+          writeFileSync(path, good);
+          // White space in digests.json means nothing.
+          if (isBlank) return;
+          expect(error).toBeInstanceOf(InputError);
+          expect((error as Error).message).toContain("step-00000006");
+          expect((error as Error).message.split("\n")).toHaveLength(1);
+          expect((error as Error).message).toContain("step-00000003 (scmoe train --resume takes it)");
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  it("survives a pointer that is lost or points nowhere", () => {
+    for (const pointer of [undefined, "step-00000099\n", "\n"]) {
+      const pointer2 = join(run, "checkpoints", "latest");
+      if (pointer === undefined) rmSync(pointer2);
+      else writeFileSync(pointer2, pointer);
+      expect(findCheckpoint(run)).toBe(directory);
+    }
+  });
+
+  it("is refused where there is none", () => {
+    expect(() => findCheckpoint("/nowhere")).toThrow(/holds no checkpoint/);
+  });
+
+  it("keeps the newest of the line that is being continued", () => {
+    const kept = newRun();
+    for (const step of [3, 6, 9]) write(kept, step, { keep: 2 });
+    const names = () => readdirSync(join(kept, "checkpoints")).filter((name) => name.startsWith("step-"));
+    expect(names()).toEqual(["step-00000006", "step-00000009"]);
+    // Resumed from step 6: step 9 belongs to a past that was left.
+    write(kept, 7, { keep: 2 });
+    expect(names()).toEqual(["step-00000006", "step-00000007"]);
+    expect(findCheckpoint(kept)).toContain("step-00000007");
+  });
+
+  it("leaves the previous one intact wherever the disk is full", () => {
+    const full = newRun();
+    const previous = write(full, 3);
+    let total = 0;
+    write(full, 6, {
+      disk: { write: (file, bytes) => ((total += bytes.length), realDisk.write(file, bytes)) },
+    });
+    rmSync(join(full, "checkpoints", "step-00000006"), { recursive: true });
+    for (let room = 0; room < total; room += Math.ceil(total / 40)) {
+      let left = room;
+      const disk: Disk = {
+        write(file, bytes) {
+          if (left <= 0)
+            throw Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
+          const count = realDisk.write(file, bytes.subarray(0, Math.min(left, bytes.length)));
+          left -= count;
+          return count;
+        },
+      };
+      const error = ((): unknown => {
+        try {
+          write(full, 6, { disk });
+        } catch (thrown) {
+          return thrown;
+        }
+      })();
+      expect(error).toBeInstanceOf(EnvironmentError);
+      expect((error as Error).message).toMatch(/the disk is full/);
+      removeUnfinished(join(full, "checkpoints"));
+      // The pointer is written last: the checkpoint may be complete by then.
+      const found = findCheckpoint(full);
+      if (found !== previous) expect(found).toContain("step-00000006");
+      const reader = new CheckpointReader(found);
+      reader.verify();
+      reader.close();
+      expect(existsSync(join(previous, "config.json"))).toBe(true);
+      rmSync(join(full, "checkpoints", "step-00000006"), { recursive: true, force: true });
+      writeFileSync(join(full, "checkpoints", "latest"), "step-00000003\n");
+    }
+  });
+});
+
+function parseOr(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch {
+    return undefined;
+  }
+}
