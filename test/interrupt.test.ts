@@ -87,7 +87,10 @@ describe.each([
       ["train", "-q", "--resume", run, "-n", String(ranks), ...more],
       [{ when: () => stepsOf(run).length >= end, send: "SIGINT" }],
     );
-    expect([resumed.code, resumed.stderr.split("\n").at(-2)]).toEqual([130, expect.stringMatching(/^Continue with/)]);
+    expect([resumed.code, resumed.stderr.split("\n").at(-2)]).toEqual([
+      130,
+      expect.stringMatching(/^Continue with/),
+    ]);
     const last = stepsOf(run).length;
     expect(stepsOf(run)).toEqual(Array.from({ length: last }, (_, i) => i + 1));
     const whole = `whole-${ranks}`;

@@ -1,6 +1,7 @@
-import { cpSync, readFileSync, readdirSync, truncateSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import type { TrainResult } from "../src/train/trainer.js";
 import { MINI, scmoe, temporaryDirectory } from "./helpers.js";
 
 interface Row {
@@ -79,30 +80,54 @@ describe("a run", () => {
 });
 
 describe("bad input gets one line and exit code 2", () => {
-  const cases: [string, string[], RegExp][] = [
+  const cases: [string, string[], RegExp, number?][] = [
     ["missing corpus", ["train", "--set", "data.corpus=/nowhere"], /corpus \/nowhere does not exist/],
-    ["unknown key", ["train", "--set", "train.learning_rte=1"], /learning_rte.*did you mean "learning_rate"/],
-    ["wrong type", ["train", "--set", "train.steps=many"], /train\.steps/],
-    ["heads", ["train", "--set", "model.num_attention_heads=3"], /not a multiple of num_attention_heads 3/],
     [
-      "too few experts",
-      ["train", "--set", "model.arch=top3", "--set", "model.num_experts=2"],
-      /3 experts.*num_experts is 2/,
+      "a corpus shorter than a sequence",
+      ["train", "-o", "short", ...MINI, "--set", "data.corpus=short.txt"],
+      /fewer than one sequence of 32 \+ 1/,
     ],
-    ["unknown architecture", ["train", "--set", "model.arch=scmoe-pos9"], /did you mean "scmoe-pos/],
-    ["unknown policy", ["train", "--set", "schedule.policy=magic"], /Unknown policy "magic"/],
-    ["unknown option", ["train", "--rank", "2"], /unknown option/],
+    ["unknown key", ["train", "--set", "train.learning_rte=1"], /learning_rte.*did you mean "learning_rate"/],
+    ["unknown option", ["train", "--rank", "2"], /unknown option '--rank' \(Did you mean --ranks\?\)/],
+    ["unknown command", ["trian"], /unknown command 'trian' \(Did you mean train\?\)/],
+    ["missing argument", ["eval"], /missing required argument 'dir'/],
+    [
+      "not a number",
+      ["generate", "whole", "--temperature", "NaN"],
+      /'NaN' is invalid. wanted a number from 0/,
+    ],
+    ["no tokens", ["generate", "whole", "--tokens", "0"], /wanted a whole number from 1/],
+    ["a sequence beyond the model", ["eval", "whole", "--sequence", "33"], /33 is beyond .* 32/],
+    ["ids that are none", ["tokenizer", "decode", "whole", "x"], /'x' is invalid.* whole numbers/],
+    [
+      "an id beyond the tokenizer",
+      ["tokenizer", "decode", "whole", "300"],
+      /300 is beyond the tokenizer's 300 tokens/,
+    ],
     ["batch not divisible", ["train", "-n", "3"], /batch_size 8 is not a multiple of 3/],
     ["bad link", ["train", "-n", "2", "--link", "fast"], /10gbit,20us/],
     ["an existing run", ["train", "-o", "whole"], /already holds a run/],
+    ["a file for a run", ["train", "-o", "short.txt"], /--out short\.txt is a file/],
     ["no checkpoint", ["eval", "nowhere"], /holds no checkpoint/],
     ["no fixture", ["verify", "nowhere"], /run\.json/],
+    ["where nothing can be written", ["train", "-o", "/proc/run", ...MINI], /Cannot write \/proc\/run/, 1],
+    [
+      "below a file",
+      ["tokenizer", "train", "-o", "short.txt/x", "--vocab-size", "257"],
+      /Cannot write short\.txt/,
+      1,
+    ],
   ];
-  it.each(cases)("%s", (_, args, message) => {
-    const { code, stderr } = scmoe(args, dir);
-    expect(stderr).toMatch(message);
+  beforeAll(() => writeFileSync(join(dir, "short.txt"), "too short"));
+
+  it.each(cases)("%s", (_, args, message, exitCode = 2) => {
+    const { code, stderr, stdout } = scmoe(args, dir);
+    const lines = stderr.trim().split("\n");
+    expect(lines.at(-1)).toMatch(message);
+    expect(lines.filter((line) => line.startsWith("scmoe: "))).toHaveLength(1);
     expect(stderr).not.toMatch(/\n\s+at /);
-    expect(code).toBe(2);
+    expect([code, stdout]).toEqual([exitCode, ""]);
+    expect(existsSync(join(dir, "short"))).toBe(false);
   });
 
   it("an empty corpus", () => {
@@ -132,6 +157,44 @@ describe("bad input gets one line and exit code 2", () => {
       expect(code).toBe(2);
     }
   });
+});
+
+describe("memory", () => {
+  const result = (run: string, ...more: string[]): TrainResult =>
+    JSON.parse(
+      train(run, "--json", "--set", "train.steps=2", "--set", "model.hidden_size=64", ...more).stdout,
+    ) as TrainResult;
+
+  it("is planned before the run, and is what was planned", () => {
+    const { memory } = result("planned");
+    expect(memory.activationBytes / memory.plannedBytes).toBeGreaterThan(0.9);
+    expect(memory.activationBytes / memory.plannedBytes).toBeLessThan(1.15);
+  });
+
+  it("is less with recomputation, which gives the same numbers", () => {
+    const [kept, recomputed] = [result("kept"), result("recomputed", "--set", "train.recompute=true")];
+    expect(recomputed.memory.activationBytes).toBeLessThan(0.7 * kept.memory.activationBytes);
+    expect(recomputed.memory.plannedBytes).toBeLessThan(0.7 * kept.memory.plannedBytes);
+    losses("recomputed").forEach(([, loss, norm], i) => {
+      expect(Math.abs(loss - losses("kept")[i][1]) / loss).toBeLessThan(1e-6);
+      expect(Math.abs(norm - losses("kept")[i][2]) / norm).toBeLessThan(1e-5);
+    });
+  });
+});
+
+it("only JSON is on stdout under --json, and a resolved config trains as it was", () => {
+  const printed = scmoe(["train", "--dry-run", ...MINI], dir);
+  writeFileSync(join(dir, "resolved.yaml"), printed.stdout);
+  const again = scmoe(["train", "--dry-run", "-c", "resolved.yaml", "--json"], dir);
+  expect(JSON.parse(again.stdout)).toMatchObject({ model: { hidden_size: 32 }, train: { steps: 6 } });
+  for (const command of [
+    ["tokenizer", "train", "-o", "t.json", "--vocab-size", "260", "--json"],
+    ["tokenizer", "encode", "t.json", "The state", "--json"],
+    ["tokenizer", "decode", "t.json", "84", "104", "--json"],
+    ["data", "--vocab-size", "300", "--json"],
+    ["doctor", "--json"],
+  ])
+    expect(() => JSON.parse(scmoe(command, dir).stdout) as unknown, command.join(" ")).not.toThrow();
 });
 
 it("ranks of one process prepare the same data at once", () => {

@@ -1,0 +1,75 @@
+import { describe, expect, it } from "vitest";
+import { InputError } from "../core/errors.js";
+import { createReferenceEngine } from "../engine/reference-engine.js";
+import type { ParameterInfo } from "../model/parameters.js";
+import { ARENA_BYTES, Memory } from "./memory.js";
+import { ParameterStore } from "./parameter-store.js";
+
+const engine = createReferenceEngine();
+const GIB = 2 ** 30;
+
+describe("activation memory", () => {
+  it("goes beyond 4 GiB, arena after arena, and blocks do not overlap", () => {
+    const memory = new Memory(engine);
+    // Address space only: pages that nobody touches cost nothing.
+    const blocks = Array.from({ length: 5 }, () => memory.allocate((1.5 * GIB) / 4));
+    blocks.forEach((block, i) => {
+      block.f32[0] = i + 1;
+      block.f32[block.f32.length - 1] = -(i + 1);
+    });
+    expect(blocks.map((block) => [block.f32[0], block.f32.at(-1)])).toEqual([
+      [1, -1],
+      [2, -2],
+      [3, -3],
+      [4, -4],
+      [5, -5],
+    ]);
+    expect(new Set(blocks.map((block) => block.arena)).size).toBe(3);
+    expect(memory.liveBytes).toBe(7.5 * GIB);
+    expect(memory.peakBytes).toBe(7.5 * GIB);
+    for (const block of blocks) memory.release(block);
+    expect(memory.liveBytes).toBe(0);
+    expect(memory.peakBytes).toBe(7.5 * GIB);
+  });
+
+  it("is used again: what is released is given out before another arena is made", () => {
+    const memory = new Memory(engine, 2 ** 20);
+    const arenas = new Set();
+    for (let i = 0; i < 100; i++) {
+      const block = memory.allocate(200_000);
+      arenas.add(block.arena);
+      memory.release(block);
+    }
+    expect(arenas.size).toBe(1);
+    expect(memory.peakBytes).toBe(800_000);
+  });
+
+  it("refuses a single tensor larger than an arena in one line", () => {
+    const memory = new Memory(engine);
+    expect(() => memory.allocate(ARENA_BYTES / 4 + 1)).toThrow(InputError);
+    expect(() => memory.allocate(GIB + 1)).toThrow(
+      /^One tensor of 4\.00 GiB is larger than the limit of 4\.00 GiB; use a smaller train\.micro_batch_size/,
+    );
+  });
+});
+
+describe("parameters", () => {
+  const info = (name: string, dims: number[]): ParameterInfo => ({ name, dims, init: "zeros" });
+  const layout = { epRank: 0, epSize: 1, training: true };
+
+  it("of more than 1 GiB have an arena for each of weights, gradients and moments", () => {
+    const store = new ParameterStore(engine, [info("big.weight", [512, 2 ** 20])], layout);
+    const [bucket] = store.buckets;
+    bucket.expAvgSq[bucket.size - 1] = 3;
+    expect(store.stateBytes).toBe(8 * GIB);
+    expect(
+      new Set([bucket.weights, bucket.gradients, bucket.expAvg, bucket.expAvgSq].map((a) => a.buffer)).size,
+    ).toBe(4);
+  });
+
+  it("larger than an arena are refused by name", () => {
+    expect(() => new ParameterStore(engine, [info("huge.weight", [2 ** 11, 2 ** 20])], layout)).toThrow(
+      /huge\.weight \[2048, 1048576\] need 8\.00 GiB in one piece; the limit is 4\.00 GiB/,
+    );
+  });
+});
