@@ -11,6 +11,7 @@ interface Posting {
   /** Held until everything has arrived: peers read and write its memory by address. */
   readonly request: ExchangeRequest;
   readonly members: readonly number[];
+  readonly notesOut: Int32Array;
   readonly notes: Int32Array;
   readonly startMs: number;
 }

@@ -61,12 +61,18 @@ class ThreadsCommunicator implements Communicator {
     );
     const place: Place = { view, id: this.id, sequence, rank, label: request.label };
     const startMs = nowMs();
-    const notes = this.#post(place, request);
+    const [notesOut, notes] = this.#post(place, request);
     const others = Array.from(
       { length: this.size - 1 },
       (_, i) => this.members[(this.rank + 1 + i) % this.size],
     );
-    const pending = new ThreadsPending(this.seat, place, { request, members: this.members, notes, startMs });
+    const pending = new ThreadsPending(this.seat, place, {
+      request,
+      members: this.members,
+      notesOut,
+      notes,
+      startMs,
+    });
     this.#ring[sequence % RING] = pending;
     this.seat.open.add(pending);
     // Those who wait already take their share of the copying while this rank copies its own part. Then ranks start with
@@ -77,8 +83,8 @@ class ThreadsCommunicator implements Communicator {
     return pending;
   }
 
-  /** Writes the request where peers see it. @returns where their notes will be */
-  #post({ view, sequence, label }: Place, request: ExchangeRequest): Int32Array {
+  /** Writes the request where peers see it. @returns the memory of the notes, out and in */
+  #post({ view, sequence, label }: Place, request: ExchangeRequest): [Int32Array, Int32Array] {
     const { send, recv, notes } = request;
     const { fields } = view;
     const slot = view.slot(this.id, this.seat.rank, sequence);
@@ -109,7 +115,7 @@ class ThreadsCommunicator implements Communicator {
       fields[at + FIELD.noteBytes] = perPeer * WORD;
     });
     Atomics.store(view.posted, slot, sequence + 1);
-    return notesIn;
+    return [notesOut, notesIn];
   }
 
   split(colorOf: (rank: number) => number): Communicator {
