@@ -175,6 +175,12 @@ void ReceiveRows(Exchange& x, size_t p, char* target, int64_t bytes) {
   MPI_Irecv(target, static_cast<int>(bytes / kUnit), MPI_INT32_T, peer.rank, x.tag, world, &x.requests[kKinds * p + kRowsIn]);
 }
 
+void SendRows(Exchange& x, size_t p) {
+  Peer& peer = x.peers[p];
+  MPI_Isend(peer.send, static_cast<int>(peer.send_bytes / kUnit), MPI_INT32_T, peer.rank, x.tag, world,
+            &x.requests[kKinds * p + kRowsOut]);
+}
+
 void Post(Exchange& x) {
   x.ready_ms = x.end_ms = NowMs();
   x.left = x.peers.size() * kKinds;
@@ -192,8 +198,7 @@ void Post(Exchange& x) {
     Peer& peer = x.peers[p];
     MPI_Isend(peer.note_out.data(), static_cast<int>(peer.note_out.size()), MPI_BYTE, peer.rank, x.tag | kNoteTagBit, world,
               &x.requests[kKinds * p + kNoteOut]);
-    MPI_Isend(peer.send, static_cast<int>(peer.send_bytes / kUnit), MPI_INT32_T, peer.rank, x.tag, world,
-              &x.requests[kKinds * p + kRowsOut]);
+    if (!x.has_pool) SendRows(x, p);
   }
 }
 
@@ -231,6 +236,9 @@ void ReadNote(Exchange& x, size_t p) {
     peer.parked = true;
     x.num_parked++;
   }
+  // Not earlier: the peer's rows may begin once we say that there is room for them, and we say so on the connection that
+  // our own rows would fill. Sent first, they make both directions run one after the other.
+  SendRows(x, p);
 }
 
 // The pool has grown: what was parked is received where it would have been.
@@ -285,6 +293,9 @@ void Run() {
   State& s = S();
   // One message at a time per direction: with PUT emulation both directions now and then run one after the other.
   setenv("OMPI_MCA_btl_tcp_flags", "1", 0);
+  // Up to this size rows need no "you may send", which would queue behind the other direction's rows on one connection
+  // (measured: exactly twice the line time). They are never early: a pool's rows leave once the peer has noted its sizes.
+  setenv("OMPI_MCA_btl_tcp_eager_limit", "4194304", 0);
   int provided = 0;
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) s.init_error = "MPI_Init_thread failed";
   MPI_Comm_dup(MPI_COMM_WORLD, &world);
