@@ -150,3 +150,24 @@ it("reads links, and refuses what is none", () => {
   for (const text of ["", "fast", "0gbit", "1gbit,2", "1gbit,2us,3"])
     expect(() => parseLink(text)).toThrow(/10gbit,20us/);
 });
+
+it("keeps what was posted while peers have yet to read it", async () => {
+  const results = await onRanks<number[]>(
+    2,
+    `require("node:v8").setFlagsFromString("--expose-gc");
+     const gc = require("node:vm").runInNewContext("gc");
+     const words = 1 << 16, n = comm.size, r = comm.rank;
+     const empty = { buffer: shared(8), offsets: [0, 0], bytes: [0, 0] };
+     const found = [];
+     for (let i = 0; i < 8; i++) {
+       if (r === 1) await new Promise((done) => setTimeout(done, 20));
+       const pending = (() => comm.exchange({ label: "notes", send: empty, recv: empty, notes: new Int32Array(n * words).fill(100 * r + i + 1) }))();
+       if (r === 0) { gc(); for (let k = 0; k < 40; k++) shared(n * words * 4).fill(255); }
+       const { notes } = pending.wait();
+       found.push(new Set(notes.subarray((1 - r) * words, (2 - r) * words)).size === 1 ? notes[(1 - r) * words] : NaN);
+     }
+     return found;`,
+  );
+  expect(results[0]).toEqual(Array.from({ length: 8 }, (_, i) => 101 + i));
+  expect(results[1]).toEqual(Array.from({ length: 8 }, (_, i) => 1 + i));
+});

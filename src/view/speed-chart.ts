@@ -1,41 +1,108 @@
-/** Bars of step times, exposed communication hatched, as a self-contained SVG. */
+/** Step times as bars in a self-contained SVG: compute, and what was spent waiting for the network. */
 export interface ChartRow {
   readonly arch: string;
   readonly policy: string;
   readonly mode: string;
   readonly stepMs: number;
+  readonly spreadMs?: number;
   readonly exposedMs: number;
+  /** Where measured. */
+  readonly predictedMs?: number;
+  /** Over the baseline. */
+  readonly speedUp?: number;
 }
 
-const [BAR, GAP, LEFT, RIGHT, TOP] = [22, 8, 260, 90, 30];
-const WIDTH = 860;
+const WIDTH = 900;
+const [LEFT, RIGHT] = [250, 150];
+const [BAR, STEP, HEAD] = [20, 30, 64];
+const GROUP = 34;
 
+/** One group of bars per mode, each on its own scale. Colours follow the reader's light or dark system. */
 export function speedChart(rows: readonly ChartRow[]): string {
-  const longest = Math.max(...rows.map((row) => row.stepMs));
-  const scale = (WIDTH - LEFT - RIGHT) / longest;
-  const height = TOP + rows.length * (BAR + GAP) + 10;
-  const bars = rows.map((row, i) => {
-    const y = TOP + i * (BAR + GAP);
-    const [whole, exposed] = [row.stepMs * scale, Math.min(row.exposedMs, row.stepMs) * scale];
-    const text = (x: number, content: string, anchor: string): string =>
-      `<text x="${x.toFixed(1)}" y="${y + BAR - 6}" text-anchor="${anchor}">${escapeXml(content)}</text>`;
-    return [
-      text(LEFT - 8, `${row.mode} · ${row.arch} · ${row.policy}`, "end"),
-      `<rect x="${LEFT}" y="${y}" width="${(whole - exposed).toFixed(1)}" height="${BAR}" fill="#3b6ea5"/>`,
-      `<rect x="${(LEFT + whole - exposed).toFixed(1)}" y="${y}" width="${exposed.toFixed(1)}" height="${BAR}" fill="#d9822b"/>`,
-      text(LEFT + whole + 6, `${row.stepMs.toFixed(1)} ms`, "start"),
-    ].join("");
+  const modes = [...new Set(rows.map((row) => row.mode))];
+  let y = HEAD;
+  const groups = modes.map((mode) => {
+    const members = rows.filter((row) => row.mode === mode);
+    const group = groupOf(mode, members, y);
+    y += GROUP + members.length * STEP + 14;
+    return group;
   });
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="13">`,
-    `<rect width="100%" height="100%" fill="white"/>`,
-    `<text x="${LEFT}" y="18">step time; orange: waiting for the network</text>`,
-    ...bars,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y}" width="${WIDTH}" height="${y}" role="img" aria-label="Step times">`,
+    `<style>${STYLE}</style>`,
+    `<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="wait" width="6" height="6"/><path class="line" d="M0 0V6"/></pattern></defs>`,
+    `<rect class="page" width="${WIDTH}" height="${y}" rx="10"/>`,
+    `<text class="title" x="24" y="34">Step time</text>`,
+    legend(
+      WIDTH - 24,
+      rows.some((row) => row.predictedMs !== undefined),
+    ),
+    ...groups,
     "</svg>",
   ].join("\n");
 }
 
-export function escapeXml(text: string): string {
+const STYLE = `
+text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1a2230; font-variant-numeric: tabular-nums; }
+.page { fill: #fff; } .title { font-size: 17px; font-weight: 650; } .mode { font-weight: 620; } .faint { fill: #5f6b7d; font-size: 12px; }
+.work { fill: #3f6fb5; } .wait { fill: #f6c9cf; } .line { stroke: #d3263f; stroke-width: 2.4; } .rule { stroke: #e2e6ed; }
+.mark { stroke: #1a2230; stroke-width: 2; } .spread { stroke: #1a2230; stroke-width: 1; opacity: .55; } .fast { font-weight: 650; }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e8ecf2; } .page { fill: #1a2029; } .faint { fill: #97a3b4; } .work { fill: #4a7fcb; } .wait { fill: #4a2831; }
+  .line { stroke: #ff5d73; } .rule { stroke: #313b4a; } .mark, .spread { stroke: #e8ecf2; }
+}`;
+
+function legend(right: number, hasPredictions: boolean): string {
+  const items: [number, string, string][] = [
+    [right - 432, `<rect class="work" width="12" height="12" rx="2"/>`, "computing"],
+    [right - 326, `<rect fill="url(#hatch)" width="12" height="12"/>`, "waiting for the network"],
+    [right - 122, `<path class="mark" d="M6 -2V14"/>`, "predicted"],
+  ];
+  return items
+    .slice(0, hasPredictions ? 3 : 2)
+    .map(
+      ([x, mark, label]) =>
+        `<g transform="translate(${x} 23)">${mark}<text x="19" y="11">${label}</text></g>`,
+    )
+    .join("");
+}
+
+function groupOf(mode: string, rows: readonly ChartRow[], top: number): string {
+  const longest = Math.max(...rows.map(endOf));
+  const scale = (WIDTH - LEFT - RIGHT) / longest;
+  const bars = rows.map((row, i) => barOf(row, top + GROUP + i * STEP, scale));
+  const title = `<text class="mode" x="24" y="${top + 18}">${escapeXml(TITLES[mode] ?? mode)}</text>`;
+  return `${title}<path class="rule" d="M24 ${top + 26}H${WIDTH - 24}"/>${bars.join("")}`;
+}
+
+const TITLES: Readonly<Record<string, string>> = {
+  forward: "Forward",
+  train: "Forward and backward",
+  "train+reduce": "Forward, backward and gradient reduction",
+};
+
+function barOf(row: ChartRow, y: number, scale: number): string {
+  const px = (ms: number): string => (ms * scale).toFixed(1);
+  const exposedMs = Math.min(row.exposedMs, row.stepMs);
+  const middle = y + BAR / 2;
+  const at = (ms: number): string => (LEFT + ms * scale).toFixed(1);
+  const { spreadMs = 0, predictedMs, speedUp } = row;
+  const faster = speedUp === undefined ? "" : `<tspan class="fast" dx="8">${speedUp.toFixed(2)} ×</tspan>`;
+  return [
+    `<text x="${LEFT - 12}" y="${y + 15}" text-anchor="end">${escapeXml(row.arch)} <tspan class="faint">${escapeXml(row.policy)}</tspan></text>`,
+    `<rect class="work" x="${LEFT}" y="${y}" width="${px(row.stepMs - exposedMs)}" height="${BAR}" rx="2"/>`,
+    `<rect fill="url(#hatch)" x="${at(row.stepMs - exposedMs)}" y="${y}" width="${px(exposedMs)}" height="${BAR}"/>`,
+    `<path class="spread" d="M${at(row.stepMs - spreadMs)} ${middle}H${at(row.stepMs + spreadMs)}"/>`,
+    predictedMs === undefined ? "" : `<path class="mark" d="M${at(predictedMs)} ${y - 2}V${y + BAR + 2}"/>`,
+    `<text x="${(LEFT + endOf(row) * scale + 9).toFixed(1)}" y="${y + 15}">${row.stepMs.toFixed(1)} ms${faster}</text>`,
+  ].join("");
+}
+
+function endOf({ stepMs, spreadMs = 0, predictedMs = 0 }: ChartRow): number {
+  return Math.max(stepMs + spreadMs, predictedMs);
+}
+
+function escapeXml(text: string): string {
   return text.replace(
     /[&<>"]/g,
     (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c] as string,

@@ -11,7 +11,7 @@ import { preset } from "../../model/presets.js";
 import { type RunConfig, readRunConfig } from "../../train/config.js";
 import type { TrainOptions, TrainResult } from "../../train/trainer.js";
 import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
-import { comparisonTable, writeOutputs } from "./bench.js";
+import { comparisonTable, writeComparison } from "../comparison.js";
 
 const MODELS = [
   { arch: "top2", policy: "sequential", title: "top-2, sequential" },
@@ -36,7 +36,7 @@ export function addStart(program: Command): void {
       if (flags.share >= 1) throw new InputError(`--share is below 1; found ${flags.share}`);
       process.stderr.write("Measuring both models, to choose a link and to draw the timeline\n");
       const measured = await measureSteps(flags.share);
-      writeOutputs(flags.out, measured);
+      writeComparison(flags.out, measured);
       const link = measured.link ?? undefined;
       const linkText = link === undefined ? "no link model" : formatLink(link);
       const results: TrainResult[] = [];

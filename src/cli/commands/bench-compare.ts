@@ -1,0 +1,190 @@
+import { cpus } from "node:os";
+import { join } from "node:path";
+import type { Command } from "commander";
+import type { CompareCase, CompareOptions, CompareResult } from "../../bench/compare.js";
+import { COMPARE_MODES, type CompareMode } from "../../bench/contestants.js";
+import { parseLink } from "../../comm/link.js";
+import { launcherSize } from "../../comm/mpi/library.js";
+import { InputError } from "../../core/errors.js";
+import { launch } from "../../launch/launch.js";
+import { ARCHITECTURE_NAMES } from "../../model/architectures.js";
+import { resolveModel } from "../../model/config.js";
+import { calibrate } from "../../plan/calibration.js";
+import { parsePolicy } from "../../schedule/policy.js";
+import { replaceFile } from "../../storage/files.js";
+import { comparisonNotes, comparisonTable, writeComparison } from "../comparison.js";
+import { positiveNumber, printJson, wholeNumber } from "../options.js";
+
+interface Flags {
+  readonly ranks?: number;
+  readonly link?: string;
+  readonly communicationShare?: number;
+  readonly shareOf: string;
+  readonly archs: string;
+  readonly policies: string;
+  readonly modes: string;
+  readonly width: number;
+  readonly pairs: number;
+  readonly experts: number;
+  readonly vocab: number;
+  readonly sequence: number;
+  readonly batch: number;
+  readonly rounds: number;
+  readonly ep?: number;
+  readonly wire: string;
+  readonly splitWeightGradients?: boolean;
+  readonly unbalanced?: boolean;
+  readonly out?: string;
+  readonly json?: boolean;
+  readonly markdown?: boolean;
+  readonly calibration?: string;
+}
+
+const DEFAULT_CASES =
+  "top2:sequential top2:pipelined(2) shared:sequential scmoe-pos1:adaptive scmoe-pos2:adaptive scmoe-pos3:adaptive";
+
+/** `bench compare`: architectures × policies, train and forward, in one table. */
+export function addBenchCompare(bench: Command): void {
+  bench
+    .command("compare")
+    .description(
+      "architectures × policies in one table: speed-up, exposed communication, predicted against measured",
+    )
+    .option("-n, --ranks <n>", "ranks, as threads, default 2 (under mpirun: MPI's)", wholeNumber)
+    .option("--link <rate,latency>", "link model, e.g. 1gbit,50us (threads)")
+    .option(
+      "--communication-share <s>",
+      "choose the link so that communication takes this share of sequential top-2",
+      positiveNumber,
+    )
+    .option("--share-of <mode>", `of its step in this mode: ${COMPARE_MODES.join(", ")}`, "forward")
+    .option(
+      "--archs <list>",
+      'architecture:policy, or architectures alone to be run under each of --policies; "all" is every one',
+      DEFAULT_CASES,
+    )
+    .option("--policies <list>", "for architectures without one", "sequential adaptive")
+    .option("--modes <list>", COMPARE_MODES.join(", "), "forward,train")
+    .option("--width <d>", "hidden size D; MLPs are 4·D", wholeNumber, 512)
+    .option("--pairs <n>", "pairs of a dense and an MoE block", wholeNumber, 3)
+    .option("--experts <n>", "routed experts", wholeNumber, 8)
+    .option("--vocab <n>", "vocabulary", wholeNumber, 1024)
+    .option("--sequence <n>", "tokens per sequence", wholeNumber, 256)
+    .option("--batch <n>", "sequences per rank", wholeNumber, 4)
+    .option("--rounds <n>", "measured rounds", wholeNumber, 7)
+    .option("--ep <n>", "ranks that share one copy of the experts (default: all)", wholeNumber)
+    .option("--wire <type>", "type of rows on the network: f32 or bf16", "f32")
+    .option("--split-weight-gradients", "weight gradients as operators of their own, to fill gaps")
+    .option(
+      "--unbalanced",
+      "leave the fresh gates as they are; by default they are evened out first, as training would",
+    )
+    .option("-o, --out <dir>", "write timeline.html, timeline.json and chart.svg there")
+    .option("--calibration <file>", "write the measured rates there, for plan --calibration")
+    .option("--json", "print the result as JSON")
+    .option("--markdown", "print the table as Markdown")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  scmoe bench compare --communication-share 0.6 --out out
+  scmoe bench compare --archs "top2 shared scmoe-pos2" --policies "sequential adaptive" --modes train,train+reduce
+  scmoe bench compare --archs all --link 1gbit,50us --json
+  mpirun -n 2 --bind-to none npx scmoe bench compare --markdown`,
+    )
+    .action(async (flags: Flags) => {
+      const options = compareOptions(flags);
+      const link = flags.link === undefined ? undefined : parseLink(flags.link);
+      const { result } = await launch<CompareResult>(
+        { job: "compare", options },
+        { ranks: flags.ranks ?? (launcherSize() === undefined ? 2 : undefined), link },
+      );
+      if (result === undefined) return;
+      // The job knows a link only if it chose it.
+      report({ ...result, link: result.link ?? link ?? null }, options, flags);
+    });
+}
+
+function report(result: CompareResult, options: CompareOptions, flags: Flags): void {
+  if (flags.out !== undefined) writeComparison(flags.out, result);
+  if (flags.calibration !== undefined) writeCalibration(flags.calibration, result, options);
+  if (flags.json) {
+    const { timelines: _pictures, ...figures } = result;
+    return printJson({ ...figures, options });
+  }
+  const notes = comparisonNotes(result);
+  if (flags.out !== undefined) notes.push(`${join(flags.out, "timeline.html")} shows the steps`);
+  const lines = flags.markdown ? notes.map((note) => `- ${note}`) : notes;
+  process.stdout.write(`${comparisonTable(result, flags.markdown ?? false)}\n\n${lines.join("\n")}\n`);
+}
+
+function compareOptions(flags: Flags): CompareOptions {
+  if (flags.wire !== "f32" && flags.wire !== "bf16")
+    throw new InputError(`--wire is f32 or bf16; found "${flags.wire}"`);
+  const share = flags.communicationShare;
+  if (share !== undefined && !(share > 0 && share < 1))
+    throw new InputError(`--communication-share is between 0 and 1; found ${share}`);
+  if (share !== undefined && flags.link !== undefined)
+    throw new InputError("--communication-share chooses the link; leave out --link");
+  const model = {
+    vocab_size: flags.vocab,
+    hidden_size: flags.width,
+    intermediate_size: 4 * flags.width,
+    num_attention_heads: Math.max(1, Math.floor(flags.width / 64)),
+    num_hidden_layers: 2 * flags.pairs,
+    num_experts: flags.experts,
+    max_position_embeddings: flags.sequence,
+  };
+  const cases = parseCases(flags.archs, words(flags.policies));
+  for (const { arch } of cases) resolveModel({ ...model, arch }, "bench compare");
+  return {
+    model,
+    cases,
+    modes: [...new Set(words(flags.modes).map((mode) => parseMode("--modes", mode)))],
+    epSize: flags.ep,
+    batch: Math.max(1, flags.batch),
+    sequence: flags.sequence,
+    rounds: Math.max(1, flags.rounds),
+    splitWeightGradients: flags.splitWeightGradients ?? false,
+    wire: flags.wire,
+    balanced: !flags.unbalanced,
+    communicationShare: share,
+    shareMode: parseMode("--share-of", flags.shareOf),
+    latencyMs: 0.02,
+  };
+}
+
+function words(list: string): string[] {
+  return list.split(/[\s,]+/).filter((word) => word !== "");
+}
+
+function parseMode(option: string, text: string): CompareMode {
+  const mode = COMPARE_MODES.find((known) => known === text);
+  if (mode === undefined)
+    throw new InputError(`${option} takes ${COMPARE_MODES.join(", ")}; found "${text}"`);
+  return mode;
+}
+
+/** "top2:sequential", or "top2" under each of the policies, or "all". @throws InputError on unknown ones */
+export function parseCases(archs: string, policies: readonly string[]): CompareCase[] {
+  const cases = words(archs).flatMap((word) => {
+    const [name, policy] = word.split(":");
+    const names: readonly string[] = name === "all" ? ARCHITECTURE_NAMES : [name];
+    return names.flatMap((arch) =>
+      (policy === undefined ? policies : [policy]).map((p) => ({ arch, policy: p })),
+    );
+  });
+  if (cases.length === 0) throw new InputError("--archs names nothing to compare");
+  for (const { policy } of cases) parsePolicy(policy);
+  return cases.filter(
+    (one, i) => cases.findIndex((other) => other.arch === one.arch && other.policy === one.policy) === i,
+  );
+}
+
+function writeCalibration(path: string, result: CompareResult, options: CompareOptions): void {
+  const { model, batch, sequence } = options;
+  const measured = { model, batch, sequence, epSize: options.epSize ?? result.ranks, elementBytes: 4 };
+  const source = `${cpus()[0]?.model ?? "unknown processor"}, ${result.ranks} ranks, D = ${model.hidden_size}, f32`;
+  const found = calibrate(result.rows, measured, { source, ranks: result.ranks });
+  replaceFile(path, `${JSON.stringify(found, undefined, 2)}\n`);
+}
