@@ -55,6 +55,8 @@ export function stepRow(
       communication_ms: timing.communicationMs,
       exposed_ms: timing.exposedMs,
       overlap_share: timing.overlapShare,
+      /** Of the process: all its ranks. */
+      resident_bytes: process.memoryUsage.rss(),
       ...(loads.length > 0 ? moe : {}),
     },
     layers: loads.map((load, i) => ({

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { agree, maxScalars } from "../comm/collectives.js";
 import { nowMs } from "../core/clock.js";
 import { InputError, InterruptedError } from "../core/errors.js";
+import { collectGarbage } from "../core/garbage.js";
 import { VERSION } from "../core/version.js";
 import { numWindows, trainBatch } from "../data/batches.js";
 import { type PreparedData, prepareData } from "../data/prepare.js";
@@ -71,6 +72,8 @@ export interface TrainResult {
 
 /** Steps over which the rate shown is taken. */
 const RATE_WINDOW = 32;
+/** Steps between collections of garbage; the first takes what preparing data and compiling kernels left. */
+const COLLECT_INTERVAL = 100;
 const NO_TIMING: TimelineSummary = {
   stepMs: NaN,
   computeMs: 0,
@@ -180,6 +183,7 @@ class Trainer {
       timing = stepTiming(report, stepMs);
       this.#remember(report, timing);
       const row = stepRow(report, timing, { learningRate, tokens: this.#tokensPerStep, routings });
+      if (this.#step % COLLECT_INTERVAL === 1) collectGarbage();
       // The event loop must turn for a signal to be seen; all ranks must agree that it was.
       await new Promise((resolve) => setImmediate(resolve));
       stopped = maxScalars(this.context.world, [this.context.interrupted() ? 1 : 0], "stop?")[0] > 0;
