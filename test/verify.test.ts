@@ -181,7 +181,7 @@ describe("verify", () => {
     [
       "no initial weights",
       (path) => rmSync(path("initial.safetensors")),
-      /Cannot open .*initial\.safetensors: ENOENT/,
+      /Cannot open .*initial\.safetensors: it does not exist/,
     ],
     ["no run.json", (path) => rmSync(path("run.json")), /Cannot read .*run\.json/],
     ["broken JSON", (path) => writeFileSync(path("run.json"), '{"config": {'), /run\.json is not JSON/],
