@@ -1,9 +1,13 @@
-import { availableParallelism, totalmem } from "node:os";
+import { existsSync, statfsSync } from "node:fs";
+import { availableParallelism, freemem, totalmem } from "node:os";
+import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
+import { mpiLibrary } from "../../comm/mpi/library.js";
 import { VERSION } from "../../core/version.js";
 import { gelu, input, kernel } from "../../kernel/build.js";
 import { readCorpus } from "../../data/corpus.js";
 import { createOrtEngine } from "../../engine/ort-engine.js";
+import { wasmKernels } from "../../engine/wasm-module.js";
 import { printJson } from "../options.js";
 
 interface Check {
@@ -18,9 +22,11 @@ export function addDoctor(program: Command): void {
   program
     .command("doctor")
     .description("check what this machine has and whether everything needed works")
+    .option("--out <dir>", "where runs will be written", ".")
     .option("--json", "print the result as JSON")
-    .action((flags: { json?: boolean }) => {
-      const checks = runChecks();
+    .addHelpText("after", "\nExample:\n  scmoe doctor --out /data/runs")
+    .action((flags: { out: string; json?: boolean }) => {
+      const checks = runChecks(flags.out);
       if (flags.json) printJson(checks);
       else
         for (const { name, ok, optional, detail } of checks)
@@ -29,12 +35,13 @@ export function addDoctor(program: Command): void {
     });
 }
 
-function runChecks(): Check[] {
+function runChecks(out: string): Check[] {
   return [
     attempt("scmoe", () => `${VERSION} on Node ${process.version}, ${process.platform} ${process.arch}`),
     attempt(
       "machine",
-      () => `${availableParallelism()} cores, ${(totalmem() / 2 ** 30).toFixed(1)} GiB memory`,
+      () =>
+        `${availableParallelism()} cores, ${(totalmem() / 2 ** 30).toFixed(1)} GiB memory, ${(freemem() / 2 ** 30).toFixed(1)} free`,
     ),
     attempt("engine", () => {
       const engine = createOrtEngine();
@@ -47,8 +54,50 @@ function runChecks(): Check[] {
       engine.dispose();
       return `${engine.name} computes`;
     }),
+    attempt("routines", () => {
+      const engine = createOrtEngine();
+      const arena = engine.newArena(2 ** 20, "doctor");
+      const x = arena.f32(1000).fill(2);
+      const found = engine.routines.sumSquares(x);
+      engine.dispose();
+      if (wasmKernels(x.buffer) === undefined)
+        throw new Error("WebAssembly with SIMD and threads is missing");
+      if (found !== 4000) throw new Error(`the sum of 1000 squares of 2 is ${found}, wanted 4000`);
+      return "WebAssembly SIMD computes";
+    }),
+    attempt("disk", () => {
+      const { bavail, bsize } = statfsSync(nearest(out));
+      const free = bavail * bsize;
+      if (free < SMALLEST_DISK)
+        throw new Error(
+          `${gigabytes(free)} free at ${resolve(out)}; wanted at least ${gigabytes(SMALLEST_DISK)}`,
+        );
+      return `${gigabytes(free)} free at ${resolve(out)}`;
+    }),
+    attempt(
+      "MPI",
+      () => {
+        mpiLibrary();
+        return "the addon loads; mpirun -n 2 npx scmoe train … runs ranks on many hosts";
+      },
+      true,
+    ),
     attempt("built-in corpus", () => `${readCorpus("sotu").train.length} training documents`),
   ];
+}
+
+/** Below this not even a small run fits. */
+const SMALLEST_DISK = 1e8;
+
+/** A run directory need not exist yet. */
+function nearest(path: string): string {
+  let found = resolve(path);
+  while (!existsSync(found)) found = dirname(found);
+  return found;
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
 function attempt(name: string, action: () => string, optional = false): Check {
