@@ -6,7 +6,7 @@ import { LAYOUTS, type Run, expectSameGradients, expectSameLosses, train } from 
 const MODELS: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(ARCHITECTURE_NAMES.map((arch) => [arch, [`model.arch=${arch}`]])),
   "LLaMA style": ["model.style=llama", "model.arch=scmoe-pos2"],
-  "MoE in every block": ["model.style=llama", "model.arch=scmoe-pos1", "model.moe_frequency=1"],
+  "MoE in every block": ["model.style=llama", "model.arch=scmoe-pos1", "model.moe_layer_interval=1"],
 };
 
 describe.each(Object.entries(MODELS))("%s", (_, sets) => {
