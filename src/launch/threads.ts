@@ -25,9 +25,14 @@ const MAX_RANKS = 64;
 const GRACE_MS = 5_000;
 
 /**
+ * @param entry what a rank's thread runs
  * @throws the error of the rank that failed first, labelled with its rank; the other ranks have ended by then
  */
-export async function launchThreads<R>(request: JobRequest, options: LaunchOptions): Promise<Outcome<R>> {
+export async function launchThreads<R>(
+  request: JobRequest,
+  options: LaunchOptions,
+  entry: URL = workerFile(),
+): Promise<Outcome<R>> {
   const { ranks = 1 } = options;
   if (!Number.isInteger(ranks) || ranks < 1 || ranks > MAX_RANKS)
     throw new InputError(`--ranks is ${ranks}; wanted a whole number from 1 to ${MAX_RANKS}`);
@@ -44,7 +49,7 @@ export async function launchThreads<R>(request: JobRequest, options: LaunchOptio
   const workers: Worker[] = [];
   const ended = Array.from({ length: ranks }, (_, rank) => {
     const data: WorkerData = { request, rank, board: ranks > 1 ? board : undefined, stop };
-    const worker = new Worker(workerFile(), { workerData: data, stdin: false });
+    const worker = new Worker(entry, { workerData: data, stdin: false });
     workers.push(worker);
     const fail = (error: Error, aboutPeer = false): void => {
       // Messages of threads arrive in any order: the cause may come after its consequence.
@@ -60,11 +65,11 @@ export async function launchThreads<R>(request: JobRequest, options: LaunchOptio
       else if (message.kind === "say" && rank === 0) terminal.say(message.line);
       else if (message.kind === "progress" && rank === 0) terminal.progress(message.line);
     });
-    worker.on("error", (error: Error) => fail(error));
+    worker.on("error", (error: Error) => fail(crashed(error, rank)));
     return new Promise<void>((resolve) =>
       worker.on("exit", (code) => {
         if (code !== 0 && firstError === undefined)
-          fail(new EnvironmentError(`Rank ${rank} ended unexpectedly (exit code ${code})`));
+          fail(new EnvironmentError(`rank ${rank}: its thread ended unexpectedly (exit code ${code})`));
         resolve();
       }),
     );
@@ -74,6 +79,16 @@ export async function launchThreads<R>(request: JobRequest, options: LaunchOptio
   removeHandlers();
   if (firstError !== undefined) throw firstError;
   return { result: result as R, interrupted: Atomics.load(stop, 0) > 0 };
+}
+
+/** A thread that died of something no rank reports itself. */
+function crashed(error: Error & { code?: string }, rank: number): Error {
+  if (error.code === "ERR_WORKER_OUT_OF_MEMORY")
+    return new EnvironmentError(
+      `rank ${rank}: out of JavaScript memory; set NODE_OPTIONS=--max-old-space-size=MiB to allow more`,
+    );
+  error.message = `rank ${rank}: ${error.message}`;
+  return error;
 }
 
 /** First Ctrl-C asks, the second leaves at once: files are only ever replaced whole, so nothing is harmed. */

@@ -61,12 +61,13 @@ interface Disturbed {
   readonly ms: number;
 }
 
-/** Starts a run on two ranks, disturbs one of them after its first checkpoint, and waits for the end. */
+/** Starts a run on two ranks, disturbs one of them some time after its first checkpoint (or its start), and waits for the end. */
 async function disturb(
   out: string,
   rank: number,
   signal: NodeJS.Signals,
   delayMs: number,
+  isReady = (): boolean => existsSync(join(dir, out, "checkpoints", "latest")),
 ): Promise<Disturbed> {
   const child: ChildProcess = spawn(
     MPIRUN[0],
@@ -90,7 +91,7 @@ async function disturb(
   child.stdout?.on("data", (data: Buffer) => (output += data.toString()));
   child.stderr?.on("data", (data: Buffer) => (output += data.toString()));
   const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
-  expect(await until(() => existsSync(join(dir, out, "checkpoints", "latest")), 30_000)).toBe(true);
+  expect(await until(isReady, 30_000)).toBe(true);
   await sleep(delayMs);
   const pid = pidOfRank(out, rank);
   expect(pid, `rank ${rank} is running`).toBeDefined();
@@ -149,9 +150,28 @@ describe.skipIf(!hasMpi)("MPI", () => {
         const { output, code, ms } = await disturb(`stopped-${i}`, 1, "SIGSTOP", 100 * i);
         expect(code).not.toBe(0);
         expect(ms).toBeLessThan(20_000);
-        expect(output).toMatch(/rank 0: .*no answer from rank 1.* within 5 s/);
+        expect(output).toMatch(/rank 0: .*no answer from rank 1 \(last seen in \S.*\) within 5 s/);
       }
     });
+  });
+
+  it("a rank stopped in start-up, or while a checkpoint is written, is missed", async () => {
+    const started = await disturb(
+      "stopped-early",
+      1,
+      "SIGSTOP",
+      0,
+      () => pidOfRank("stopped-early", 1) !== undefined,
+    );
+    expect(started.code).not.toBe(0);
+    expect(started.ms).toBeLessThan(40_000);
+    expect(started.output).toMatch(/rank 0: (MPI did not start within 20 s|.*no answer from rank 1)/);
+    const folder = join(dir, "stopped-writing", "checkpoints");
+    const isWriting = (): boolean =>
+      existsSync(folder) && readdirSync(folder).some((name) => name.endsWith(".tmp"));
+    const writing = await disturb("stopped-writing", 1, "SIGSTOP", 0, isWriting);
+    expect(writing.code).not.toBe(0);
+    expect(writing.output).toMatch(/rank 0: .*no answer from rank 1 \(last seen in \S.*\) within 5 s/);
   });
 
   it.skipIf(!isRoot)("trains across two hosts with the bits of one", () => {

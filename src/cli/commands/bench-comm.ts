@@ -59,7 +59,7 @@ function describeComm({ kind, ranks, checks, link, allToAll: a, overlap }: CommR
   ];
   if (overlap !== null)
     lines.push(
-      `beside kernels (${mib(overlap.bytesPerRank)} per rank): kernels ${overlap.computeMs.toFixed(1)} ms, All-to-All ${overlap.communicationMs.toFixed(1)} ms, both ${overlap.bothMs.toFixed(1)} ms = ${overlap.ratio.toFixed(2)} × the longer; processor time added ${overlap.extraCpuMs.toFixed(1)} ms`,
+      `beside kernels (${mib(overlap.bytesPerRank)} per rank): kernels ${overlap.computeMs.toFixed(1)} ms, All-to-All ${overlap.communicationMs.toFixed(1)} ms, both ${overlap.bothMs.toFixed(1)} ms = ${overlap.ratio.toFixed(2)} × the longer (first quartiles: ${overlap.undisturbedRatio.toFixed(2)}); processor time added ${overlap.extraCpuMs.toFixed(1)} ms`,
     );
   return lines.join("\n");
 }

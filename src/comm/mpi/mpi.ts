@@ -13,7 +13,8 @@ import {
 import { copyOwnPart } from "../slots.js";
 import { type MpiLibrary, launcherSize, mpiLibrary } from "./library.js";
 
-const START_MS = 60_000;
+/** Ranks start processes, and some start late: they get at least this long to join. */
+const START_MS = 20_000;
 /** Sequence numbers that tags distinguish; messages of one tag keep their order anyway. */
 const TAG_SEQUENCES = 1 << 12;
 const FINALIZE_MS = 10_000;
@@ -34,7 +35,11 @@ interface Seat {
  */
 export function joinMpi(options: { deadlineMs: number; onOperator?: (label: string) => void }): Communicator {
   const mpi = mpiLibrary();
-  if (mpi.init(START_MS) !== 0) throw new EnvironmentError(`MPI did not start within ${START_MS / 1e3} s`);
+  const startMs = Math.max(START_MS, options.deadlineMs);
+  if (mpi.init(startMs) !== 0)
+    throw new EnvironmentError(
+      `MPI did not start within ${startMs / 1e3} s: at least one of ${launcherSize() ?? "the"} ranks has not joined`,
+    );
   const size = mpi.size();
   const expected = launcherSize();
   if (expected !== undefined && expected !== size)
