@@ -53,7 +53,7 @@ function move(place: Place, from: number, to: number): void {
     view.giveUp(`${label}: rank ${from} sends ${bytes} bytes to rank ${to}, which expects at most ${room}`);
   if (notes !== fields[received + FIELD.noteBytes])
     view.giveUp(`${label}: ranks ${from} and ${to} note different numbers of values`);
-  if (view.aborted !== undefined) return settle(view, { index, from, to }, -(sequence + 1));
+  if (view.aborted !== undefined) return settle(place, { from, to }, -(sequence + 1));
 
   fields[received + FIELD.gotBytes] = bytes;
   fields[received + FIELD.readyMs] = nowMs();
@@ -80,7 +80,7 @@ function deliver(place: Place, from: number, to: number): void {
   const offset = fields[received + FIELD.recvBytes] < 0 ? fields[received + FIELD.gotOffset] : 0;
   copyBytes(fields[received + FIELD.recvAddress] + offset, fields[sent + FIELD.sendAddress], bytes);
   fields[received + FIELD.arrivalMs] = arrival(view, { from, to, bytes });
-  settle(view, { index: messageIndex(place, from, to), from, to }, sequence + 1);
+  settle(place, { from, to }, sequence + 1);
 }
 
 /** The receiver's part after its pool has grown: delivers a parked message into the new memory. */
@@ -100,15 +100,18 @@ export function withdrawMessage(place: Place, from: number, to: number): void {
     const claim = Atomics.load(view.claims, index);
     if (claim === sequence + 1) break;
     if (Atomics.compareExchange(view.claims, index, claim, sequence + 1) === claim)
-      settle(view, { index, from, to }, -(sequence + 1));
+      settle(place, { from, to }, -(sequence + 1));
   }
   while (Math.abs(Atomics.load(view.moved, index)) !== sequence + 1) Atomics.wait(pillow, 0, 0, 0.1);
 }
 
-function settle(view: BoardView, at: { index: number; from: number; to: number }, outcome: number): void {
-  Atomics.store(view.moved, at.index, outcome);
-  view.wakeRank(at.from);
-  view.wakeRank(at.to);
+/** Both ranks wait for both messages of their pair, so they are woken by the second. */
+function settle(place: Place, { from, to }: { from: number; to: number }, outcome: number): void {
+  const { view } = place;
+  Atomics.store(view.moved, messageIndex(place, from, to), outcome);
+  if (Math.abs(Atomics.load(view.moved, messageIndex(place, to, from))) !== Math.abs(outcome)) return;
+  view.wakeRank(from);
+  view.wakeRank(to);
 }
 
 /** Each port carries one message after another; a message arrives when both ports have carried it. */

@@ -16,9 +16,6 @@ interface Posting {
   readonly startMs: number;
 }
 
-/** Watched before sleeping: to be woken takes about as long. */
-const PATIENCE_MS = 0.05;
-
 export class ThreadsPending implements Pending {
   #result: ExchangeResult | undefined;
   /** What a pool grew into, held like the request. */
@@ -43,9 +40,7 @@ export class ThreadsPending implements Pending {
   wait(deadlineMs = this.place.view.board.deadlineMs): ExchangeResult {
     if (this.#result !== undefined) return this.#result;
     const { view, rank } = this.place;
-    const start = nowMs();
-    const limit = start + deadlineMs;
-    const patience = start + Math.min(deadlineMs, PATIENCE_MS);
+    const limit = nowMs() + deadlineMs;
     for (;;) {
       const seen = Atomics.load(view.wake, rank);
       const reason = view.aborted;
@@ -54,9 +49,7 @@ export class ThreadsPending implements Pending {
       if (missing.length === 0) break;
       for (const peer of missing) movePair(this.place, peer);
       if (this.#makeRoom()) continue;
-      const now = nowMs();
-      if (now < patience) continue;
-      const left = limit - now;
+      const left = limit - nowMs();
       if (left <= 0) throw this.#late(missing, deadlineMs);
       Atomics.wait(view.wake, rank, seen, Math.min(left, 1000));
     }

@@ -9,6 +9,9 @@ import { type Board, BoardView, FIELD, MAX_COMMUNICATORS, RING, WORD } from "./b
 import { type Place, movePair } from "./move.js";
 import { ThreadsPending } from "./pending.js";
 
+/** Rows worth waking a peer for, to copy them together. */
+const SHARED_BYTES = 1 << 17;
+
 /** State that the communicators of one rank share. */
 export interface Seat {
   readonly view: BoardView;
@@ -75,9 +78,11 @@ class ThreadsCommunicator implements Communicator {
     });
     this.#ring[sequence % RING] = pending;
     this.seat.open.add(pending);
-    // Those who wait already take their share of the copying while this rank copies its own part. Then ranks start with
-    // their next, not all with the same one.
-    for (const peer of others) view.wakeRank(peer);
+    // Those who wait already take their share of copying large rows while this rank copies its own part. Then ranks
+    // start with their next, not all with the same one.
+    this.members.forEach((peer, p) => {
+      if (peer !== rank && request.send.bytes[p] >= SHARED_BYTES) view.wakeRank(peer);
+    });
     copyOwnPart(request, this.rank);
     for (const peer of others) movePair(place, peer);
     return pending;
