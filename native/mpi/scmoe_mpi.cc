@@ -75,7 +75,7 @@ struct Exchange {
   int tag;
   std::string label;
   std::vector<Peer> peers;
-  bool has_pool = false;
+  bool has_pool = false, asked_for_room = false;
   Pool pool{};
   // Where the peers' values go, `values` each.
   int32_t* values_in = nullptr;
@@ -278,7 +278,9 @@ bool Progress(Exchange& x) {
     peer.left--;
     x.left--;
   }
-  if (x.notes_left == 0 && x.num_parked > 0) {
+  // Once: between the answer and its arrival here rows are parked still.
+  if (x.notes_left == 0 && x.num_parked > 0 && !x.asked_for_room) {
+    x.asked_for_room = true;
     std::lock_guard<std::mutex> lock(S().mutex);
     x.wants_room = true;
     S().changed.notify_all();
