@@ -65,7 +65,7 @@ const actions: Record<string, Action> = {
   send: (op, context) => {
     const value = mix(op, (v) => context.read<number>(v));
     let polls = op.id % 5;
-    const result = { bytes: [4], startMs: 0, endMs: 0 };
+    const result = { bytes: [4], offsets: [0], notes: new Int32Array(0), startMs: 0, endMs: 0 };
     return {
       bytes: 4,
       pending: {
