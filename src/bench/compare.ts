@@ -9,7 +9,7 @@ import type { Operator } from "../program/program.js";
 import type { JobContext } from "../run/job.js";
 import { lowerBound } from "../schedule/bound.js";
 import { whyExposed } from "../schedule/diagnose.js";
-import { type CostTable, median, tableCosts } from "../simulate/costs.js";
+import { type CostTable, agreedCosts, median, tableCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
 import type { Timeline, TimelineEvent } from "../simulate/timeline.js";
 import { type CompareMode, type Contestant, type ContestantOptions, Contestants } from "./contestants.js";
@@ -30,7 +30,7 @@ export interface CompareOptions extends ContestantOptions {
   readonly latencyMs: number;
 }
 
-/** Times in ms, medians over rounds; compute, communication, exposed: means over ranks. */
+/** Times in ms, medians over rounds; compute, communication, exposed, late: means over ranks. */
 export interface CompareRow extends CompareCase {
   readonly mode: CompareMode;
   readonly stepMs: number;
@@ -41,6 +41,7 @@ export interface CompareRow extends CompareCase {
   readonly computeMs: number;
   readonly communicationMs: number;
   readonly exposedMs: number;
+  readonly lateMs: number;
   readonly overlapShare: number;
   /** Time with a gradient bucket on the wire; only with its reduction. */
   readonly reductionMs?: number;
@@ -51,7 +52,7 @@ export interface CompareRow extends CompareCase {
   readonly lowerBoundMs: number;
   /** What keeping the timeline costs, as a share of the step. */
   readonly timelineShare: number;
-  /** Agreed medians per class of operator. */
+  /** Per class of operator, agreed by the ranks. */
   readonly costs: CostTable;
   readonly note: string;
   /** Why communication stayed exposed although an overlap was asked for. */
@@ -109,7 +110,7 @@ function compare(contestants: Contestants, options: CompareOptions): CompareResu
   }
   const recordMs = recordingCost(entered[0].plan.program.operators[0]);
   const finished = entered.map((contestant) =>
-    rowOf(contestant, contestants.agreedCosts(contestant), recordMs),
+    rowOf(contestant, contestants.costsOfRanks(contestant), recordMs),
   );
   const rows = finished.map(({ row }) => ({
     ...row,
@@ -129,15 +130,14 @@ function compare(contestants: Contestants, options: CompareOptions): CompareResu
 
 function rowOf(
   c: Contestant,
-  table: CostTable,
+  tables: readonly CostTable[],
   recordMs: number,
 ): { row: Omit<CompareRow, "speedUp">; timelines: CompareResult["timelines"][number] } {
-  const { world } = c.rank;
   const roundsMs = c.runs.map((run) => run.stepMs);
   const of = (figure: (t: Timeline) => number): number => median(c.runs.map((run) => figure(run.timeline)));
-  const costs = tableCosts(table);
   const { program, schedule } = c.plan;
-  const predicted = simulate(program, schedule, { costs: Array.from({ length: world.size }, () => costs) });
+  const predicted = simulate(program, schedule, { costs: tables.map(tableCosts) });
+  const agreed = agreedCosts(tables);
   const [communicationMs, exposedMs] = [of((t) => t.summary.communicationMs), of((t) => t.summary.exposedMs)];
   const stepMs = median(roundsMs);
   // The typical run is the picture, not the last.
@@ -154,12 +154,13 @@ function rowOf(
     computeMs: of((t) => t.summary.computeMs),
     communicationMs,
     exposedMs,
+    lateMs: of((t) => t.summary.lateMs),
     overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
     reductionMs: c.mode === "train+reduce" ? of(reductionTime) : undefined,
     predictedMs: predicted.summary.stepMs,
-    lowerBoundMs: lowerBound(program, costs),
+    lowerBoundMs: lowerBound(program, tableCosts(agreed)),
     timelineShare: (program.operators.length * recordMs) / stepMs,
-    costs: table,
+    costs: agreed,
     note: schedule.note,
     warning: whyExposed({ program, schedule, measured: timeline, predicted })?.message,
   };

@@ -116,15 +116,16 @@ export class Contestants {
     contestant.costs.add(step.timeline.events.filter((event) => event.rank === rank));
   }
 
-  agreedCosts(contestant: Contestant): CostTable {
-    return agreedCosts(gatherJson(this.context.world, contestant.costs.medians(), "costs"));
+  /** What each rank measured: one may be slower than another. */
+  costsOfRanks(contestant: Contestant): CostTable[] {
+    return gatherJson(this.context.world, contestant.costs.typical(), "costs");
   }
 
   /** Places operators on the costs measured so far. */
   replan(contestant: Contestant): void {
     if (!parsePolicy(contestant.policy).usesCosts) return;
     const { program } = contestant.plan;
-    const schedule = this.#schedule(contestant.policy, program, this.agreedCosts(contestant));
+    const schedule = this.#schedule(contestant.policy, program, agreedCosts(this.costsOfRanks(contestant)));
     contestant.plan = { ...contestant.plan, schedule };
   }
 

@@ -33,6 +33,7 @@ const COLUMNS: readonly Column[] = [
   { name: "compute", text: (row) => tenths(row.computeMs) },
   { name: "communication", text: (row) => tenths(row.communicationMs) },
   { name: "exposed", text: (row) => tenths(row.exposedMs) },
+  { name: "late", text: (row) => tenths(row.lateMs) },
   { name: "hidden", text: (row) => (row.communicationMs === 0 ? "–" : percent(row.overlapShare)) },
   {
     name: "reduction",

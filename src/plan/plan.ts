@@ -39,6 +39,8 @@ export interface PlanRow {
   readonly computeMs: number;
   readonly communicationMs: number;
   readonly exposedMs: number;
+  /** Waiting for ranks with more rows. */
+  readonly lateMs: number;
   readonly overlapShare: number;
   readonly lowerBoundMs: number;
   readonly speedUp: number;
@@ -92,6 +94,7 @@ function predict(options: PlanOptions, arch: string, policyName: string): PlanRo
     computeMs: mean((s) => s.computeMs),
     communicationMs,
     exposedMs,
+    lateMs: mean((s) => s.lateMs),
     overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
     lowerBoundMs: lowerBound(program, withoutLatency),
     speedUp: 1,

@@ -63,7 +63,8 @@ export function withReduction(program: Program, buckets: readonly ReductionBucke
         kind: "reduce",
         stream: name === "sum" ? "compute" : "network",
         pass: "backward",
-        cost: `reduce.${name}`,
+        // Buckets differ in size: each has costs of its own.
+        cost: `reduce.${name} ${bucket.name}`,
         ...spec,
         data: { bucket: bucket.name, phase: name, ...data } satisfies K.ReduceData,
       });

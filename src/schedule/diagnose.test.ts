@@ -84,6 +84,14 @@ it("names a network slower than the window, by how much", () => {
   expect(found?.message).toMatch(/transfers take \d+\.\d ms, the step computes \d+\.\d ms/);
 });
 
+it("suspects no transport where the wait was foreseen", () => {
+  const base = step("scmoe-pos2", "adaptive", costsWith(40), two(costsWith(40)));
+  const slower = base.measured.exposed.map((wait) => ({ ...wait, endMs: wait.endMs + 2 }));
+  expect(whyExposed({ ...base, measured: { ...base.measured, exposed: slower } })?.cause).toBe(
+    "network-bound",
+  );
+});
+
 it("names the rank that others wait for", () => {
   const ran = [costsWith(1), costsWith(1, 9)];
   const found = whyExposed(step("scmoe-pos2", "adaptive", costsWith(1), ran));
@@ -115,7 +123,14 @@ it("names a transport that rests while kernels run", () => {
       exposed.push({ rank, waitingFor: "expert", startMs: start + 8, endMs: start + 11 });
     }
   }
-  const summary = { stepMs: 70, computeMs: 24, communicationMs: 36, exposedMs: 9, overlapShare: 0.75 };
+  const summary = {
+    stepMs: 70,
+    computeMs: 24,
+    communicationMs: 36,
+    exposedMs: 9,
+    lateMs: 0,
+    overlapShare: 0.75,
+  };
   const measured: Timeline = { kind: "measured", numRanks: 2, events, exposed, summary };
   expect(whyExposed({ ...base, measured })?.cause).toBe("no progress");
 });

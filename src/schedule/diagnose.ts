@@ -27,19 +27,21 @@ export interface Step {
   readonly predicted: Timeline;
 }
 
-/** Less exposed communication than this, as a share of all communication or of the step, is not worth a warning. */
+/** Less waiting than this, as a share of all communication or of the step, is not worth a warning. */
 const TOLERATED_SHARE = 0.1;
 const TOLERATED_OF_STEP = 0.02;
 /** A cause that explains this share of what was exposed is named. */
 const MAIN_SHARE = 0.4;
+/** Where this share of what was exposed had been predicted, nothing went wrong: the network is the limit. */
+const PREDICTED_SHARE = 0.6;
 
 /** The main cause, or undefined when the overlap happened or none was asked for. */
 export function whyExposed(step: Step): Diagnosis | undefined {
   const { schedule, measured } = step;
   if (schedule.policy === "sequential") return undefined;
-  const { exposedMs, communicationMs, stepMs } = measured.summary;
-  const overlapFailed =
-    exposedMs > TOLERATED_SHARE * communicationMs && exposedMs > TOLERATED_OF_STEP * stepMs;
+  const { exposedMs, lateMs, communicationMs, stepMs } = measured.summary;
+  const waitedMs = exposedMs + lateMs;
+  const overlapFailed = waitedMs > TOLERATED_SHARE * communicationMs && waitedMs > TOLERATED_OF_STEP * stepMs;
   for (const rule of RULES) {
     const [always, message] = rule.check(step);
     if (message !== undefined && (always || overlapFailed)) return { cause: rule.cause, message };
@@ -92,6 +94,17 @@ const RULES: readonly Rule[] = [
     },
   },
   {
+    cause: "network-bound",
+    check: ({ measured, predicted }) => {
+      const { exposedMs, communicationMs, computeMs } = measured.summary;
+      if (predicted.summary.exposedMs < PREDICTED_SHARE * exposedMs) return [false, undefined];
+      return [
+        false,
+        `the network is slower than the window: transfers take ${ms(communicationMs)}, the step computes ${ms(computeMs)}, and even as predicted ${ms(predicted.summary.exposedMs)} cannot be hidden. A wider window (scmoe-pos3), chunks (adaptive(2)), bf16 on the wire or a faster link would help`,
+      ];
+    },
+  },
+  {
     cause: "late peer",
     check: ({ measured }) => {
       const { late, exposed } = waitingForPeers(measured);
@@ -115,17 +128,6 @@ const RULES: readonly Rule[] = [
       return [
         false,
         `transfers did not progress while kernels ran: ${ms(stalled / measured.numRanks)} of ${ms(exposed / measured.numRanks)} waiting is as long as those transfers take alone. Leave the communicator a core (mpirun --bind-to none), or use a transport that progresses by itself`,
-      ];
-    },
-  },
-  {
-    cause: "network-bound",
-    check: ({ measured, predicted }) => {
-      const { exposedMs, communicationMs, computeMs } = measured.summary;
-      if (predicted.summary.exposedMs < MAIN_SHARE * exposedMs) return [false, undefined];
-      return [
-        false,
-        `the network is slower than the window: transfers take ${ms(communicationMs)}, the step computes ${ms(computeMs)}, and even as predicted ${ms(predicted.summary.exposedMs)} cannot be hidden. A wider window (scmoe-pos3), chunks (adaptive(2)), bf16 on the wire or a faster link would help`,
       ];
     },
   },

@@ -185,7 +185,7 @@ class Clock {
     const ends = this.#ports.carry(op, begin, first, size, (peer) => this.options.costs[peer][op.id]);
     for (let peer = first; peer < first + size; peer++) {
       this.#nextBegin[peer]++;
-      this.#finish(op, peer, this.#issued[peer * length + at], ends[peer - first]);
+      this.#finish(op, peer, begin, ends[peer - first]);
     }
     return true;
   }

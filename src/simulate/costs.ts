@@ -22,7 +22,7 @@ export function costClass(op: Pick<Operator, "cost" | "stream">): string {
   return `${op.stream} ${op.cost}`;
 }
 
-/** Durations seen so far per cost class; a robust median of the most recent ones. */
+/** Durations seen so far per cost class; what is typical of the most recent ones. */
 export class MeasuredCosts {
   readonly #samples = new Map<string, number[]>();
 
@@ -45,9 +45,9 @@ export class MeasuredCosts {
     }
   }
 
-  /** Median milliseconds per cost class. */
-  medians(): CostTable {
-    return Object.fromEntries([...this.#samples].map(([key, list]) => [key, median(list)]));
+  /** Typical milliseconds per cost class. */
+  typical(): CostTable {
+    return Object.fromEntries([...this.#samples].map(([key, list]) => [key, trimmedMean(list)]));
   }
 }
 
@@ -57,10 +57,23 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+const TRIMMED = 0.1;
+
+/**
+ * Mean without the lowest and highest tenth (at least one value each, of three or more): as deaf to outliers as a median,
+ * but means add up. A kernel takes longer beside a transfer than alone; medians of such kernels sum to less than a step.
+ */
+export function trimmedMean(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const drop = sorted.length < 3 ? 0 : Math.max(1, Math.floor(sorted.length * TRIMMED));
+  const kept = sorted.slice(drop, sorted.length - drop);
+  return kept.reduce((sum, value) => sum + value, 0) / kept.length;
+}
+
 /** Milliseconds per cost class. */
 export type CostTable = Readonly<Record<string, number>>;
 
-/** What ranks agree on: per class the median of what each of them measured. */
+/** What ranks agree on: per class the median of what is typical of each of them. */
 export function agreedCosts(tables: readonly CostTable[]): CostTable {
   const keys = [...new Set(tables.flatMap((table) => Object.keys(table)))].sort();
   return Object.fromEntries(

@@ -8,6 +8,7 @@ import { parsePolicy } from "../schedule/policy.js";
 import { type Costs, tableCosts } from "./costs.js";
 import { type Network, loadTraffic, pairTraffic } from "./network.js";
 import { simulate } from "./simulate.js";
+import { summarize } from "./summary.js";
 
 function programOf(arch: string, mode: "loss" | "train" = "train"): Program {
   const config = resolveModel({
@@ -129,8 +130,35 @@ describe("simulate()", () => {
     const at = (costs: readonly Costs[]) => simulate(program, schedule, { costs, eventsOf: [0] });
     const [balanced, uneven] = [at([even, even, even]), at([even, even, heavy])];
     expect(uneven.summary.stepMs).toBeGreaterThan(balanced.summary.stepMs);
-    expect(uneven.summary.exposedMs).toBeGreaterThan(balanced.summary.exposedMs);
+    expect(balanced.summary.lateMs).toBe(0);
+    expect(uneven.summary.lateMs).toBeGreaterThan(1);
     expect(new Set(uneven.events.map((e) => e.rank))).toEqual(new Set([0]));
+  });
+});
+
+describe("summarize()", () => {
+  const event = { rank: 3, operator: 0, name: "", pass: "forward" } as const;
+  const transfer = (startMs: number, endMs: number) =>
+    ({ ...event, stream: "network", cost: "dispatch", bytes: 8, startMs, endMs }) as const;
+  const wait = (startMs: number, endMs: number) => ({ rank: 3, waitingFor: "", startMs, endMs });
+
+  it("tells waiting for a transfer from waiting for a rank that has not come to it", () => {
+    // Two transfers, the second issued 4 ms before the last rank came to it; a third hides.
+    const events = [transfer(10, 16), transfer(24, 30), transfer(40, 45)];
+    const found = summarize(events, [wait(12, 16), wait(20, 30)], 1, 50);
+    expect(found).toEqual({
+      stepMs: 50,
+      computeMs: 0,
+      communicationMs: 17,
+      exposedMs: 10,
+      lateMs: 4,
+      overlapShare: 1 - 10 / 17,
+    });
+  });
+
+  it("counts what queues behind another transfer as communication, not as lateness", () => {
+    const found = summarize([transfer(0, 10), transfer(2, 20)], [wait(5, 10), wait(10, 20)], 1, 20);
+    expect(found).toMatchObject({ communicationMs: 20, exposedMs: 15, lateMs: 0 });
   });
 });
 

@@ -59,7 +59,7 @@ class Recorder implements ClockWatcher {
   }
 
   stoodStill(waitingFor: number | undefined, rank: number, startMs: number, endMs: number): void {
-    this.tally.stoodStill(startMs, endMs);
+    this.tally.stoodStill(rank, startMs, endMs);
     if (this.#kept !== undefined && !this.#kept.has(rank)) return;
     const name = waitingFor === undefined ? "the end of the step" : this.program.operators[waitingFor].name;
     this.exposed.push({ rank, waitingFor: name, startMs, endMs });

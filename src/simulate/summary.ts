@@ -3,28 +3,39 @@ import type { ExposedInterval, Timeline, TimelineEvent, TimelineSummary } from "
 type Span = Pick<TimelineEvent, "stream" | "bytes" | "startMs" | "endMs">;
 
 /**
- * Adds up a step as it passes. Per rank, transfers come in the order they were started, so the time in which at
- * least one is in flight needs no list of them. A transfer that sends no bytes to anyone is not communication.
+ * Adds up a step as it passes. Per rank, transfers come in the order they were started, and before the waits for them.
+ * A transfer that sends no bytes to anyone is not communication.
  */
 export class StepTally {
   #computeMs = 0;
   #communicationMs = 0;
   #exposedMs = 0;
+  #lateMs = 0;
   readonly #reached: Float64Array;
+  /** Per rank, times in which nothing was in flight, as [from, to, from, to, …]. */
+  readonly #idle: readonly number[][];
 
   constructor(readonly numRanks: number) {
     this.#reached = new Float64Array(numRanks).fill(-Infinity);
+    this.#idle = Array.from({ length: numRanks }, () => []);
   }
 
   ran(rank: number, { stream, bytes, startMs, endMs }: Span): void {
     if (stream === "compute") this.#computeMs += endMs - startMs;
-    if (stream !== "network" || !bytes) return;
-    this.#communicationMs += Math.max(0, endMs - Math.max(startMs, this.#reached[rank]));
-    this.#reached[rank] = Math.max(this.#reached[rank], endMs);
+    if (stream !== "network") return;
+    const reached = this.#reached[rank];
+    if (startMs > reached) this.#idle[rank].push(reached, startMs);
+    if (bytes) this.#communicationMs += Math.max(0, endMs - Math.max(startMs, reached));
+    this.#reached[rank] = Math.max(reached, endMs);
   }
 
-  stoodStill(startMs: number, endMs: number): void {
-    this.#exposedMs += endMs - startMs;
+  stoodStill(rank: number, startMs: number, endMs: number): void {
+    const idle = this.#idle[rank];
+    let late = 0;
+    for (let i = idle.length - 2; i >= 0 && idle[i + 1] > startMs; i -= 2)
+      late += Math.max(0, Math.min(endMs, idle[i + 1]) - Math.max(startMs, idle[i]));
+    this.#lateMs += late;
+    this.#exposedMs += endMs - startMs - late;
   }
 
   /** Means over ranks. */
@@ -35,6 +46,7 @@ export class StepTally {
       computeMs: mean(this.#computeMs),
       communicationMs: mean(this.#communicationMs),
       exposedMs: mean(this.#exposedMs),
+      lateMs: mean(this.#lateMs),
       overlapShare:
         this.#communicationMs === 0 ? 1 : Math.max(0, 1 - this.#exposedMs / this.#communicationMs),
     };
@@ -50,12 +62,14 @@ export function summarize(
 ): TimelineSummary {
   // Events name their rank in the world; a caller with one rank's events counts them as rank 0.
   const tally = new StepTally(numRanks);
-  const index = new Map<number, number>();
-  for (const event of events.toSorted((a, b) => a.startMs - b.startMs)) {
-    if (!index.has(event.rank)) index.set(event.rank, index.size);
-    tally.ran(index.get(event.rank) as number, event);
-  }
-  for (const { startMs, endMs } of exposed) tally.stoodStill(startMs, endMs);
+  const indices = new Map<number, number>();
+  const indexOf = (rank: number): number => {
+    const known = indices.get(rank) ?? indices.size;
+    indices.set(rank, known);
+    return known;
+  };
+  for (const event of events.toSorted((a, b) => a.startMs - b.startMs)) tally.ran(indexOf(event.rank), event);
+  for (const { rank, startMs, endMs } of exposed) tally.stoodStill(indexOf(rank), startMs, endMs);
   return tally.summary(stepMs);
 }
 

@@ -16,7 +16,7 @@ export interface TimelineEvent {
   readonly bytes?: number;
 }
 
-/** Interval in which a rank's compute stream stood still, waiting for the network. */
+/** Interval in which a rank's compute stream stood still, waiting for the network or for ranks at its other end. */
 export interface ExposedInterval {
   readonly rank: number;
   /** The operator that could not start. */
@@ -41,8 +41,10 @@ export interface TimelineSummary {
   readonly computeMs: number;
   /** Time in which at least one transfer was in flight. */
   readonly communicationMs: number;
-  /** Time the compute stream waited for the network. */
+  /** Time the compute stream stood still while a transfer was in flight. */
   readonly exposedMs: number;
+  /** Time it stood still because another rank had not come to the transfer yet: imbalance, not communication. */
+  readonly lateMs: number;
   /** 1 − exposed / communication; 1 when there is no communication. */
   readonly overlapShare: number;
 }

@@ -66,7 +66,7 @@ export class StepPicture {
     const { world } = this;
     const costs = new MeasuredCosts();
     for (const { runs } of this.#recent) for (const { events } of runs) costs.add(events);
-    const agreed = tableCosts(agreedCosts(gatherJson(world, costs.medians(), "costs")));
+    const agreed = tableCosts(agreedCosts(gatherJson(world, costs.typical(), "costs")));
     const options = { costs: Array.from({ length: world.size }, () => agreed) };
     const { accumulate, last } = chosen.plans;
     const plans = chosen.runs.map((_, i) => (i === chosen.runs.length - 1 ? last : accumulate));

@@ -1,6 +1,6 @@
 /**
  * Places a run's operators: once costs have been measured, and again when they have drifted. All ranks agree on costs
- * (medians over ranks of medians over steps); rank 0 computes a schedule and broadcasts it.
+ * (medians over ranks of what is typical of recent steps); rank 0 computes a schedule and broadcasts it.
  */
 import { broadcastJson, gatherJson } from "../comm/collectives.js";
 import type { ProgramOptions } from "../model/wiring.js";
@@ -76,7 +76,7 @@ export class Planner {
   }
 
   #agree(): CostTable {
-    return agreedCosts(gatherJson(this.rank.world, this.#costs.medians(), "costs"));
+    return agreedCosts(gatherJson(this.rank.world, this.#costs.typical(), "costs"));
   }
 
   #look(): void {

@@ -54,6 +54,7 @@ export function stepRow(
       compute_ms: timing.computeMs,
       communication_ms: timing.communicationMs,
       exposed_ms: timing.exposedMs,
+      late_ms: timing.lateMs,
       overlap_share: timing.overlapShare,
       /** Of the process: all its ranks. */
       resident_bytes: process.memoryUsage.rss(),
@@ -89,6 +90,7 @@ export function stepTiming(report: StepReport, stepMs: number): TimelineSummary 
     computeMs: sum((s) => s.computeMs),
     communicationMs,
     exposedMs,
+    lateMs: sum((s) => s.lateMs),
     overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
   };
 }

@@ -79,6 +79,7 @@ const NO_TIMING: TimelineSummary = {
   computeMs: 0,
   communicationMs: 0,
   exposedMs: 0,
+  lateMs: 0,
   overlapShare: 1,
 };
 
@@ -318,6 +319,7 @@ class Trainer {
       computeMs: of((t) => t.computeMs),
       communicationMs,
       exposedMs,
+      lateMs: of((t) => t.lateMs),
       overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
     };
   }

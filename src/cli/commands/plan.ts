@@ -106,8 +106,13 @@ export function addPlan(program: Command): void {
         writeFileSync(join(flags.out, "chart.svg"), speedChart(charted));
       }
       if (flags.json) return printJson(rows.map(({ timeline: _timeline, ...row }) => row));
+      const isUneven = rows.some((row) => row.lateMs > 0);
       const table = (flags.markdown ? markdownTable : formatTable)(
-        ["arch", "policy", "step ms", "speed-up", "compute", "communication", "exposed", "hidden", "bound"],
+        [
+          ...["arch", "policy", "step ms", "speed-up", "compute", "communication", "exposed"],
+          ...(isUneven ? ["late"] : []),
+          ...["hidden", "bound"],
+        ],
         rows.map((row) => [
           row.arch,
           row.policy,
@@ -116,6 +121,7 @@ export function addPlan(program: Command): void {
           row.computeMs.toFixed(2),
           row.communicationMs.toFixed(2),
           row.exposedMs.toFixed(2),
+          ...(isUneven ? [row.lateMs.toFixed(2)] : []),
           `${(row.overlapShare * 100).toFixed(0)} %`,
           row.lowerBoundMs.toFixed(2),
         ]),

@@ -36,6 +36,7 @@ export interface PageSummary {
   readonly computeMs: number;
   readonly communicationMs: number;
   readonly exposedMs: number;
+  readonly lateMs: number;
   readonly overlapShare: number;
 }
 

@@ -37,8 +37,13 @@ const FIGURES: readonly {
   },
   {
     label: "Exposed",
-    hint: "time that compute waits for the network, mean over ranks",
+    hint: "time that compute waits for transfers under way, mean over ranks",
     text: (s) => milliseconds(s.exposedMs),
+  },
+  {
+    label: "Late",
+    hint: "time that compute waits for ranks that have not come to a transfer yet, mean over ranks",
+    text: (s) => milliseconds(s.lateMs),
   },
   {
     label: "Hidden",
