@@ -39,6 +39,7 @@ export type Services = Omit<RunContext, "read" | "tensor" | "write" | "writeTens
 interface InFlight {
   readonly op: Operator;
   readonly job: NetworkJob;
+  readonly issuedMs: number;
 }
 
 /**
@@ -132,7 +133,7 @@ class Execution {
     const start = nowMs();
     const job = this.plan.actions[op.kind](op, this.#context);
     assert(job === undefined, `compute operator ${op.name} started a transfer`);
-    this.#finish(op, start, nowMs(), undefined);
+    this.#finish(op, { startMs: start, endMs: nowMs() });
   }
 
   #startTransfers(): void {
@@ -141,8 +142,8 @@ class Execution {
       const op = this.plan.program.operators[queue[this.#next.network++]];
       const start = nowMs();
       const job = this.plan.actions[op.kind](op, this.#context);
-      if (job === undefined) this.#finish(op, start, nowMs(), 0);
-      else this.#inFlight.push({ op, job });
+      if (job === undefined) this.#finish(op, { startMs: start, endMs: nowMs(), bytes: 0 });
+      else this.#inFlight.push({ op, job, issuedMs: nowMs() });
     }
   }
 
@@ -167,13 +168,15 @@ class Execution {
     });
   }
 
-  #arrive({ op, job }: InFlight): void {
+  #arrive({ op, job, issuedMs }: InFlight): void {
     const result = job.pending.wait();
     job.finish(result);
-    this.#finish(op, result.startMs, result.endMs, job.bytes);
+    const { startMs, endMs } = result;
+    this.#finish(op, { startMs, endMs, bytes: job.bytes, issuedMs });
   }
 
-  #finish(op: Operator, startMs: number, endMs: number, bytes: number | undefined): void {
+  /** Start and end on the machine's clock. */
+  #finish(op: Operator, ran: Pick<TimelineEvent, "startMs" | "endMs" | "bytes" | "issuedMs">): void {
     this.#done[op.id] = 1;
     this.#events.push({
       rank: this.services.world.rank,
@@ -183,9 +186,10 @@ class Execution {
       cost: op.cost,
       pass: op.pass,
       layer: op.layer,
-      startMs: startMs - this.#startMs,
-      endMs: endMs - this.#startMs,
-      bytes,
+      bytes: ran.bytes,
+      ...(ran.issuedMs === undefined ? {} : { issuedMs: ran.issuedMs - this.#startMs }),
+      startMs: ran.startMs - this.#startMs,
+      endMs: ran.endMs - this.#startMs,
     });
     for (const value of new Set(op.reads)) if (--this.#readersLeft[value] === 0) this.#drop(value);
     for (const value of op.writes) if (this.#readersLeft[value] === 0) this.#drop(value);

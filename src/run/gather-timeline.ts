@@ -4,7 +4,7 @@ import { hostname } from "node:os";
 import { barrier, gatherJson } from "../comm/collectives.js";
 import type { Communicator } from "../comm/communicator.js";
 import { nowMs } from "../core/clock.js";
-import { makeTimeline } from "../simulate/summary.js";
+import { makeTimeline, shifted } from "../simulate/summary.js";
 import type { ExposedInterval, Timeline, TimelineEvent } from "../simulate/timeline.js";
 
 /** One program's run on this rank; events count from `startMs` on this machine's clock. */
@@ -26,8 +26,6 @@ export function gatherTimeline(
     "timeline",
   ).flat();
   const originMs = Math.min(...all.map((run) => run.startMs));
-  const shifted = <T extends { startMs: number; endMs: number }>(list: readonly T[], ms: number): T[] =>
-    list.map((e) => ({ ...e, startMs: e.startMs + ms, endMs: e.endMs + ms }));
   return makeTimeline(
     "measured",
     world.size,

@@ -37,14 +37,7 @@ function step(arch: string, policy: string, planned: Costs, ran: readonly Costs[
   const program = programOf(arch);
   const schedule = parsePolicy(policy).schedule(program, planned);
   const predicted = simulate(program, schedule, { costs: ran.map(() => planned) });
-  // In measured timelines a transfer starts when the last rank has issued it.
-  const simulated = simulate(program, schedule, { costs: ran });
-  const latest = new Map<number, number>();
-  for (const e of simulated.events) latest.set(e.operator, Math.max(latest.get(e.operator) ?? 0, e.startMs));
-  const events = simulated.events.map((e) =>
-    e.stream === "network" ? { ...e, startMs: Math.min(e.endMs, latest.get(e.operator) as number) } : e,
-  );
-  const measured: Timeline = { ...simulated, kind: "measured", events };
+  const measured: Timeline = { ...simulate(program, schedule, { costs: ran }), kind: "measured" };
   return { program, schedule, predicted, measured };
 }
 

@@ -96,8 +96,8 @@ const RULES: readonly Rule[] = [
   {
     cause: "network-bound",
     check: ({ measured, predicted }) => {
-      const { exposedMs, communicationMs, computeMs } = measured.summary;
-      if (predicted.summary.exposedMs < PREDICTED_SHARE * exposedMs) return [false, undefined];
+      const { exposedMs, lateMs, communicationMs, computeMs } = measured.summary;
+      if (predicted.summary.exposedMs < PREDICTED_SHARE * (exposedMs + lateMs)) return [false, undefined];
       return [
         false,
         `the network is slower than the window: transfers take ${ms(communicationMs)}, the step computes ${ms(computeMs)}, and even as predicted ${ms(predicted.summary.exposedMs)} cannot be hidden. A wider window (scmoe-pos3), chunks (adaptive(2)), bf16 on the wire or a faster link would help`,
@@ -107,8 +107,9 @@ const RULES: readonly Rule[] = [
   {
     cause: "late peer",
     check: ({ measured }) => {
-      const { late, exposed } = waitingForPeers(measured);
-      if (late < MAIN_SHARE * exposed) return [false, undefined];
+      const { lateMs, exposedMs } = measured.summary;
+      const waitedMs = lateMs + exposedMs;
+      if (lateMs < MAIN_SHARE * waitedMs) return [false, undefined];
       const [rank, busiest, mean] = busiestRank(measured);
       const why =
         busiest > mean * 1.05
@@ -116,7 +117,7 @@ const RULES: readonly Rule[] = [
           : "all compute equally long, so something else delays now one, now another: other work on the machines?";
       return [
         false,
-        `ranks are out of step: of ${ms(exposed / measured.numRanks)} that a rank waits, ${ms(late / measured.numRanks)} pass before its peers have come to the transfer; ${why}`,
+        `ranks are out of step: of ${ms(waitedMs)} that a rank waits, ${ms(lateMs)} are because its peers come to the transfers later; ${why}`,
       ];
     },
   },
@@ -146,27 +147,6 @@ function ofRank<T extends { readonly rank: number }>(list: readonly T[], rank: n
 
 function overlap(a: { startMs: number; endMs: number }, b: { startMs: number; endMs: number }): number {
   return Math.max(0, Math.min(a.endMs, b.endMs) - Math.max(a.startMs, b.startMs));
-}
-
-/** Exposed time in which no transfer of the rank was on its way: transfers begin when the last rank has issued them. */
-function waitingForPeers({ events, exposed, numRanks }: Timeline): { late: number; exposed: number } {
-  let [late, total] = [0, 0];
-  for (let rank = 0; rank < numRanks; rank++) {
-    const transfers = ofRank(events, rank)
-      .filter((e) => e.stream === "network")
-      .sort((a, b) => a.startMs - b.startMs);
-    for (const wait of ofRank(exposed, rank)) {
-      let [covered, reached] = [0, wait.startMs];
-      for (const transfer of transfers) {
-        const from = Math.max(transfer.startMs, reached);
-        covered += overlap(wait, { startMs: from, endMs: Math.max(from, transfer.endMs) });
-        reached = Math.max(reached, transfer.endMs);
-      }
-      total += wait.endMs - wait.startMs;
-      late += wait.endMs - wait.startMs - covered;
-    }
-  }
-  return { late, exposed: total };
 }
 
 function busiestRank({ events, numRanks }: Timeline): [rank: number, ms: number, mean: number] {

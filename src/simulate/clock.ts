@@ -11,7 +11,7 @@ import { type Network, type PortTimes, Ports } from "./network.js";
 
 /** Called as time passes. Per rank, transfers are reported in the order they were issued. */
 export interface ClockWatcher {
-  ran(op: Operator, rank: number, startMs: number, endMs: number): void;
+  ran(op: Operator, rank: number, startMs: number, endMs: number, issuedMs?: number): void;
   stoodStill(waitingFor: number | undefined, rank: number, startMs: number, endMs: number): void;
 }
 
@@ -103,10 +103,10 @@ class Clock {
     return latest;
   }
 
-  #finish(op: Operator, rank: number, startMs: number, endMs: number): void {
+  #finish(op: Operator, rank: number, startMs: number, endMs: number, issuedMs?: number): void {
     this.#ends[rank * this.program.operators.length + op.id] = endMs;
     this.#finished++;
-    this.options.watch?.ran(op, rank, startMs, endMs);
+    this.options.watch?.ran(op, rank, startMs, endMs, issuedMs);
   }
 
   /** Transfers whose inputs exist now are issued, in the order of the stream. */
@@ -185,7 +185,7 @@ class Clock {
     const ends = this.#ports.carry(op, begin, first, size, (peer) => this.options.costs[peer][op.id]);
     for (let peer = first; peer < first + size; peer++) {
       this.#nextBegin[peer]++;
-      this.#finish(op, peer, begin, ends[peer - first]);
+      this.#finish(op, peer, begin, ends[peer - first], this.#issued[peer * length + at]);
     }
     return true;
   }

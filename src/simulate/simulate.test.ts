@@ -9,6 +9,7 @@ import { type Costs, tableCosts } from "./costs.js";
 import { type Network, loadTraffic, pairTraffic } from "./network.js";
 import { simulate } from "./simulate.js";
 import { summarize } from "./summary.js";
+import type { ExposedInterval, TimelineEvent } from "./timeline.js";
 
 function programOf(arch: string, mode: "loss" | "train" = "train"): Program {
   const config = resolveModel({
@@ -138,27 +139,35 @@ describe("simulate()", () => {
 
 describe("summarize()", () => {
   const event = { rank: 3, operator: 0, name: "", pass: "forward" } as const;
-  const transfer = (startMs: number, endMs: number) =>
-    ({ ...event, stream: "network", cost: "dispatch", bytes: 8, startMs, endMs }) as const;
+  const transfer = (issuedMs: number, startMs: number, endMs: number) =>
+    ({ ...event, stream: "network", cost: "dispatch", bytes: 8, issuedMs, startMs, endMs }) as const;
   const wait = (startMs: number, endMs: number) => ({ rank: 3, waitingFor: "", startMs, endMs });
+  const figures = (transfers: TimelineEvent[], waits: ExposedInterval[]) => {
+    const { communicationMs, exposedMs, lateMs } = summarize(transfers, waits, 1, 100);
+    return { communicationMs, exposedMs, lateMs };
+  };
 
-  it("tells waiting for a transfer from waiting for a rank that has not come to it", () => {
-    // Two transfers, the second issued 4 ms before the last rank came to it; a third hides.
-    const events = [transfer(10, 16), transfer(24, 30), transfer(40, 45)];
-    const found = summarize(events, [wait(12, 16), wait(20, 30)], 1, 50);
-    expect(found).toEqual({
-      stepMs: 50,
-      computeMs: 0,
-      communicationMs: 17,
-      exposedMs: 10,
-      lateMs: 4,
-      overlapShare: 1 - 10 / 17,
+  it("counts waiting for a transfer that all came to together as exposed", () => {
+    expect(figures([transfer(10, 10, 16)], [wait(12, 16)])).toEqual({
+      communicationMs: 6,
+      exposedMs: 4,
+      lateMs: 0,
     });
   });
 
+  it("counts as late by how much a wait would have been shorter, had the last rank come with this one", () => {
+    // The last rank comes 4 ms later: that long the transfer ends later, whether or not this rank waited by then.
+    expect(figures([transfer(20, 24, 30)], [wait(20, 30)])).toMatchObject({ exposedMs: 6, lateMs: 4 });
+    expect(figures([transfer(20, 24, 30)], [wait(25, 30)])).toMatchObject({ exposedMs: 1, lateMs: 4 });
+    expect(figures([transfer(20, 24, 30)], [wait(28, 30)])).toMatchObject({ exposedMs: 0, lateMs: 2 });
+  });
+
   it("counts what queues behind another transfer as communication, not as lateness", () => {
-    const found = summarize([transfer(0, 10), transfer(2, 20)], [wait(5, 10), wait(10, 20)], 1, 20);
-    expect(found).toMatchObject({ communicationMs: 20, exposedMs: 15, lateMs: 0 });
+    expect(figures([transfer(0, 0, 10), transfer(2, 8, 20)], [wait(5, 10), wait(10, 20)])).toEqual({
+      communicationMs: 20,
+      exposedMs: 15,
+      lateMs: 0,
+    });
   });
 });
 

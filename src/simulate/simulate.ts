@@ -1,5 +1,5 @@
 /** Runs a schedule on a virtual clock, by the executor's rules. */
-import type { Program } from "../program/program.js";
+import type { Operator, Program } from "../program/program.js";
 import type { Schedule } from "../schedule/schedule.js";
 import { type ClockWatcher, runClock } from "./clock.js";
 import { type Costs, costArray } from "./costs.js";
@@ -50,12 +50,13 @@ class Recorder implements ClockWatcher {
     this.#kept = eventsOf === undefined ? undefined : new Set(eventsOf);
   }
 
-  ran(op: Program["operators"][number], rank: number, startMs: number, endMs: number): void {
+  ran(op: Operator, rank: number, startMs: number, endMs: number, issuedMs?: number): void {
     const { stream, id, name, cost, pass, layer } = op;
     const bytes = stream === "network" ? this.program.values[op.writes[0] ?? 0]?.bytes : undefined;
-    this.tally.ran(rank, { stream, bytes, startMs, endMs });
+    this.tally.ran(rank, { stream, bytes, issuedMs, startMs, endMs });
     if (this.#kept !== undefined && !this.#kept.has(rank)) return;
-    this.events.push({ rank, stream, operator: id, name, cost, pass, layer, startMs, endMs, bytes });
+    const event = { rank, stream, operator: id, name, cost, pass, layer, startMs, endMs, bytes };
+    this.events.push(issuedMs === undefined ? event : { ...event, issuedMs });
   }
 
   stoodStill(waitingFor: number | undefined, rank: number, startMs: number, endMs: number): void {

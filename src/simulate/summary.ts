@@ -1,6 +1,15 @@
 import type { ExposedInterval, Timeline, TimelineEvent, TimelineSummary } from "./timeline.js";
 
-type Span = Pick<TimelineEvent, "stream" | "bytes" | "startMs" | "endMs">;
+type Span = Pick<TimelineEvent, "stream" | "bytes" | "issuedMs" | "startMs" | "endMs">;
+
+/** A transfer of one rank, and how long it waited for other ranks to come to it, the way being free. */
+interface Transfer {
+  readonly endMs: number;
+  readonly lateMs: number;
+}
+
+/** Clocks of a wait and of what ended it may differ by this much. */
+const CLOCK_MS = 0.01;
 
 /**
  * Adds up a step as it passes. Per rank, transfers come in the order they were started, and before the waits for them.
@@ -12,28 +21,27 @@ export class StepTally {
   #exposedMs = 0;
   #lateMs = 0;
   readonly #reached: Float64Array;
-  /** Per rank, times in which nothing was in flight, as [from, to, from, to, …]. */
-  readonly #idle: readonly number[][];
+  readonly #transfers: readonly Transfer[][];
 
   constructor(readonly numRanks: number) {
     this.#reached = new Float64Array(numRanks).fill(-Infinity);
-    this.#idle = Array.from({ length: numRanks }, () => []);
+    this.#transfers = Array.from({ length: numRanks }, () => []);
   }
 
-  ran(rank: number, { stream, bytes, startMs, endMs }: Span): void {
+  ran(rank: number, { stream, bytes, issuedMs, startMs, endMs }: Span): void {
     if (stream === "compute") this.#computeMs += endMs - startMs;
     if (stream !== "network") return;
     const reached = this.#reached[rank];
-    if (startMs > reached) this.#idle[rank].push(reached, startMs);
+    const lateMs = Math.max(0, startMs - Math.max(issuedMs ?? startMs, reached));
+    this.#transfers[rank].push({ endMs, lateMs });
     if (bytes) this.#communicationMs += Math.max(0, endMs - Math.max(startMs, reached));
     this.#reached[rank] = Math.max(reached, endMs);
   }
 
+  /** A wait ends with the arrival of a transfer: without that transfer's lateness it would have ended earlier. */
   stoodStill(rank: number, startMs: number, endMs: number): void {
-    const idle = this.#idle[rank];
-    let late = 0;
-    for (let i = idle.length - 2; i >= 0 && idle[i + 1] > startMs; i -= 2)
-      late += Math.max(0, Math.min(endMs, idle[i + 1]) - Math.max(startMs, idle[i]));
+    const awaited = this.#transfers[rank].findLast((transfer) => transfer.endMs <= endMs + CLOCK_MS);
+    const late = Math.min(endMs - startMs, awaited?.lateMs ?? 0);
     this.#lateMs += late;
     this.#exposedMs += endMs - startMs - late;
   }
@@ -83,14 +91,26 @@ export function makeTimeline(
   return { kind, numRanks, events, exposed, summary: summarize(events, exposed, numRanks, stepMs) };
 }
 
+/** The same at other times. */
+export function shifted<T extends Pick<TimelineEvent, "startMs" | "endMs" | "issuedMs">>(
+  list: readonly T[],
+  byMs: number,
+): T[] {
+  return list.map((e) => ({
+    ...e,
+    startMs: e.startMs + byMs,
+    endMs: e.endMs + byMs,
+    ...(e.issuedMs === undefined ? {} : { issuedMs: e.issuedMs + byMs }),
+  }));
+}
+
 /** Timelines of one kind one after another. */
 export function joinTimelines(parts: readonly Timeline[]): Timeline {
   const [events, exposed]: [TimelineEvent[], ExposedInterval[]] = [[], []];
   let offset = 0;
   for (const part of parts) {
-    for (const e of part.events) events.push({ ...e, startMs: e.startMs + offset, endMs: e.endMs + offset });
-    for (const e of part.exposed)
-      exposed.push({ ...e, startMs: e.startMs + offset, endMs: e.endMs + offset });
+    events.push(...shifted(part.events, offset));
+    exposed.push(...shifted(part.exposed, offset));
     offset += part.summary.stepMs;
   }
   return makeTimeline(parts[0].kind, parts[0].numRanks, events, exposed);

@@ -10,6 +10,8 @@ export interface TimelineEvent {
   readonly cost: string;
   readonly pass: Pass;
   readonly layer?: number;
+  /** Network operators: when this rank issued it. It starts when the last rank has. */
+  readonly issuedMs?: number;
   readonly startMs: number;
   readonly endMs: number;
   /** Bytes sent to other ranks, network operators only. */
@@ -41,9 +43,9 @@ export interface TimelineSummary {
   readonly computeMs: number;
   /** Time in which at least one transfer was in flight. */
   readonly communicationMs: number;
-  /** Time the compute stream stood still while a transfer was in flight. */
+  /** Time the compute stream stood still for transfers, had every rank come to them at the same time. */
   readonly exposedMs: number;
-  /** Time it stood still because another rank had not come to the transfer yet: imbalance, not communication. */
+  /** Further time it stood still because another rank came to the transfer later: imbalance, not communication. */
   readonly lateMs: number;
   /** 1 − exposed / communication; 1 when there is no communication. */
   readonly overlapShare: number;
