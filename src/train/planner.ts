@@ -13,12 +13,15 @@ import type { Schedule } from "../schedule/schedule.js";
 import { type CostTable, MeasuredCosts, agreedCosts, costDrift, tableCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
 import { makeTimeline } from "../simulate/summary.js";
+import type { Timeline } from "../simulate/timeline.js";
 import { type StepPlans, planStep } from "./step.js";
 
-/** Steps after which measured costs are trusted, between looks at them, and after placing until the result is judged. */
+/** The first step compiles kernels: its costs say nothing. After the third, costs are trusted; then looked at now and then. */
+const COMPILING_STEPS = 1;
 const FIRST_PLAN_STEP = 3;
 const LOOK_INTERVAL = 10;
-const JUDGE_AFTER = 3;
+/** Steps after the first placing from which a typical one is judged. */
+const JUDGED_STEPS = 5;
 /** Change of the step's costs that calls for a new schedule, and what that must gain to replace the old one. */
 const DRIFT = 0.1;
 const WORTHWHILE = 0.02;
@@ -35,7 +38,8 @@ export class Planner {
   #plans: StepPlans;
   #plannedAt: number | undefined;
   #plannedCosts: CostTable | undefined;
-  #isJudged = false;
+  /** Last micro-batches of the steps to be judged; undefined once they have been. */
+  #unjudged: RunResult[] | undefined = [];
   #steps = 0;
 
   constructor(
@@ -66,13 +70,14 @@ export class Planner {
     this.#steps++;
     const { world } = this.rank;
     const isAlone = world.size === 1;
-    if (!isAlone) for (const run of runs) this.#costs.add(run.events);
+    if (!isAlone && this.#steps > COMPILING_STEPS) for (const run of runs) this.#costs.add(run.events);
     const { usesCosts } = parsePolicy(this.options.policy);
     if (usesCosts && !isAlone) {
       if (this.#steps === FIRST_PLAN_STEP) this.#replan(this.#agree(), "costs are known");
       else if (this.#steps > FIRST_PLAN_STEP && this.#steps % LOOK_INTERVAL === 0) this.#look();
     }
-    if (!this.#isJudged && this.#steps === FIRST_PLAN_STEP + JUDGE_AFTER) this.#judge(runs);
+    if (this.#steps > FIRST_PLAN_STEP) this.#unjudged?.push(runs[runs.length - 1]);
+    if (this.#unjudged?.length === JUDGED_STEPS) this.#judge(this.#unjudged);
   }
 
   #agree(): CostTable {
@@ -111,24 +116,31 @@ export class Planner {
 
   /** Once: if an overlap was asked for and did not happen, says why. */
   #judge(runs: readonly RunResult[]): void {
-    this.#isJudged = true;
+    this.#unjudged = undefined;
     const { world } = this.rank;
     const { program, schedule } = this.#plans.last;
-    const run = runs.at(-1);
-    if (run === undefined || schedule.policy === "sequential") return;
-    const all = gatherJson(world, { events: run.events, exposed: run.exposed }, "timeline");
+    if (schedule.policy === "sequential") return;
+    const onRanks = gatherJson(
+      world,
+      runs.map(({ events, exposed }) => ({ events, exposed })),
+      "timelines",
+    );
     const table = this.#agree();
     if (world.rank > 0) return;
     const costs = tableCosts(table);
+    const timelines = runs.map((_, step) => {
+      const [events, exposed] = [
+        onRanks.flatMap((steps) => steps[step].events),
+        onRanks.flatMap((steps) => steps[step].exposed),
+      ];
+      return makeTimeline("measured", world.size, events, exposed);
+    });
+    // One step may have met anything; the one in the middle is typical.
+    const byWait = timelines.sort((a, b) => waitedMs(a) - waitedMs(b));
     const found = whyExposed({
       program,
       schedule,
-      measured: makeTimeline(
-        "measured",
-        world.size,
-        all.flatMap((one) => one.events),
-        all.flatMap((one) => one.exposed),
-      ),
+      measured: byWait[byWait.length >> 1],
       predicted: simulate(program, schedule, { costs: Array.from({ length: world.size }, () => costs) }),
     });
     // One rank with the default policy is no surprise to anyone.
@@ -140,4 +152,8 @@ export class Planner {
     const { world } = this.rank;
     return broadcastJson(world, world.rank === 0 ? make() : undefined, 0, "schedule");
   }
+}
+
+function waitedMs({ summary: { exposedMs, lateMs } }: Timeline): number {
+  return exposedMs + lateMs;
 }
