@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -32,6 +33,12 @@ namespace {
 constexpr int64_t kUnit = 4;
 constexpr int kNoteTagBit = 1 << 20;
 constexpr int kExtraLooks = 2;
+// Up to the eager limit a message needs no "you may send", which would queue behind the other direction's rows on one
+// connection (measured: exactly twice the line time). So rows travel in pieces that leave room for MPI's header, few at a
+// time, since MPI copies each: they are never early, because a pool's rows leave once the peer has noted its sizes.
+constexpr const char* kEagerLimit = "4194304";
+constexpr int64_t kPiece = (4 << 20) - (64 << 10);
+constexpr int kPiecesUnderWay = 2;
 constexpr auto kFallbackWait = std::chrono::microseconds(1000);
 
 double NowMs() {
@@ -59,8 +66,9 @@ struct Peer {
   std::vector<char> note_out, note_in;
   int64_t got_bytes = 0, got_offset = 0;
   bool parked = false;
-  // Of its four requests; a peer that does not take our rows is late, too.
-  int left = 4;
+  int64_t pieces_out = 1, pieces_sent = 0, pieces_under_way = 0;
+  // Messages that have not ended, pieces not yet sent included; a peer that does not take our rows is late, too.
+  int64_t left = 0;
 };
 
 // Memory for rows of unknown sizes: dealt out in the order in which notes arrive.
@@ -69,7 +77,12 @@ struct Pool {
   int64_t room, used;
 };
 
-enum Kind { kNoteOut, kNoteIn, kRowsOut, kRowsIn, kKinds };
+enum Kind { kNoteOut, kNoteIn, kRowsOut, kRowsIn };
+
+struct Request {
+  size_t peer;
+  Kind kind;
+};
 
 struct Exchange {
   int tag;
@@ -80,11 +93,14 @@ struct Exchange {
   // Where the peers' values go, `values` each.
   int32_t* values_in = nullptr;
   int64_t values = 0;
-  std::vector<MPI_Request> requests;  // [peers][kKinds]
+  std::vector<MPI_Request> requests;
+  // What each of them is.
+  std::vector<Request> meanings;
   std::vector<int> indices;
   std::vector<MPI_Status> statuses;
   double ready_ms = 0, end_ms = 0;
-  size_t left = 0, notes_left = 0, num_parked = 0;
+  int64_t left = 0;
+  size_t notes_left = 0, num_parked = 0;
   // Guarded by State::mutex. wants_room: all sizes are known, and some rows have no place.
   bool done = false, wants_room = false;
   std::string error;
@@ -168,36 +184,54 @@ std::string ErrorText(int code) {
   return std::string(text, length);
 }
 
-void ReceiveRows(Exchange& x, size_t p, char* target, int64_t bytes) {
+int64_t Pieces(int64_t bytes) { return std::max<int64_t>(1, (bytes + kPiece - 1) / kPiece); }
+
+// Room for one more request.
+MPI_Request* NewRequest(Exchange& x, size_t peer, Kind kind) {
+  x.requests.push_back(MPI_REQUEST_NULL);
+  x.meanings.push_back({peer, kind});
+  return &x.requests.back();
+}
+
+void ReceivePiece(Exchange& x, size_t p, int64_t piece, int64_t bytes) {
   Peer& peer = x.peers[p];
-  peer.recv = target;
-  peer.recv_bytes = bytes;
-  MPI_Irecv(target, static_cast<int>(bytes / kUnit), MPI_INT32_T, peer.rank, x.tag, world, &x.requests[kKinds * p + kRowsIn]);
+  int64_t from = piece * kPiece;
+  MPI_Irecv(peer.recv + from, static_cast<int>(std::min(kPiece, bytes - from) / kUnit), MPI_INT32_T, peer.rank, x.tag, world,
+            NewRequest(x, p, kRowsIn));
+}
+
+// The pieces of rows whose size is known now, from the first that no receive waits for.
+void ReceiveRows(Exchange& x, size_t p, int64_t first) {
+  const int64_t bytes = x.peers[p].got_bytes, pieces = Pieces(bytes);
+  for (int64_t piece = first; piece < pieces; piece++) ReceivePiece(x, p, piece, bytes);
 }
 
 void SendRows(Exchange& x, size_t p) {
   Peer& peer = x.peers[p];
-  MPI_Isend(peer.send, static_cast<int>(peer.send_bytes / kUnit), MPI_INT32_T, peer.rank, x.tag, world,
-            &x.requests[kKinds * p + kRowsOut]);
+  for (; peer.pieces_under_way < kPiecesUnderWay && peer.pieces_sent < peer.pieces_out; peer.pieces_under_way++) {
+    int64_t from = peer.pieces_sent++ * kPiece;
+    MPI_Isend(peer.send + from, static_cast<int>(std::min(kPiece, peer.send_bytes - from) / kUnit), MPI_INT32_T, peer.rank,
+              x.tag, world, NewRequest(x, p, kRowsOut));
+  }
 }
 
 void Post(Exchange& x) {
   x.ready_ms = x.end_ms = NowMs();
-  x.left = x.peers.size() * kKinds;
   x.notes_left = x.peers.size();
-  x.requests.assign(x.left, MPI_REQUEST_NULL);
-  x.indices.resize(x.left);
-  x.statuses.resize(x.left);
   for (size_t p = 0; p < x.peers.size(); p++) {
     Peer& peer = x.peers[p];
+    peer.pieces_out = Pieces(peer.send_bytes);
+    // Two notes, what we send, and at least one piece that we receive: how many, the note will say.
+    peer.left = 2 + peer.pieces_out + 1;
+    x.left += peer.left;
     MPI_Irecv(peer.note_in.data(), static_cast<int>(peer.note_in.size()), MPI_BYTE, peer.rank, x.tag | kNoteTagBit, world,
-              &x.requests[kKinds * p + kNoteIn]);
-    if (!x.has_pool) ReceiveRows(x, p, peer.recv, peer.recv_bytes);
+              NewRequest(x, p, kNoteIn));
+    if (!x.has_pool) ReceivePiece(x, p, 0, peer.recv_bytes);
   }
   for (size_t p = 0; p < x.peers.size(); p++) {
     Peer& peer = x.peers[p];
     MPI_Isend(peer.note_out.data(), static_cast<int>(peer.note_out.size()), MPI_BYTE, peer.rank, x.tag | kNoteTagBit, world,
-              &x.requests[kKinds * p + kNoteOut]);
+              NewRequest(x, p, kNoteOut));
     if (!x.has_pool) SendRows(x, p);
   }
 }
@@ -222,16 +256,22 @@ void ReadNote(Exchange& x, size_t p) {
     memcpy(x.values_in + p * x.values, peer.note_in.data() + sizeof note, x.values * sizeof(int32_t));
   else
     Fail(x, name + " notes " + std::to_string(note.values) + " values, " + me + " " + std::to_string(x.values));
+  peer.got_bytes = note.bytes;
+  const int64_t more = Pieces(note.bytes) - 1;
+  peer.left += more;
+  x.left += more;
   if (!x.has_pool) {
     if (note.bytes > peer.recv_bytes)
       Fail(x, name + " sends " + std::to_string(note.bytes) + " bytes to " + me + ", which expects at most " + std::to_string(peer.recv_bytes));
+    else
+      ReceiveRows(x, p, 1);
     return;
   }
-  peer.got_bytes = note.bytes;
   peer.got_offset = x.pool.used;
   x.pool.used += note.bytes;
   if (x.pool.used <= x.pool.room) {
-    ReceiveRows(x, p, x.pool.memory + peer.got_offset, note.bytes);
+    peer.recv = x.pool.memory + peer.got_offset;
+    ReceiveRows(x, p, 0);
   } else {
     peer.parked = true;
     x.num_parked++;
@@ -247,7 +287,8 @@ void ReceiveParked(Exchange& x) {
     Peer& peer = x.peers[p];
     if (!peer.parked) continue;
     peer.parked = false;
-    ReceiveRows(x, p, x.pool.memory + peer.got_offset, peer.got_bytes);
+    peer.recv = x.pool.memory + peer.got_offset;
+    ReceiveRows(x, p, 0);
   }
   x.num_parked = 0;
 }
@@ -255,12 +296,13 @@ void ReceiveParked(Exchange& x) {
 // True when something finished.
 bool Progress(Exchange& x) {
   int count = 0;
+  x.indices.resize(x.requests.size());
+  x.statuses.resize(x.requests.size());
   int code = MPI_Testsome(static_cast<int>(x.requests.size()), x.requests.data(), &count, x.indices.data(), x.statuses.data());
   if (count == MPI_UNDEFINED || count <= 0) return false;
   double now = NowMs();
   for (int i = 0; i < count; i++) {
-    size_t p = x.indices[i] / kKinds;
-    int kind = x.indices[i] % kKinds;
+    const auto [p, kind] = x.meanings[x.indices[i]];
     Peer& peer = x.peers[p];
     int error = code == MPI_ERR_IN_STATUS ? x.statuses[i].MPI_ERROR : MPI_SUCCESS;
     if (error != MPI_SUCCESS) Fail(x, "rank " + std::to_string(peer.rank) + ": " + ErrorText(error));
@@ -269,11 +311,10 @@ bool Progress(Exchange& x) {
       x.notes_left--;
       if (error == MPI_SUCCESS) ReadNote(x, p);
     }
-    if (kind == kRowsIn) {
-      int units = 0;
-      MPI_Get_count(&x.statuses[i], MPI_INT32_T, &units);
-      peer.got_bytes = units * kUnit;
-      x.end_ms = now;
+    if (kind == kRowsIn) x.end_ms = now;
+    if (kind == kRowsOut) {
+      peer.pieces_under_way--;
+      SendRows(x, p);
     }
     peer.left--;
     x.left--;
@@ -295,9 +336,7 @@ void Run() {
   State& s = S();
   // One message at a time per direction: with PUT emulation both directions now and then run one after the other.
   setenv("OMPI_MCA_btl_tcp_flags", "1", 0);
-  // Up to this size rows need no "you may send", which would queue behind the other direction's rows on one connection
-  // (measured: exactly twice the line time). They are never early: a pool's rows leave once the peer has noted its sizes.
-  setenv("OMPI_MCA_btl_tcp_eager_limit", "4194304", 0);
+  setenv("OMPI_MCA_btl_tcp_eager_limit", kEagerLimit, 0);
   int provided = 0;
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) s.init_error = "MPI_Init_thread failed";
   MPI_Comm_dup(MPI_COMM_WORLD, &world);

@@ -48,7 +48,7 @@ export interface CompareRow extends CompareCase {
   /** Step of each baseline over this step, where the baseline took part in this mode. */
   readonly speedUp: Readonly<Partial<Record<BaselineName, number>>>;
   readonly predictedMs: number;
-  /** Longest of compute, network and the chain of dependencies. */
+  /** Longest of compute, network and the chain of dependencies, on the slowest rank. */
   readonly lowerBoundMs: number;
   /** What keeping the timeline costs, as a share of the step. */
   readonly timelineShare: number;
@@ -136,8 +136,8 @@ function rowOf(
   const roundsMs = c.runs.map((run) => run.stepMs);
   const of = (figure: (t: Timeline) => number): number => median(c.runs.map((run) => figure(run.timeline)));
   const { program, schedule } = c.plan;
-  const predicted = simulate(program, schedule, { costs: tables.map(tableCosts) });
-  const agreed = agreedCosts(tables);
+  const costs = tables.map(tableCosts);
+  const predicted = simulate(program, schedule, { costs });
   const [communicationMs, exposedMs] = [of((t) => t.summary.communicationMs), of((t) => t.summary.exposedMs)];
   const stepMs = median(roundsMs);
   // The typical run is the picture, not the last.
@@ -158,9 +158,9 @@ function rowOf(
     overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
     reductionMs: c.mode === "train+reduce" ? of(reductionTime) : undefined,
     predictedMs: predicted.summary.stepMs,
-    lowerBoundMs: lowerBound(program, tableCosts(agreed)),
+    lowerBoundMs: Math.max(...costs.map((ofRank) => lowerBound(program, ofRank))),
     timelineShare: (program.operators.length * recordMs) / stepMs,
-    costs: agreed,
+    costs: agreedCosts(tables),
     note: schedule.note,
     warning: whyExposed({ program, schedule, measured: timeline, predicted })?.message,
   };

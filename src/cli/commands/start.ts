@@ -29,7 +29,7 @@ export function addStart(program: Command): void {
     .description(
       "the tour: train a top-2 MoE and a ScMoE model on English text, on two ranks with a slow link, and compare",
     )
-    .option("--steps <n>", "training steps of each model", wholeNumber, 300)
+    .option("--steps <n>", "training steps of each model", wholeNumber, 260)
     .option("--share <s>", "share of a sequential top-2 step that communication takes", positiveNumber, 0.6)
     .option("--out <dir>", "where the run directories go", "runs/start")
     .option("--json", "print the comparison as JSON")
