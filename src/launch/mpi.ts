@@ -19,7 +19,7 @@ export async function launchMpi<R>(
   const terminal = createTerminal((options.quiet ?? false) || rank !== 0);
   const operator = (): string =>
     Buffer.from(Uint8Array.from(label)).toString("utf8").replace(/\0.*$/s, "") || "start-up";
-  // The launcher ends all ranks with SIGTERM when one of them is gone.
+  // The launcher ends all ranks with SIGTERM when one of them is gone, and on Ctrl-C; it hands on SIGUSR2.
   const onTerm = (): void => {
     process.stderr.write(
       `scmoe: rank ${rank}: ended by the launcher (another rank is gone?) while in ${operator()}\n`,
@@ -28,7 +28,7 @@ export async function launchMpi<R>(
   };
   process.on("SIGTERM", onTerm);
   const removeHandlers = options.handleSignals
-    ? handleSignals(stop, (line) => terminal.say(line), ["SIGINT"])
+    ? handleSignals(stop, (line) => terminal.say(line), ["SIGINT", "SIGUSR2"])
     : () => undefined;
   let result: R | undefined;
   let failure: Error | undefined;

@@ -128,6 +128,26 @@ describe.skipIf(!hasMpi)("MPI", () => {
     expect(stderr).toMatch(/Ranks disagree on the configuration/);
   });
 
+  it("mpirun hands on SIGUSR2: the step is finished and saved, and the run goes on from there", async () => {
+    const args = ["-n", "2", process.execPath, CLI, "train", "-o", "asked", ...LONG];
+    const child = spawn(MPIRUN[0], [...MPIRUN.slice(1), ...args], {
+      cwd: dir,
+      env: MPI_ENV,
+      stdio: "ignore",
+    });
+    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+    const hasSteps = (): boolean =>
+      existsSync(join(dir, "asked", "metrics.jsonl")) && losses("asked").length > 2;
+    expect(await until(hasSteps, 60_000)).toBe(true);
+    child.kill("SIGUSR2");
+    expect(await ended).toBe(130);
+    const steps = losses("asked").length;
+    expect(steps).toBeLessThan(STEPS);
+    const resumed = scmoe(["train", "-q", "--json", "--resume", "asked", "-n", "2"], dir);
+    expect(resumed.code, resumed.stderr).toBe(0);
+    expect(losses("asked").length).toBe(STEPS);
+  });
+
   describe("a rank that is lost", () => {
     it("is survived by the last checkpoint: resumed runs equal undisturbed ones", async () => {
       expect(scmoe(["train", "-q", "-n", "2", "-o", "undisturbed", ...LONG], dir).code).toBe(0);
