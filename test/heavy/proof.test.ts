@@ -1,0 +1,14 @@
+/** Every architecture × policy × expert-parallel size that the default tests leave out: the same bytes as sequential. */
+import { describe, it } from "vitest";
+import { ARCHITECTURE_NAMES } from "../../src/model/architectures.js";
+import { expectSameBits } from "../prove.js";
+
+const LEFT_OUT: readonly (readonly [policy: string, ranks: number])[] = [
+  ...["pipelined(2)", "fixed(2)"].flatMap((policy) => [1, 4].map((ranks) => [policy, ranks] as const)),
+  ...["fixed(1)", "fixed(3)", "fixed(4)"].map((policy) => [policy, 2] as const),
+  ...[1, 2, 4].map((ranks) => ["adaptive(2)", ranks] as const),
+];
+
+describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
+  it.each(LEFT_OUT)("%s on %i ranks", (policy, ranks) => expectSameBits(arch, policy, ranks));
+});

@@ -1,0 +1,33 @@
+/** A proof run: a twin trains sequentially beside, and every byte of losses, gradients and weights is compared. */
+import { expect } from "vitest";
+import { MINI, scmoe, temporaryDirectory } from "./helpers.js";
+
+const dir = temporaryDirectory();
+interface Result {
+  readonly proof: { readonly steps: number; readonly bytes: number; readonly differing: number };
+}
+
+function prove(arch: string, policy: string, ranks: number): Result["proof"] {
+  const run = `${arch}-${policy.replace(/\W/g, "")}-${ranks}`;
+  const { stdout, stderr } = scmoe(
+    // Three steps, so that adaptive has placed operators with measured costs in the last.
+    ["train", "-q", "--json", "--prove-overlap", "-o", run, "-n", String(ranks), ...MINI].concat([
+      "--set",
+      `model.arch=${arch}`,
+      "--set",
+      `schedule.policy=${policy}`,
+      "--set",
+      "train.steps=4",
+    ]),
+    dir,
+  );
+  expect(stderr).toBe("");
+  return (JSON.parse(stdout) as Result).proof;
+}
+
+export function expectSameBits(arch: string, policy: string, ranks: number): void {
+  const proof = prove(arch, policy, ranks);
+  expect(proof.steps).toBe(4);
+  expect(proof.bytes).toBeGreaterThan(10_000);
+  expect(proof.differing).toBe(0);
+}
