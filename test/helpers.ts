@@ -15,9 +15,17 @@ export interface Ran {
   readonly stderr: string;
 }
 
+/** A command that hangs fails its test instead of stopping them all. */
+const LONGEST_MS = 200_000;
+
 /** Runs the command line as a user would. */
 export function scmoe(args: readonly string[], cwd: string): Ran {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...args], { cwd, encoding: "utf8" });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...args], {
+    cwd,
+    encoding: "utf8",
+    timeout: LONGEST_MS,
+    killSignal: "SIGKILL",
+  });
   return { code: status, stdout, stderr };
 }
 

@@ -9,6 +9,7 @@ import { existsSync } from "node:fs";
 import koffi from "koffi";
 import { addressOf } from "../core/address.js";
 import { EnvironmentError } from "../core/errors.js";
+import { refuseTelemetry } from "../core/telemetry.js";
 
 const API_VERSION = 20;
 const ELEMENT = { f32: 1, i32: 6 } as const;
@@ -85,6 +86,7 @@ export function ortApi(): OrtApi {
 }
 
 function load(): OrtApi {
+  refuseTelemetry();
   handle = koffi.load(libraryPath());
   const base = handle.func("OrtGetApiBase", "void *", [])() as unknown;
   const [getApi, getVersion] = koffi.decode(base, koffi.array("void *", 2)) as [unknown, unknown];

@@ -2,6 +2,7 @@
 import { Worker } from "node:worker_threads";
 import { launcherRank, mpiLibrary } from "../comm/mpi/library.js";
 import { LABEL_BYTES } from "../comm/threads/board.js";
+import { refuseTelemetry } from "../core/telemetry.js";
 import type { JobRequest, Outcome } from "../run/job.js";
 import { type LaunchOptions, handleSignals, revive, workerFile } from "./threads.js";
 import { createTerminal } from "./terminal.js";
@@ -12,6 +13,7 @@ export async function launchMpi<R>(
   request: JobRequest,
   options: Omit<LaunchOptions, "ranks" | "link">,
 ): Promise<Outcome<R>> {
+  refuseTelemetry();
   const rank = launcherRank();
   mpiLibrary();
   const stop = new Int32Array(new SharedArrayBuffer(4));

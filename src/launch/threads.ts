@@ -4,6 +4,7 @@ import { Worker } from "node:worker_threads";
 import type { Link } from "../comm/link.js";
 import { BoardView, createBoard } from "../comm/threads/board.js";
 import { EnvironmentError, InputError, InterruptedError } from "../core/errors.js";
+import { refuseTelemetry } from "../core/telemetry.js";
 import type { JobRequest, Outcome } from "../run/job.js";
 import { createTerminal } from "./terminal.js";
 import type { FromWorker, WorkerData } from "./worker.js";
@@ -36,6 +37,7 @@ export async function launchThreads<R>(
   const { ranks = 1 } = options;
   if (!Number.isInteger(ranks) || ranks < 1 || ranks > MAX_RANKS)
     throw new InputError(`--ranks is ${ranks}; wanted a whole number from 1 to ${MAX_RANKS}`);
+  refuseTelemetry();
   const board = createBoard({ size: ranks, link: options.link, deadlineMs: options.deadlineMs ?? 60_000 });
   const stop = new Int32Array(new SharedArrayBuffer(4));
   const terminal = createTerminal(options.quiet ?? false);
