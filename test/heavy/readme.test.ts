@@ -70,7 +70,8 @@ function run(line: string): Promise<Ended> {
 beforeAll(() => {
   // What a reader has after `npm ci && npm start`, made in a few steps; and the config file that the README speaks of.
   mkdirSync(join(dir, "node_modules", ".bin"), { recursive: true });
-  symlinkSync(CLI, join(dir, "node_modules", ".bin", "scmoe"));
+  const script = `#!/bin/sh\nexec ${process.execPath} ${CLI} "$@"\n`;
+  writeFileSync(join(dir, "node_modules", ".bin", "scmoe"), script, { mode: 0o755 });
   symlinkSync(join(ROOT, "scripts"), join(dir, "scripts"));
   writeFileSync(join(dir, "mine.yaml"), "model:\n  preset: tiny\ntrain:\n  steps: 10\n");
   const { code, stderr } = scmoe(["start", "--steps", "4", "--out", "runs/start"], dir);
