@@ -43,3 +43,12 @@ export const MINI = [
   "train.steps=6",
   "train.eval_batches=1",
 ].flatMap((set) => ["--set", set]);
+
+/** What tests need that not every machine has; `.ci/run` installs it. */
+export const HAS_MPI = spawnSync("mpirun", ["--version"]).status === 0;
+export const IS_ROOT = process.getuid?.() === 0;
+export const MPI_ENV = {
+  ...process.env,
+  OMPI_ALLOW_RUN_AS_ROOT: "1",
+  OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1",
+};

@@ -3,6 +3,7 @@ import { expect } from "vitest";
 import { MINI, scmoe, temporaryDirectory } from "./helpers.js";
 
 const dir = temporaryDirectory();
+
 interface Result {
   readonly proof: { readonly steps: number; readonly bytes: number; readonly differing: number };
 }
@@ -10,7 +11,7 @@ interface Result {
 function prove(arch: string, policy: string, ranks: number): Result["proof"] {
   const run = `${arch}-${policy.replace(/\W/g, "")}-${ranks}`;
   const { stdout, stderr } = scmoe(
-    // Three steps, so that adaptive has placed operators with measured costs in the last.
+    // Adaptive places operators with measured costs after the third step: the fourth runs as placed.
     ["train", "-q", "--json", "--prove-overlap", "-o", run, "-n", String(ranks), ...MINI].concat([
       "--set",
       `model.arch=${arch}`,

@@ -13,7 +13,7 @@ import type { Kernel } from "../kernel/kernel.js";
 import { type Symbols, concreteDims } from "../kernel/symbols.js";
 import { resolveModel } from "../model/config.js";
 import { attentionKernel, mlpKernel } from "../model/kernels/index.js";
-import { median } from "../simulate/costs.js";
+import { median } from "../core/statistics.js";
 
 export interface BlockOptions {
   readonly width: number;

@@ -13,7 +13,7 @@ import { createOrtEngine } from "../engine/ort-engine.js";
 import type { Engine } from "../engine/engine.js";
 import * as k from "../kernel/build.js";
 import type { JobContext } from "../run/job.js";
-import { median } from "../simulate/costs.js";
+import { median, quantile } from "../core/statistics.js";
 
 export interface CommOptions {
   /** Of one All-to-All, per rank, the part to itself included. */
@@ -167,11 +167,6 @@ function measureOverlap(
     undisturbedRatio: ratio(0.25),
     extraCpuMs: of("extraCpu"),
   };
-}
-
-function quantile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor((sorted.length - 1) * share)];
 }
 
 /** Time of the slowest rank, from when all were ready. */

@@ -4,13 +4,15 @@
  */
 import type { Link } from "../comm/link.js";
 import { nowMs } from "../core/clock.js";
+import { median, quantile } from "../core/statistics.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import type { Operator } from "../program/program.js";
 import type { JobContext } from "../run/job.js";
 import { lowerBound } from "../schedule/bound.js";
 import { whyExposed } from "../schedule/diagnose.js";
-import { type CostTable, agreedCosts, median, tableCosts } from "../simulate/costs.js";
+import { type CostTable, agreedCosts, tableCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
+import { combined } from "../simulate/summary.js";
 import type { Timeline, TimelineEvent } from "../simulate/timeline.js";
 import { type CompareMode, type Contestant, type ContestantOptions, Contestants } from "./contestants.js";
 import { BASELINE, type LinkChoice, chooseLink } from "./link-choice.js";
@@ -134,11 +136,9 @@ function rowOf(
   recordMs: number,
 ): { row: Omit<CompareRow, "speedUp">; timelines: CompareResult["timelines"][number] } {
   const roundsMs = c.runs.map((run) => run.stepMs);
-  const of = (figure: (t: Timeline) => number): number => median(c.runs.map((run) => figure(run.timeline)));
   const { program, schedule } = c.plan;
   const costs = tables.map(tableCosts);
   const predicted = simulate(program, schedule, { costs });
-  const [communicationMs, exposedMs] = [of((t) => t.summary.communicationMs), of((t) => t.summary.exposedMs)];
   const stepMs = median(roundsMs);
   // The typical run is the picture, not the last.
   const { timeline } = c.runs.reduce((a, b) =>
@@ -148,15 +148,15 @@ function rowOf(
     arch: c.arch,
     policy: c.policy,
     mode: c.mode,
+    ...combined(
+      c.runs.map((run) => run.timeline.summary),
+      median,
+    ),
     stepMs,
     spreadMs: (quantile(roundsMs, 0.75) - quantile(roundsMs, 0.25)) / 2,
     roundsMs,
-    computeMs: of((t) => t.summary.computeMs),
-    communicationMs,
-    exposedMs,
-    lateMs: of((t) => t.summary.lateMs),
-    overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
-    reductionMs: c.mode === "train+reduce" ? of(reductionTime) : undefined,
+    reductionMs:
+      c.mode === "train+reduce" ? median(c.runs.map((run) => reductionTime(run.timeline))) : undefined,
     predictedMs: predicted.summary.stepMs,
     lowerBoundMs: Math.max(...costs.map((ofRank) => lowerBound(program, ofRank))),
     timelineShare: (program.operators.length * recordMs) / stepMs,
@@ -177,11 +177,6 @@ function reductionTime({ events, numRanks }: Timeline): number {
     reached[rank] = Math.max(reached[rank], endMs);
   }
   return sum / numRanks;
-}
-
-function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
 }
 
 function speedUps(row: Omit<CompareRow, "speedUp">, all: readonly Omit<CompareRow, "speedUp">[]) {

@@ -3,7 +3,7 @@ import { barrier, broadcastJson } from "../comm/collectives.js";
 import type { Communicator } from "../comm/communicator.js";
 import type { Link } from "../comm/link.js";
 import { InputError } from "../core/errors.js";
-import { median } from "../simulate/costs.js";
+import { median } from "../core/statistics.js";
 import type { CompareMode, Contestants, MeasuredStep } from "./contestants.js";
 
 export const BASELINE = { arch: "top2", policy: "sequential" } as const;

@@ -7,7 +7,7 @@ import { type ModelInput, resolveModel } from "../model/config.js";
 import { countParameters } from "../model/parameters.js";
 import { createRank } from "../run/rank.js";
 import { sequential } from "../schedule/sequential.js";
-import { median } from "../simulate/costs.js";
+import { median } from "../core/statistics.js";
 import { type MicroBatch, planStep, trainStep } from "../train/step.js";
 import { kernelClock } from "./kernel-clock.js";
 

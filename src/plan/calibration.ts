@@ -7,7 +7,7 @@ import { z } from "zod";
 import type { CompareResult } from "../bench/compare.js";
 import { InputError } from "../core/errors.js";
 import { type ModelInput, parseWith, resolveModel } from "../model/config.js";
-import { median } from "../simulate/costs.js";
+import { median } from "../core/statistics.js";
 import { MATRIX_CLASSES, type Workload, forwardFlops, movedBytes, rowsBytes } from "./analytic.js";
 
 const FORMAT = "scmoe calibration 1";

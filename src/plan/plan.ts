@@ -1,4 +1,5 @@
 /** What a cluster would see: predicted step time of architectures × policies. */
+import { mean } from "../core/statistics.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
 import { buildProgram } from "../model/wiring.js";
 import type { Operator, Program } from "../program/program.js";
@@ -9,6 +10,7 @@ import type { Schedule } from "../schedule/schedule.js";
 import type { Cluster } from "../simulate/clusters.js";
 import type { Costs } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
+import { combined } from "../simulate/summary.js";
 import type { Timeline } from "../simulate/timeline.js";
 import { type Workload, analyticCosts } from "./analytic.js";
 import type { Calibration } from "./calibration.js";
@@ -81,21 +83,16 @@ function predict(options: PlanOptions, arch: string, policyName: string): PlanRo
   const steps = Array.from({ length: imbalance > 1 ? options.steps : 1 }, (_, step) =>
     simulateStep(program, schedule, { workload, cluster, costs, imbalance, step }),
   );
-  const mean = (of: (t: Timeline["summary"]) => number): number =>
-    steps.reduce((sum, { summary }) => sum + of(summary), 0) / steps.length;
   // The simulated links carry on during a message's latency; the bound must allow for that.
   const withoutLatency: Costs = (op) =>
     Math.max(0, costs(op) - (op.stream === "network" ? cluster.latencyMs : 0));
-  const [communicationMs, exposedMs] = [mean((s) => s.communicationMs), mean((s) => s.exposedMs)];
   return {
     arch,
     policy: policyName,
-    stepMs: mean((s) => s.stepMs),
-    computeMs: mean((s) => s.computeMs),
-    communicationMs,
-    exposedMs,
-    lateMs: mean((s) => s.lateMs),
-    overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
+    ...combined(
+      steps.map(({ summary }) => summary),
+      mean,
+    ),
     lowerBoundMs: lowerBound(program, withoutLatency),
     speedUp: 1,
     placement: describePlacement(program, schedule),

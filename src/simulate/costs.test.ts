@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Operator, Program } from "../program/program.js";
-import { MeasuredCosts, agreedCosts, costDrift, trimmedMean } from "./costs.js";
+import { MeasuredCosts, agreedCosts, costDrift } from "./costs.js";
 
 const program: Program = {
   name: "two kernels and a transfer",
@@ -18,16 +18,6 @@ const program: Program = {
     data: undefined,
   })),
 };
-
-it("trimmedMean() adds up, and is deaf to outliers", () => {
-  expect(trimmedMean([7])).toBe(7);
-  expect(trimmedMean([1, 2])).toBe(1.5);
-  expect(trimmedMean([1, 9, 2])).toBe(2);
-  // Half of the kernels run beside a transfer: a median would forget one half.
-  const [alone, beside] = [Array.from({ length: 11 }, () => 10), Array.from({ length: 9 }, () => 14)];
-  expect(trimmedMean([...alone, ...beside])).toBeCloseTo((9 * 10 + 7 * 14) / 16);
-  expect(trimmedMean([...alone, ...beside, 1000])).toBeLessThan(12);
-});
 
 it("agreedCosts() takes medians over the ranks that know a class", () => {
   expect(agreedCosts([{ a: 1, b: 5 }, { a: 3 }, { a: 8 }])).toEqual({ a: 3, b: 5 });

@@ -1,4 +1,5 @@
 /** What operators cost: measured on this machine, or unit costs when nothing is known yet. */
+import { median, trimmedMean } from "../core/statistics.js";
 import type { Operator, Program } from "../program/program.js";
 import type { TimelineEvent } from "./timeline.js";
 
@@ -49,25 +50,6 @@ export class MeasuredCosts {
   typical(): CostTable {
     return Object.fromEntries([...this.#samples].map(([key, list]) => [key, trimmedMean(list)]));
   }
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
-
-const TRIMMED = 0.1;
-
-/**
- * Mean without the lowest and highest tenth (at least one value each, of three or more): as deaf to outliers as a median,
- * but means add up. A kernel takes longer beside a transfer than alone; medians of such kernels sum to less than a step.
- */
-export function trimmedMean(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const drop = sorted.length < 3 ? 0 : Math.max(1, Math.floor(sorted.length * TRIMMED));
-  const kept = sorted.slice(drop, sorted.length - drop);
-  return kept.reduce((sum, value) => sum + value, 0) / kept.length;
 }
 
 /** Milliseconds per cost class. */

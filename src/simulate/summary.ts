@@ -55,10 +55,31 @@ export class StepTally {
       communicationMs: mean(this.#communicationMs),
       exposedMs: mean(this.#exposedMs),
       lateMs: mean(this.#lateMs),
-      overlapShare:
-        this.#communicationMs === 0 ? 1 : Math.max(0, 1 - this.#exposedMs / this.#communicationMs),
+      overlapShare: overlapShare(this.#exposedMs, this.#communicationMs),
     };
   }
+}
+
+function overlapShare(exposedMs: number, communicationMs: number): number {
+  return communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs);
+}
+
+/** One summary of many: each time combined by itself (mean, median, sum), and the share that follows from them. */
+export function combined(
+  all: readonly TimelineSummary[],
+  combine: (values: readonly number[]) => number,
+): TimelineSummary {
+  const of = (key: Exclude<keyof TimelineSummary, "overlapShare">): number =>
+    combine(all.map((summary) => summary[key]));
+  const [communicationMs, exposedMs] = [of("communicationMs"), of("exposedMs")];
+  return {
+    stepMs: of("stepMs"),
+    computeMs: of("computeMs"),
+    communicationMs,
+    exposedMs,
+    lateMs: of("lateMs"),
+    overlapShare: overlapShare(exposedMs, communicationMs),
+  };
 }
 
 /** Figures of one step; see TimelineSummary. */

@@ -1,7 +1,8 @@
 /** What a step says about itself: a row of metrics, TensorBoard scalars, a progress line. */
+import { sum } from "../core/statistics.js";
 import type { ModelProgram } from "../model/wiring.js";
 import type { LoadStatistics } from "../moe/statistics.js";
-import { summarize } from "../simulate/summary.js";
+import { combined, summarize } from "../simulate/summary.js";
 import type { TimelineSummary } from "../simulate/timeline.js";
 import type { StepReport } from "./step.js";
 
@@ -83,16 +84,7 @@ export function boardScalars({ scalars, layers }: StepRow): Record<string, numbe
 /** Sums over the micro-batches of a step that took `stepMs` in all, update included. */
 export function stepTiming(report: StepReport, stepMs: number): TimelineSummary {
   const all = report.runs.map((run) => summarize(run.events, run.exposed, 1, stepMs));
-  const sum = (of: (s: TimelineSummary) => number): number => all.reduce((total, s) => total + of(s), 0);
-  const [communicationMs, exposedMs] = [sum((s) => s.communicationMs), sum((s) => s.exposedMs)];
-  return {
-    stepMs,
-    computeMs: sum((s) => s.computeMs),
-    communicationMs,
-    exposedMs,
-    lateMs: sum((s) => s.lateMs),
-    overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
-  };
+  return { ...combined(all, sum), stepMs };
 }
 
 export interface Progress {

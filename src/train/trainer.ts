@@ -14,7 +14,8 @@ import { type ParameterCount, countParameters } from "../model/parameters.js";
 import type { JobContext } from "../run/job.js";
 import { plannedMemory } from "../run/planned-memory.js";
 import { type Rank, createRank } from "../run/rank.js";
-import { median } from "../simulate/costs.js";
+import { median } from "../core/statistics.js";
+import { combined } from "../simulate/summary.js";
 import type { TimelineSummary } from "../simulate/timeline.js";
 import { CheckpointReader, findCheckpoint, removeUnfinished } from "../storage/checkpoint-dir.js";
 import { openMetrics } from "../storage/metrics.js";
@@ -311,17 +312,7 @@ class Trainer {
 
   /** Medians of recent steps: one step says little. */
   #typical(): TimelineSummary | undefined {
-    if (this.#recent.length === 0) return undefined;
-    const of = (figure: (t: TimelineSummary) => number): number => median(this.#recent.map(figure));
-    const [communicationMs, exposedMs] = [of((t) => t.communicationMs), of((t) => t.exposedMs)];
-    return {
-      stepMs: of((t) => t.stepMs),
-      computeMs: of((t) => t.computeMs),
-      communicationMs,
-      exposedMs,
-      lateMs: of((t) => t.lateMs),
-      overlapShare: communicationMs === 0 ? 1 : Math.max(0, 1 - exposedMs / communicationMs),
-    };
+    return this.#recent.length === 0 ? undefined : combined(this.#recent, median);
   }
 
   #progress(report: StepReport, validationLoss: number | null): void {

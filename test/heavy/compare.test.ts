@@ -5,13 +5,12 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import type { CompareResult } from "../../src/bench/compare.js";
 import { ARCHITECTURE_NAMES } from "../../src/model/architectures.js";
-import { CLI, scmoe, temporaryDirectory } from "../helpers.js";
+import { CLI, HAS_MPI, scmoe, temporaryDirectory } from "../helpers.js";
 
 const dir = temporaryDirectory();
 const SMALL =
   "bench compare --width 64 --pairs 2 --vocab 256 --sequence 32 --batch 2 --rounds 1 --experts 4".split(" ");
 const POLICIES = ["sequential", "pipelined(2)", "fixed(2)", "adaptive", "adaptive(2)"];
-const HAS_MPI = spawnSync("mpirun", ["--version"]).status === 0;
 
 function check({ rows }: CompareResult, archs: readonly string[], modes: readonly string[]): void {
   const wanted = modes.flatMap((mode) =>

@@ -5,12 +5,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { philox } from "../../src/core/rng.js";
-import { CLI, MINI, scmoe, temporaryDirectory } from "../helpers.js";
+import { CLI, HAS_MPI, IS_ROOT, MINI, MPI_ENV, scmoe, temporaryDirectory } from "../helpers.js";
 
-const hasMpi = spawnSync("mpirun", ["--version"]).status === 0;
-const isRoot = process.getuid?.() === 0;
 const dir = temporaryDirectory();
-const MPI_ENV = { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
 const MPIRUN = ["mpirun", "--bind-to", "none", "--oversubscribe"];
 const STEPS = 300;
 const KILLS = 30;
@@ -105,7 +102,7 @@ async function disturb(
   return { output, code, ms };
 }
 
-describe.skipIf(!hasMpi)("MPI", () => {
+describe.skipIf(!HAS_MPI)("MPI", () => {
   it.each([2, 4])("gives the same bits as threads on %i ranks", (ranks) => {
     const { code, output } = mpirun(ranks, ["train", "-q", "-o", `mpi-${ranks}`, ...MINI]);
     expect([code, output]).toEqual([0, expect.stringContaining("validation loss")]);
@@ -194,7 +191,7 @@ describe.skipIf(!hasMpi)("MPI", () => {
     expect(writing.output).toMatch(/rank 0: .*no answer from rank 1 \(last seen in \S.*\) within 5 s/);
   });
 
-  it.skipIf(!isRoot)("trains across two hosts with the bits of one", () => {
+  it.skipIf(!IS_ROOT)("trains across two hosts with the bits of one", () => {
     const hosts = new URL("../../scripts/hosts.sh", import.meta.url).pathname;
     const { status, stdout, stderr } = spawnSync(
       hosts,
