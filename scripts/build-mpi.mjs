@@ -1,9 +1,9 @@
 // Builds the MPI communicator with the MPI of this machine. `--if-possible`: without mpicxx, say nothing and do nothing.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 
 const root = new URL("..", import.meta.url).pathname;
-const source = `${root}native/mpi/scmoe_mpi.cc`;
+const folder = `${root}native/mpi`;
 const library = `${root}dist/native/libscmoe_mpi.so`;
 const optional = process.argv.includes("--if-possible");
 
@@ -16,9 +16,20 @@ if (!hasCompiler) {
   );
   process.exit(1);
 }
-if (optional && existsSync(library) && statSync(library).mtimeMs > statSync(source).mtimeMs) process.exit(0);
+const newest = Math.max(...readdirSync(folder).map((file) => statSync(`${folder}/${file}`).mtimeMs));
+if (optional && existsSync(library) && statSync(library).mtimeMs > newest) process.exit(0);
 mkdirSync(`${root}dist/native`, { recursive: true });
-const args = ["-O2", "-std=c++17", "-shared", "-fPIC", "-Wall", source, "-o", library, "-pthread"];
+const args = [
+  "-O2",
+  "-std=c++17",
+  "-shared",
+  "-fPIC",
+  "-Wall",
+  `${folder}/scmoe_mpi.cc`,
+  "-o",
+  library,
+  "-pthread",
+];
 const { status } = spawnSync(compiler, args, { stdio: optional ? "ignore" : "inherit" });
 // A broken MPI must not break the build of everything else.
 process.exit(optional ? 0 : (status ?? 1));
