@@ -51,7 +51,7 @@ const POLICIES: readonly { pattern: RegExp; make: (name: string, argument: numbe
       name,
       chunks: 1,
       usesCosts: true,
-      schedule: (program, costs) => adaptive(program, costs ?? unitCosts),
+      schedule: (program, costs) => adaptiveOn(name, program, costs),
     }),
   },
   {
@@ -60,10 +60,19 @@ const POLICIES: readonly { pattern: RegExp; make: (name: string, argument: numbe
       name,
       chunks,
       usesCosts: true,
-      schedule: (program, costs) => adaptive(program, costs ?? unitCosts),
+      schedule: (program, costs) => adaptiveOn(name, program, costs),
     }),
   },
 ];
+
+/** Unit costs are good enough to begin with, but they are no milliseconds to talk about. */
+function adaptiveOn(name: string, program: Program, costs: Costs | undefined): Schedule {
+  if (costs !== undefined) return adaptive(program, costs);
+  return {
+    ...adaptive(program, unitCosts),
+    note: `${name}: placed by unit costs, as long as none are measured`,
+  };
+}
 
 /** @throws InputError when there is no such policy */
 export function parsePolicy(text: string): Policy {

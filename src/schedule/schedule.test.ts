@@ -15,6 +15,7 @@ import { adaptive } from "./adaptive.js";
 import { lowerBound } from "./bound.js";
 import { fixed, numSlots } from "./fixed.js";
 import { eager } from "./list-schedule.js";
+import { parsePolicy } from "./policy.js";
 import type { Schedule } from "./schedule.js";
 import { orderByStream, sequential } from "./sequential.js";
 import { whyIllegal } from "./validate.js";
@@ -198,6 +199,14 @@ describe("small random programs", () => {
     );
     expect(numProven).toBeGreaterThan(60);
   });
+});
+
+it("adaptive speaks of no milliseconds as long as no costs are measured", () => {
+  const [small] = fc.sample(randomProgram, { numRuns: 1, seed: 1 });
+  const { schedule } = parsePolicy("adaptive");
+  expect(schedule(small).note).toMatch(/unit costs/);
+  expect(schedule(small).note).not.toMatch(/\d ms/);
+  expect(schedule(small, unitCosts).note).toMatch(/predicted \d+\.\d ms/);
 });
 
 describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
