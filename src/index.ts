@@ -15,13 +15,13 @@ export { type ModelProgram, type ProgramOptions, buildProgram } from "./model/wi
 export { type PlanOptions, type PlanRow, plan } from "./plan/plan.js";
 export { type Operator, type Program, dependencies } from "./program/program.js";
 export { type Policy, parsePolicy } from "./schedule/policy.js";
-export type { Schedule } from "./schedule/schedule.js";
-export { whyIllegal } from "./schedule/validate.js";
+export type { Schedule } from "./program/schedule.js";
+export { whyIllegal } from "./program/validate.js";
 export { CLUSTERS } from "./simulate/clusters.js";
 export { type Costs, tableCosts } from "./simulate/costs.js";
 export { simulate } from "./simulate/simulate.js";
-export type { Timeline, TimelineSummary } from "./simulate/timeline.js";
+export type { Timeline, TimelineSummary } from "./timeline/timeline.js";
 export { type RunConfig, readRunConfig } from "./train/config.js";
 export type { TrainOptions, TrainResult } from "./train/trainer.js";
-export { chromeTrace } from "./view/chrome-trace.js";
-export { timelineHtml } from "./view/timeline-html.js";
+export { chromeTrace } from "./timeline/chrome-trace.js";
+export { timelineHtml } from "./timeline/timeline-html.js";

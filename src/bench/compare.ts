@@ -12,8 +12,8 @@ import { lowerBound } from "../schedule/bound.js";
 import { whyExposed } from "../schedule/diagnose.js";
 import { type CostTable, agreedCosts, tableCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
-import { combined } from "../simulate/summary.js";
-import type { Timeline, TimelineEvent } from "../simulate/timeline.js";
+import { combined } from "../timeline/summary.js";
+import type { Timeline, TimelineEvent } from "../timeline/timeline.js";
 import { type CompareMode, type Contestant, type ContestantOptions, Contestants } from "./contestants.js";
 import { BASELINE, type LinkChoice, chooseLink } from "./link-choice.js";
 

@@ -14,9 +14,9 @@ import { clockOffset, gatherTimeline } from "../run/gather-timeline.js";
 import type { JobContext } from "../run/job.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { parsePolicy } from "../schedule/policy.js";
-import type { Schedule } from "../schedule/schedule.js";
+import type { Schedule } from "../program/schedule.js";
 import { type CostTable, MeasuredCosts, agreedCosts, tableCosts } from "../simulate/costs.js";
-import type { Timeline } from "../simulate/timeline.js";
+import type { Timeline } from "../timeline/timeline.js";
 import { reductionBuckets } from "../train/step.js";
 
 /** forward: loss only; train: forward and backward of a micro-batch; train+reduce: also its gradients' reduction. */

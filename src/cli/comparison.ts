@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { BASELINES, type BaselineName, type CompareResult, type CompareRow } from "../bench/compare.js";
 import { formatLink } from "../comm/link.js";
 import { replaceFile } from "../storage/files.js";
-import { chromeTrace } from "../view/chrome-trace.js";
-import { speedChart } from "../view/speed-chart.js";
-import { timelineHtml } from "../view/timeline-html.js";
+import { chromeTrace } from "../timeline/chrome-trace.js";
+import { speedChart } from "../timeline/speed-chart.js";
+import { timelineHtml } from "../timeline/timeline-html.js";
 import { formatTable, markdownTable } from "./options.js";
 
 interface Column {

@@ -9,9 +9,9 @@ import { nowMs } from "../core/clock.js";
 import type { Tensor } from "../core/tensor.js";
 import { numElements } from "../core/tensor.js";
 import { type Operator, type Program, STREAMS, dependencies } from "../program/program.js";
-import type { Schedule } from "../schedule/schedule.js";
-import { whyIllegal } from "../schedule/validate.js";
-import type { ExposedInterval, TimelineEvent } from "../simulate/timeline.js";
+import type { Schedule } from "../program/schedule.js";
+import { whyIllegal } from "../program/validate.js";
+import type { ExposedInterval, TimelineEvent } from "../timeline/timeline.js";
 import type { Action, Held, NetworkJob, RunContext } from "./context.js";
 import type { Block } from "./memory.js";
 

@@ -4,8 +4,8 @@ import { hostname } from "node:os";
 import { barrier, gatherJson } from "../comm/collectives.js";
 import type { Communicator } from "../comm/communicator.js";
 import { nowMs } from "../core/clock.js";
-import { makeTimeline, shifted } from "../simulate/summary.js";
-import type { ExposedInterval, Timeline, TimelineEvent } from "../simulate/timeline.js";
+import { makeTimeline, shifted } from "../timeline/summary.js";
+import type { ExposedInterval, Timeline, TimelineEvent } from "../timeline/timeline.js";
 
 /** One program's run on this rank; events count from `startMs` on this machine's clock. */
 export interface MeasuredRun {

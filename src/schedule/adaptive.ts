@@ -12,7 +12,7 @@ import { fixed, numSlots } from "./fixed.js";
 import { improve } from "./improve.js";
 import { eager, listSchedule, tails } from "./list-schedule.js";
 import { describePlacement } from "./placement.js";
-import type { Schedule } from "./schedule.js";
+import type { Schedule } from "../program/schedule.js";
 import { segmentsOf } from "./segments.js";
 import { sequential } from "./sequential.js";
 

@@ -4,7 +4,7 @@ import { buildProgram } from "../model/wiring.js";
 import type { Program } from "../program/program.js";
 import { type Costs, tableCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
-import type { ExposedInterval, Timeline, TimelineEvent } from "../simulate/timeline.js";
+import type { ExposedInterval, Timeline, TimelineEvent } from "../timeline/timeline.js";
 import { whyExposed } from "./diagnose.js";
 import { parsePolicy } from "./policy.js";
 

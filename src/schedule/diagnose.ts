@@ -1,8 +1,8 @@
 /** Why a requested overlap did not happen: a cause with its figures, from what was planned and what was measured. */
 import type { Program } from "../program/program.js";
-import type { Timeline, TimelineEvent } from "../simulate/timeline.js";
+import type { Timeline, TimelineEvent } from "../timeline/timeline.js";
 import { expertWindows } from "./placement.js";
-import type { Schedule } from "./schedule.js";
+import type { Schedule } from "../program/schedule.js";
 
 export type Cause =
   | "one rank"

@@ -5,7 +5,7 @@
 import { graphOf } from "../program/graph.js";
 import type { Program } from "../program/program.js";
 import { expertWindows } from "./placement.js";
-import type { Schedule } from "./schedule.js";
+import type { Schedule } from "../program/schedule.js";
 import { orderByStream } from "./sequential.js";
 
 const LARGE_OR_EXPERT = /^(attention|mlp|shared|expert)/;

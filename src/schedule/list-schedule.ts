@@ -2,7 +2,7 @@
 import { type Graph, graphOf } from "../program/graph.js";
 import { type Program, STREAMS } from "../program/program.js";
 import { type Costs, costArray } from "../simulate/costs.js";
-import type { Schedule } from "./schedule.js";
+import type { Schedule } from "../program/schedule.js";
 import { orderByStream } from "./sequential.js";
 
 /** Milliseconds of the longest path that begins with each operator, itself included. */

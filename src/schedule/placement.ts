@@ -1,7 +1,7 @@
 /** Where the experts are: the large operators of their window, and a description of a schedule for people. */
 import { ancestorsOf } from "../program/graph.js";
 import type { Operator, Program } from "../program/program.js";
-import type { Schedule } from "./schedule.js";
+import type { Schedule } from "../program/schedule.js";
 
 const LARGE = /^(attention|mlp|shared)(?!.*w$)/;
 

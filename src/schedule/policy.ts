@@ -1,7 +1,7 @@
 /** Policies by name: what `schedule.policy` and `--policy` accept. */
 import { InputError } from "../core/errors.js";
 import type { Program } from "../program/program.js";
-import type { Schedule } from "./schedule.js";
+import type { Schedule } from "../program/schedule.js";
 import { type Costs, unitCosts } from "../simulate/costs.js";
 import { adaptive } from "./adaptive.js";
 import { fixed } from "./fixed.js";

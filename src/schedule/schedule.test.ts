@@ -16,9 +16,9 @@ import { lowerBound } from "./bound.js";
 import { fixed, numSlots } from "./fixed.js";
 import { eager } from "./list-schedule.js";
 import { parsePolicy } from "./policy.js";
-import type { Schedule } from "./schedule.js";
+import type { Schedule } from "../program/schedule.js";
 import { orderByStream, sequential } from "./sequential.js";
-import { whyIllegal } from "./validate.js";
+import { whyIllegal } from "../program/validate.js";
 
 /** Operators over numbers: each mixes what it reads; network operators arrive some polls later. */
 const randomProgram = fc

@@ -1,5 +1,5 @@
 import type { Program, Stream } from "../program/program.js";
-import type { Schedule } from "./schedule.js";
+import type { Schedule } from "../program/schedule.js";
 
 /** Operators per stream in the order given. */
 export function orderByStream(program: Program, ids: readonly number[]): Record<Stream, number[]> {

@@ -6,7 +6,7 @@
 import { assert } from "../core/errors.js";
 import { graphOf } from "../program/graph.js";
 import type { Operator, Program } from "../program/program.js";
-import type { Schedule } from "../schedule/schedule.js";
+import type { Schedule } from "../program/schedule.js";
 import { type Network, type PortTimes, Ports } from "./network.js";
 
 /** Called as time passes. Per rank, transfers are reported in the order they were issued. */

@@ -1,7 +1,7 @@
 /** What operators cost: measured on this machine, or unit costs when nothing is known yet. */
 import { median, trimmedMean } from "../core/statistics.js";
 import type { Operator, Program } from "../program/program.js";
-import type { TimelineEvent } from "./timeline.js";
+import type { TimelineEvent } from "../timeline/timeline.js";
 
 /** Milliseconds of an operator: compute time, or time a transfer occupies the link. */
 export type Costs = (op: Operator) => number;

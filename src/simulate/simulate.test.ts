@@ -8,8 +8,8 @@ import { parsePolicy } from "../schedule/policy.js";
 import { type Costs, tableCosts } from "./costs.js";
 import { type Network, loadTraffic, pairTraffic } from "./network.js";
 import { simulate } from "./simulate.js";
-import { summarize } from "./summary.js";
-import type { ExposedInterval, TimelineEvent } from "./timeline.js";
+import { summarize } from "../timeline/summary.js";
+import type { ExposedInterval, TimelineEvent } from "../timeline/timeline.js";
 
 function programOf(arch: string, mode: "loss" | "train" = "train"): Program {
   const config = resolveModel({

@@ -1,11 +1,11 @@
 /** Runs a schedule on a virtual clock, by the executor's rules. */
 import type { Operator, Program } from "../program/program.js";
-import type { Schedule } from "../schedule/schedule.js";
+import type { Schedule } from "../program/schedule.js";
 import { type ClockWatcher, runClock } from "./clock.js";
 import { type Costs, costArray } from "./costs.js";
 import type { Network } from "./network.js";
-import { StepTally } from "./summary.js";
-import type { ExposedInterval, Timeline, TimelineEvent } from "./timeline.js";
+import { StepTally } from "../timeline/summary.js";
+import type { ExposedInterval, Timeline, TimelineEvent } from "../timeline/timeline.js";
 
 export interface SimulateOptions {
   /** Costs of each rank's operators. Without a network, a transfer costs what its rank's only port needs. */

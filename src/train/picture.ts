@@ -5,11 +5,11 @@ import type { Communicator } from "../comm/communicator.js";
 import { type MeasuredRun, clockOffset, gatherTimeline } from "../run/gather-timeline.js";
 import { MeasuredCosts, agreedCosts, tableCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
-import { joinTimelines } from "../simulate/summary.js";
-import type { Timeline } from "../simulate/timeline.js";
+import { joinTimelines } from "../timeline/summary.js";
+import type { Timeline } from "../timeline/timeline.js";
 import { replaceFile } from "../storage/files.js";
-import { chromeTrace } from "../view/chrome-trace.js";
-import { timelineHtml } from "../view/timeline-html.js";
+import { chromeTrace } from "../timeline/chrome-trace.js";
+import { timelineHtml } from "../timeline/timeline-html.js";
 import type { StepPlans, StepReport } from "./step.js";
 
 /** Steps remembered; events only, so that a picture costs nothing until it is drawn. */

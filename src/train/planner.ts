@@ -9,11 +9,11 @@ import type { RunResult } from "../run/executor.js";
 import type { Rank } from "../run/rank.js";
 import { whyExposed } from "../schedule/diagnose.js";
 import { parsePolicy } from "../schedule/policy.js";
-import type { Schedule } from "../schedule/schedule.js";
+import type { Schedule } from "../program/schedule.js";
 import { type CostTable, MeasuredCosts, agreedCosts, costDrift, tableCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
-import { makeTimeline } from "../simulate/summary.js";
-import type { Timeline } from "../simulate/timeline.js";
+import { makeTimeline } from "../timeline/summary.js";
+import type { Timeline } from "../timeline/timeline.js";
 import { type StepPlans, planStep } from "./step.js";
 
 /** The first step compiles kernels: its costs say nothing. After the third, costs are trusted; then looked at now and then. */

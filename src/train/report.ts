@@ -2,8 +2,8 @@
 import { sum } from "../core/statistics.js";
 import type { ModelProgram } from "../model/wiring.js";
 import type { LoadStatistics } from "../moe/statistics.js";
-import { combined, summarize } from "../simulate/summary.js";
-import type { TimelineSummary } from "../simulate/timeline.js";
+import { combined, summarize } from "../timeline/summary.js";
+import type { TimelineSummary } from "../timeline/timeline.js";
 import type { StepReport } from "./step.js";
 
 /** A row of metrics.jsonl without its step; figures of the MoE layers are over the tokens of all ranks. */

@@ -12,7 +12,7 @@ import { type GlobalStatistics, type RoutingValue, gateNoise } from "../run/acti
 import { reductionGroup } from "../run/actions/reduction.js";
 import { type Plan, type RunResult, execute } from "../run/executor.js";
 import type { Rank } from "../run/rank.js";
-import type { Schedule } from "../schedule/schedule.js";
+import type { Schedule } from "../program/schedule.js";
 import { type AdamWOptions, adamWStep, clipFactor, gradientNorm } from "./optimizer.js";
 
 /** Makes a schedule for a program; called once per program (and again when costs drift). */

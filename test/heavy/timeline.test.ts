@@ -9,8 +9,8 @@ import { buildProgram } from "../../src/model/wiring.js";
 import { parsePolicy } from "../../src/schedule/policy.js";
 import { unitCosts } from "../../src/simulate/costs.js";
 import { simulate } from "../../src/simulate/simulate.js";
-import { type PageCase, type PageData, type PageSide, milliseconds } from "../../src/view/page/data.js";
-import { timelineHtml } from "../../src/view/timeline-html.js";
+import { type PageCase, type PageData, type PageSide, milliseconds } from "../../src/timeline/page/data.js";
+import { timelineHtml } from "../../src/timeline/timeline-html.js";
 import { MINI, scmoe, temporaryDirectory } from "../helpers.js";
 
 const BROWSER = ["/usr/bin/chromium", "/usr/bin/google-chrome"].find((path) => existsSync(path));

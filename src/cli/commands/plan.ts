@@ -7,9 +7,9 @@ import { type PlanRow, plan } from "../../plan/plan.js";
 import { type Calibration, readCalibration } from "../../plan/calibration.js";
 import { findCluster } from "../../plan/cluster-file.js";
 import { CLUSTERS, type Cluster, cluster } from "../../simulate/clusters.js";
-import { chromeTrace } from "../../view/chrome-trace.js";
-import { speedChart } from "../../view/speed-chart.js";
-import { timelineHtml } from "../../view/timeline-html.js";
+import { chromeTrace } from "../../timeline/chrome-trace.js";
+import { speedChart } from "../../timeline/speed-chart.js";
+import { timelineHtml } from "../../timeline/timeline-html.js";
 import { InputError } from "../../core/errors.js";
 import { formatTable, markdownTable, positiveNumber, printJson, wholeNumber } from "../options.js";
 

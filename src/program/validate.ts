@@ -1,4 +1,4 @@
-import { type Program, STREAMS, dependencies } from "../program/program.js";
+import { type Program, STREAMS, dependencies } from "./program.js";
 import type { Schedule } from "./schedule.js";
 
 /**

@@ -1,6 +1,6 @@
 /** Chrome trace events (opens in Perfetto): one process per rank, one thread per stream, arrows along the rows' way. */
 import { STREAMS } from "../program/program.js";
-import type { Timeline, TimelineEvent } from "../simulate/timeline.js";
+import type { Timeline, TimelineEvent } from "./timeline.js";
 
 /** A step under a name; what is only planned has nothing measured. */
 export interface TitledTimelines {

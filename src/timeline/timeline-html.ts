@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { EnvironmentError } from "../core/errors.js";
-import type { Timeline, TimelineEvent } from "../simulate/timeline.js";
+import type { Timeline, TimelineEvent } from "./timeline.js";
 import { type TitledTimelines, flows } from "./chrome-trace.js";
 import type { PageCase, PageData, PageOperator, PageSide } from "./page/data.js";
 import { TIMELINE_STYLE } from "./timeline-style.js";
@@ -108,7 +108,7 @@ function pageScript(): string {
 
 function readCompiled(file: string): string {
   const here = fileURLToPath(new URL(`./${file}`, import.meta.url));
-  for (const path of [here, here.replace(/src([\\/])view/, "dist$1view")]) {
+  for (const path of [here, here.replace(/src([\\/])timeline/, "dist$1timeline")]) {
     try {
       return readFileSync(path, "utf8");
     } catch (error) {

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { makeTimeline } from "../simulate/summary.js";
-import type { TimelineEvent } from "../simulate/timeline.js";
+import { makeTimeline } from "./summary.js";
+import type { TimelineEvent } from "./timeline.js";
 import { chromeTrace, flows } from "./chrome-trace.js";
 
 const run = (name: string, startMs: number, more: Partial<TimelineEvent> = {}): TimelineEvent => ({
