@@ -6,7 +6,7 @@ import type { Link } from "../comm/link.js";
 import { nowMs } from "../core/clock.js";
 import { median, quantile } from "../core/statistics.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
-import type { Operator } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
 import type { JobContext } from "../run/job.js";
 import { lowerBound } from "../schedule/bound.js";
 import { whyExposed } from "../schedule/diagnose.js";

@@ -1,6 +1,6 @@
 /** Operator costs from sizes and a cluster description: a roofline of matrix rate and memory rate, links by level. */
 import type { ModelConfig } from "../model/config.js";
-import type { Operator } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
 import type { Cluster } from "../simulate/clusters.js";
 import type { Costs } from "../simulate/costs.js";
 import type { Calibration } from "./calibration.js";

@@ -1,6 +1,6 @@
 /** A cluster's links for the simulator: what dispatch and combine carry over each level when experts are uneven. */
 import { philox } from "../core/rng.js";
-import type { Operator } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
 import type { Cluster } from "../simulate/clusters.js";
 import { type Network, type Traffic, loadTraffic } from "../simulate/network.js";
 import { type Workload, rowsBytes } from "./analytic.js";

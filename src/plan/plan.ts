@@ -2,7 +2,8 @@
 import { mean } from "../core/statistics.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
 import { buildProgram } from "../model/wiring.js";
-import type { Operator, Program } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
+import type { Program } from "../program/program.js";
 import { lowerBound } from "../schedule/bound.js";
 import { describePlacement } from "../schedule/placement.js";
 import { parsePolicy } from "../schedule/policy.js";

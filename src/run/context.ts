@@ -1,7 +1,7 @@
 import type { Communicator, ExchangeResult, Pending } from "../comm/communicator.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Engine } from "../engine/engine.js";
-import type { Operator } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
 import type { Block, Memory } from "./memory.js";
 import type { ParameterStore } from "./parameter-store.js";
 

@@ -3,7 +3,8 @@ import { workspaceBytes, elementBytes } from "../kernel/workspace.js";
 import type { Kernel } from "../kernel/kernel.js";
 import type { Symbols } from "../kernel/symbols.js";
 import type * as K from "../program/kinds.js";
-import { type Operator, dependencies } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
+import { dependencies } from "../program/program.js";
 import type { Plan } from "./executor.js";
 
 export interface PlannedMemory {

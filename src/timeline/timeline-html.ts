@@ -56,11 +56,11 @@ ${pageScript()}})();</script>
 function pageCase({ title, measured, predicted }: TitledTimelines): PageCase {
   const operators: PageOperator[] = [];
   const indices = new Map<string, number>();
-  const indexOf = ({ name, cost, stream, pass }: TimelineEvent): number => {
+  const indexOf = ({ name, class: ofClass, stream, pass }: TimelineEvent): number => {
     let index = indices.get(name);
     if (index === undefined) {
       indices.set(name, (index = operators.length));
-      operators.push({ name, cost, stream, pass });
+      operators.push({ name, class: ofClass, stream, pass });
     }
     return index;
   };

@@ -1,6 +1,6 @@
 import type { Tensor } from "../../core/tensor.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
+import type { Operator } from "../../program/operator.js";
 import type { RunContext } from "../context.js";
 
 /** Position of each token row in its sequence, [T]. */

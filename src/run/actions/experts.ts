@@ -8,7 +8,7 @@ import type { Kernel } from "../../kernel/kernel.js";
 import { concreteDims } from "../../kernel/symbols.js";
 import { type ExpertSide, expertOffsets, localExperts, packedStarts, permutation } from "../../moe/layout.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
+import type { Operator } from "../../program/operator.js";
 import type { RunContext } from "../context.js";
 import type { Block } from "../memory.js";
 import { bindParameters } from "./kernels.js";

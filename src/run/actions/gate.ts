@@ -4,7 +4,7 @@ import { route, routeGradient } from "../../moe/routing.js";
 import { type TokenSide, tokenSide } from "../../moe/layout.js";
 import type { Routing } from "../../moe/routing.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
+import type { Operator } from "../../program/operator.js";
 import type { RunContext } from "../context.js";
 
 /** What a routing value holds: the routing and, made when first asked for, the row layout of each chunk. */

@@ -3,7 +3,7 @@ import { splitBackward } from "../../kernel/differentiate.js";
 import type { Kernel } from "../../kernel/kernel.js";
 import { bindSymbols, concreteDims } from "../../kernel/symbols.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
+import type { Operator } from "../../program/operator.js";
 import type { RunContext } from "../context.js";
 
 export function runKernel(op: Operator, context: RunContext): void {

@@ -2,7 +2,7 @@
 import type { Communicator } from "../../comm/communicator.js";
 import { bytesToOthers, fromEach, sliceOf, slicesOf, sliceToEach, toEach } from "../../comm/slots.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
+import type { Operator } from "../../program/operator.js";
 import type { NetworkJob, RunContext } from "../context.js";
 import type { Block } from "../memory.js";
 import type { Bucket } from "../parameter-store.js";

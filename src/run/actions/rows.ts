@@ -1,7 +1,7 @@
 /** Encode and decode: token rows into one region per destination, and the inverse. Layouts: `moe/layout.ts`. */
 import { numElements } from "../../core/tensor.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
+import type { Operator } from "../../program/operator.js";
 import type { RunContext } from "../context.js";
 import type { RoutingValue } from "./gate.js";
 

@@ -7,7 +7,7 @@ import type { ExchangeResult, Slots } from "../../comm/communicator.js";
 import { bytesToOthers } from "../../comm/slots.js";
 import { type ExpertSide, expertSide, localExperts, packedStarts, rowBytes } from "../../moe/layout.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
+import type { Operator } from "../../program/operator.js";
 import type { NetworkJob, RunContext } from "../context.js";
 import type { Block } from "../memory.js";
 import type { RoutingValue } from "./gate.js";

@@ -1,5 +1,5 @@
 /** Draws the tracks on a canvas. */
-import { type PageCase, type PageSide, classOf } from "./data.js";
+import { type PageCase, type PageSide, colourOf } from "./data.js";
 import type { Layout, Track } from "./layout.js";
 import { type Viewport, markDistance } from "./viewport.js";
 
@@ -195,7 +195,7 @@ function drawTrack(
       pen,
       { x: left, y, width, height },
       isPale ? ink("--card") : undefined,
-      ink(`--${classOf(operator)}`),
+      ink(`--${colourOf(operator)}`),
     );
     // The backward pass carries a darker foot, so that passes can be told apart without reading.
     if (isBackward && width > 2) {
