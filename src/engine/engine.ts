@@ -21,7 +21,7 @@ export interface Executable {
  */
 export interface Engine {
   readonly name: string;
-  compile(kernel: Kernel): Executable;
+  compile(kernel: Kernel, fixed?: Bindings): Executable;
   /** A region of memory every tensor of a run lives in; see `arena.ts`. */
   newArena(capacityBytes: number, label: string): Arena;
   /** Element-wise hot loops that are not worth a tensor graph (optimiser, gather, scatter). */
