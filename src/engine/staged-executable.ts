@@ -93,7 +93,7 @@ export class StagedExecutable implements Executable {
 /** The arena that holds the largest of the kernel's activations. */
 function homeOf(kernel: Kernel, bindings: Bindings): Arena {
   const names = [
-    ...kernel.inputs.filter((i) => i.role === "input").map((i) => i.name),
+    ...kernel.inputs.filter((i) => i.role !== "parameter").map((i) => i.name),
     ...kernel.outputs.filter((o) => o.aliasOf === undefined).map((o) => o.name),
   ];
   const largest = names

@@ -16,11 +16,16 @@ export interface Expr {
   readonly dtype: DType;
 }
 
+/**
+ * What differentiation makes of an input: "input" receives a gradient `d_<name>`, "parameter" an accumulated one
+ * (`g_<name>`), "constant" none (integers, noise).
+ */
+export type Role = "input" | "parameter" | "constant";
+
 export interface KernelInput {
   readonly name: string;
   readonly expr: Expr;
-  /** Parameters receive accumulated gradients (`g_<name>`); plain inputs receive `d_<name>`. */
-  readonly role: "input" | "parameter";
+  readonly role: Role;
 }
 
 export interface KernelOutput {

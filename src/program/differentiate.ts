@@ -114,7 +114,7 @@ const BACKWARD_RULES: Readonly<Record<string, BackwardRule>> = {
         const gradient = walk.gradientOf(data.outputs[input.name.slice(2)], op);
         assert(gradient !== undefined, `output ${input.name.slice(2)} of ${op.name} receives no gradient`);
         inputs[input.name] = gradient;
-      } else if (input.role === "input") {
+      } else if (input.role !== "parameter") {
         inputs[input.name] = data.inputs[input.name] ?? data.outputs[input.name];
         assert(inputs[input.name] !== undefined, `${op.name}: nothing is bound to ${input.name}`);
       }

@@ -14,7 +14,7 @@ export function gateKernel(config: ModelConfig, noise: boolean): Kernel {
   let logits = k.linear(xn, k.parameter("gate_w", [N, D]));
   if (noise) {
     const spread = k.softplus(k.linear(xn, k.parameter("noise_w", [N, D])));
-    logits = k.add(logits, k.mul(k.input("noise", ["T", N]), spread));
+    logits = k.add(logits, k.mul(k.constantInput("noise", ["T", N]), spread));
   }
   return k.kernel("gate", { xn, logits });
 }
