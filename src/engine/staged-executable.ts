@@ -59,14 +59,17 @@ export class StagedExecutable implements Executable {
     const symbols = bindSymbols(this.kernel, bindings);
     const scratch = new Scratch(homeOf(this.kernel, bindings));
     const values: Record<string, Tensor> = { ...bindings };
-    this.#steps.forEach((step, i) => {
-      for (const name of this.#made[i]) values[name] = this.#handed(name, i, { values, symbols, scratch });
-      if (step.kind === "graph")
-        step.executable.run(Object.fromEntries(step.names.map((name) => [name, values[name]])));
-      else runRoutine(step, values);
-      for (const name of this.#done[i]) scratch.release(values[name].data);
-    });
-    scratch.close();
+    try {
+      this.#steps.forEach((step, i) => {
+        for (const name of this.#made[i]) values[name] = this.#handed(name, i, { values, symbols, scratch });
+        if (step.kind === "graph")
+          step.executable.run(Object.fromEntries(step.names.map((name) => [name, values[name]])));
+        else runRoutine(step, values);
+        for (const name of this.#done[i]) scratch.release(values[name].data);
+      });
+    } finally {
+      scratch.close();
+    }
   }
 
   /** Memory for a handed value: over an operand that is not needed any more, or fresh. */
@@ -110,10 +113,8 @@ class Scratch {
 
   take(numElements: number): Float32Array {
     let arena = this.home;
-    let view: Float32Array;
-    try {
-      view = arena.f32(numElements);
-    } catch {
+    let view = arena.tryF32(numElements);
+    if (view === undefined) {
       arena = spareArena();
       view = arena.f32(numElements);
     }
