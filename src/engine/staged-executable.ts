@@ -8,7 +8,7 @@ import { numElements } from "../core/tensor.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { type Symbols, bindSymbols, concreteDims } from "../kernel/symbols.js";
 import type { Arena } from "./arena.js";
-import { checkBindings, zeroOutputs } from "./bindings.js";
+import { Signature } from "./bindings.js";
 import type { Bindings, Executable } from "./engine.js";
 import { type KernelRoutine, kernelRoutine } from "./kernel-routines.js";
 import { inOneMemory, spareArena } from "./one-memory.js";
@@ -20,6 +20,7 @@ type Step =
   | { readonly kind: "routine"; readonly stage: RoutineStage; readonly routine: KernelRoutine };
 
 export class StagedExecutable implements Executable {
+  readonly #signature: Signature;
   readonly #steps: readonly Step[];
   /** By step: handed values it makes, and those nobody needs after it. */
   readonly #made: readonly (readonly string[])[];
@@ -30,6 +31,7 @@ export class StagedExecutable implements Executable {
     readonly staged: StagedKernel,
     compileGraph: (kernel: Kernel) => Executable,
   ) {
+    this.#signature = new Signature(kernel);
     const { stages, handed } = staged;
     this.#steps = stages.map((stage): Step =>
       stage.kind === "graph"
@@ -55,7 +57,7 @@ export class StagedExecutable implements Executable {
   }
 
   run(bindings: Bindings): void {
-    if (checkBindings(this.kernel, bindings)) return zeroOutputs(this.kernel, bindings);
+    if (this.#signature.check(bindings)) return this.#signature.zeroOutputs(bindings);
     const symbols = bindSymbols(this.kernel, bindings);
     const scratch = new Scratch(homeOf(this.kernel, bindings));
     const values: Record<string, Tensor> = { ...bindings };

@@ -102,9 +102,12 @@ export function transpose(x: Expr, perm: readonly number[]): Expr {
   return apply("transpose", [x], { perm });
 }
 
-/** dims may hold one symbol, whose size follows from the number of elements. */
-export function reshape(x: Expr, dims: readonly Dim[]): Expr {
-  return apply("reshape", [x], { dims });
+/**
+ * A symbol in dims that x does not have in the same place is known from `sizes`, expressions that have it among their
+ * dims; one may be unknown: its size follows from the number of elements.
+ */
+export function reshape(x: Expr, dims: readonly Dim[], ...sizes: readonly Expr[]): Expr {
+  return apply("reshape", [x, ...sizes], { dims });
 }
 
 /** Elements [start, end) of an axis. */
@@ -124,7 +127,7 @@ export function sumPrefixes(xs: readonly Expr[], size: number): Expr {
 }
 
 export function concat(xs: readonly Expr[], axis: number): Expr {
-  return xs.length === 1 ? xs[0] : apply("concat", xs, { axis });
+  return xs.length === 1 ? xs[0] : apply("concat", xs, { axis }, xs[0].dtype);
 }
 
 export function expand(x: Expr, dims: readonly Dim[]): Expr {
@@ -167,6 +170,19 @@ export function rmsNormGrad(x: Expr, w: Expr, dy: Expr, eps = 1e-5): Expr {
 /** Gradient of `rmsNorm` for its scale w: Σ over rows of dy·x̂, [D]. */
 export function rmsNormScaleGrad(x: Expr, dy: Expr, eps = 1e-5): Expr {
   return apply("rmsNormScaleGrad", [x, dy], { eps });
+}
+
+/** cos or sin of position × frequency, positions i32 [S] → [S, width], both halves alike (see `rope`). */
+export function rotary(positions: Expr, width: number, theta: number, wave: "cos" | "sin"): Expr {
+  return apply("rotary", [positions], { width, theta, wave });
+}
+
+/**
+ * What is added to attention's scores: −1e9 where the key's position is after the query's or, with a window, not among the
+ * `window` latest up to it; else 0. Positions i32 [S] and [K] → [S, K].
+ */
+export function causalBias(queries: Expr, keys: Expr, window?: number): Expr {
+  return apply("causalBias", [queries, keys], window === undefined ? {} : { window });
 }
 
 /** Rotary position embedding with the rotate-half convention; x [..., S, dh], cos and sin [S, dh]. */
