@@ -13,6 +13,7 @@ import type { Kernel } from "../kernel/kernel.js";
 import { type Symbols, concreteDims } from "../kernel/symbols.js";
 import { resolveModel } from "../model/config.js";
 import { attentionKernel, mlpKernel } from "../model/kernels/index.js";
+import { modelShapes } from "../model/shapes.js";
 import { median } from "../core/statistics.js";
 
 export interface BlockOptions {
@@ -54,7 +55,8 @@ export function benchBlock(engine: Engine, options: BlockOptions): BlockResult {
     max_position_embeddings: S,
   });
   const memory = new Values(engine, new Map(Object.entries({ T, B })));
-  const halves = [attentionKernel(config, S), mlpKernel(config)].map((kernel) =>
+  const shapes = modelShapes(config);
+  const halves = [attentionKernel(shapes.attention, S), mlpKernel(shapes.mlp, shapes.norm)].map((kernel) =>
     prepare(engine, differentiate(kernel), memory),
   );
   const matrices = config.style === "gpt" ? 2 : 3;

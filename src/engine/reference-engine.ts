@@ -1,6 +1,6 @@
 import { evaluate } from "../kernel/reference.js";
 import type { Engine } from "./engine.js";
-import { checkBindings, zeroOutputs } from "./bindings.js";
+import { Signature } from "./bindings.js";
 import { referenceRoutines } from "./reference-routines.js";
 import { createSharedArena } from "./shared-arena.js";
 
@@ -10,13 +10,16 @@ export function createReferenceEngine(): Engine {
     name: "reference",
     routines: referenceRoutines,
     newArena: createSharedArena,
-    compile: (kernel) => ({
-      run(bindings) {
-        if (checkBindings(kernel, bindings)) return zeroOutputs(kernel, bindings);
-        const results = evaluate(kernel, bindings, "f32");
-        for (const [name, values] of Object.entries(results)) bindings[name].data.set(values.data);
-      },
-    }),
+    compile(kernel) {
+      const signature = new Signature(kernel);
+      return {
+        run(bindings) {
+          if (signature.check(bindings)) return signature.zeroOutputs(bindings);
+          const results = evaluate(kernel, bindings, "f32");
+          for (const [name, values] of Object.entries(results)) bindings[name].data.set(values.data);
+        },
+      };
+    },
     dispose: () => undefined,
   };
 }

@@ -49,8 +49,7 @@ export class Memory {
     const bytes = numElements * 4;
     let allocation: Allocation | undefined;
     for (const arena of this.#arenas) {
-      if (arena.capacityBytes - arena.liveBytes < bytes) continue;
-      const view = tryAllocate(arena, numElements);
+      const view = arena.tryF32(numElements);
       if (view !== undefined) {
         allocation = new Allocation(view, arena);
         break;
@@ -78,13 +77,4 @@ export class Memory {
 
 export function gib(bytes: number): string {
   return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
-}
-
-/** An arena may have the bytes, but not in one piece; then the next arena is tried. */
-function tryAllocate(arena: Arena, numElements: number): Float32Array | undefined {
-  try {
-    return arena.f32(numElements);
-  } catch {
-    return undefined;
-  }
 }

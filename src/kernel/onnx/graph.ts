@@ -3,8 +3,11 @@ import type { DType } from "../../core/tensor.js";
 import type { Dim } from "../kernel.js";
 import { ProtoWriter } from "./wire.js";
 
-const ELEMENT_TYPE: Readonly<Record<DType, number>> = { f32: 1, i32: 6 };
-const INT64 = 7;
+/** TensorProto.DataType */
+export const ELEMENT_TYPE = { f32: 1, i32: 6, i64: 7, f64: 11 } as const satisfies Record<
+  DType | "i64" | "f64",
+  number
+>;
 
 export type NodeAttr = number | { readonly float: number } | string | readonly number[];
 
@@ -54,9 +57,26 @@ export class OnnxGraph {
     }));
   }
 
+  f64(values: Float64Array): string {
+    return this.#shared(`d${values.join("_")}`, () => ({
+      type: ELEMENT_TYPE.f64,
+      dims: [values.length],
+      raw: new Uint8Array(values.slice().buffer),
+    }));
+  }
+
+  /** A scalar of 32 bits; `ints` are the 64-bit lists that shapes and axes are given as. */
+  i32(value: number): string {
+    return this.#shared(`n${value}`, () => ({
+      type: ELEMENT_TYPE.i32,
+      dims: [],
+      raw: new Uint8Array(Int32Array.of(value).buffer),
+    }));
+  }
+
   ints(values: readonly number[]): string {
     return this.#shared(`i${values.join("_")}`, () => ({
-      type: INT64,
+      type: ELEMENT_TYPE.i64,
       dims: [values.length],
       raw: new Uint8Array(BigInt64Array.from(values, BigInt).buffer),
     }));

@@ -1,6 +1,7 @@
 import { type Differentiated, differentiate } from "../../kernel/differentiate.js";
-import type { Kernel } from "../../kernel/kernel.js";
+import type { Dim, Kernel } from "../../kernel/kernel.js";
 import type { ModelConfig } from "../config.js";
+import { modelShapes } from "../shapes.js";
 import { attentionKernel } from "./attention.js";
 import { gateKernel } from "./gate.js";
 import { headKernel } from "./head.js";
@@ -19,7 +20,8 @@ export interface KernelSet {
 }
 
 export interface KernelOptions {
-  readonly sequence: number;
+  /** A symbol: attention of any length, which reads the rows' positions. */
+  readonly sequence: Dim;
   readonly training: boolean;
   readonly head: "logits" | "losses";
   /** Keep no activations inside a block; backward computes them again from the block's input. */
@@ -31,12 +33,13 @@ export function kernelSet(config: ModelConfig, options: KernelOptions): KernelSe
     options.training
       ? differentiate(kernel, { save: options.recompute ? "none" : "heavy" })
       : { forward: kernel, backward: kernel, saved: [] };
+  const shapes = modelShapes(config);
   return {
-    attention: derive(attentionKernel(config, options.sequence)),
-    mlp: derive(mlpKernel(config)),
-    gate: derive(gateKernel(config, config.gate_noise && options.training)),
-    shared: derive(sharedExpertKernel(config)),
-    expert: derive(expertKernel(config)),
-    head: derive(headKernel(config, options.head)),
+    attention: derive(attentionKernel(shapes.attention, options.sequence)),
+    mlp: derive(mlpKernel(shapes.mlp, shapes.norm)),
+    gate: derive(gateKernel({ ...shapes.gate, noise: shapes.gate.noise && options.training })),
+    shared: derive(sharedExpertKernel(shapes.shared)),
+    expert: derive(expertKernel(shapes.expert)),
+    head: derive(headKernel(shapes.head, options.head)),
   };
 }
