@@ -1,7 +1,7 @@
 import { commJob } from "../bench/comm.js";
 import { compareJob } from "../bench/compare.js";
 import { evaluateJob } from "../train/evaluate.js";
-import { trainJob } from "../train/trainer.js";
+import { trainJob } from "../train/train-job.js";
 import type { Job } from "../run/job.js";
 
 /** Jobs by name: functions do not travel to a thread, names do. */

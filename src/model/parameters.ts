@@ -5,11 +5,7 @@ import { structureOf } from "./structure.js";
 /** The tensors of a model in storage order; what several parts read is listed with the first. */
 export function listParameters(config: ModelConfig): readonly ParameterInfo[] {
   const { embedding, blocks, head } = structureOf(config);
-  const all = [
-    ...embedding.parameters,
-    ...blocks.flatMap((block) => block.parameters),
-    ...head.parameters,
-  ];
+  const all = [...embedding.parameters, ...blocks.flatMap((block) => block.parameters), ...head.parameters];
   const byName = new Map<string, ParameterInfo>();
   for (const info of all) if (!byName.has(info.name)) byName.set(info.name, info);
   return [...byName.values()];

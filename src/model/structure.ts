@@ -83,7 +83,11 @@ function blockParts(config: ModelConfig, layer: number): BlockParts {
       { ...feedForwardShape(config, config.intermediate_size), norm },
       { mlp: `${name}.mlp`, norm: mlpNorm(layer) },
     );
-    return { attention: attentionPart, mlp: dense, parameters: [...attentionPart.parameters, ...dense.parameters] };
+    return {
+      attention: attentionPart,
+      mlp: dense,
+      parameters: [...attentionPart.parameters, ...dense.parameters],
+    };
   }
   const moe = moeParts(config, layer);
   const parameters = [
@@ -140,7 +144,10 @@ function gateNorm(config: ModelConfig, layer: number): string {
 }
 
 /** The layer whose gate and experts this MoE block uses: itself, or the first of its group (DGMoE-Share). */
-function moeOwner({ architecture: { shareMoe: group = 1 }, moe_layer_interval: interval }: ModelConfig, layer: number): number {
+function moeOwner(
+  { architecture: { shareMoe: group = 1 }, moe_layer_interval: interval }: ModelConfig,
+  layer: number,
+): number {
   const index = (layer - (interval - 1)) / interval;
   return Math.floor(index / group) * group * interval + (interval - 1);
 }

@@ -22,9 +22,7 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
   kernel(op, walk) {
     const { kernel: source, inputs: given, outputs: made, parameters } = op.data;
     const { forward, backward, saved } = walk.derivative(source);
-    const kept = Object.fromEntries(
-      saved.map((name) => [name, walk.builder.value(`${op.name}.${name}`, 0)]),
-    );
+    const kept = Object.fromEntries(saved.map((name) => [name, walk.builder.value(`${op.name}.${name}`, 0)]));
     const originals: Readonly<Record<string, number>> = { ...given, ...made, ...kept };
     walk.builder.replace(op.id, {
       ...op,
@@ -66,9 +64,17 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
         halves.carried.map((name) => [name, walk.builder.value(`${op.name}'.${name}`, 0)]),
       );
       const reads = (kernel: Kernel, from: Readonly<Record<string, number>>) =>
-        Object.fromEntries(Object.entries(from).filter(([name]) => kernel.inputs.some((i) => i.name === name)));
-      emit({ kernel: halves.input, inputs: reads(halves.input, inputs), outputs: { ...outputs, ...carried } }, "input");
-      emit({ kernel: halves.weight, inputs: reads(halves.weight, { ...inputs, ...carried }), outputs: {} }, "weight");
+        Object.fromEntries(
+          Object.entries(from).filter(([name]) => kernel.inputs.some((i) => i.name === name)),
+        );
+      emit(
+        { kernel: halves.input, inputs: reads(halves.input, inputs), outputs: { ...outputs, ...carried } },
+        "input",
+      );
+      emit(
+        { kernel: halves.weight, inputs: reads(halves.weight, { ...inputs, ...carried }), outputs: {} },
+        "weight",
+      );
     } else emit({ kernel: backward, inputs, outputs });
     for (const [name, gradient] of Object.entries(outputs)) walk.contribute(given[name.slice(2)], gradient);
   },
@@ -83,7 +89,10 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
       pass: "backward",
       reads: [tokens, gradient],
       writes: [],
-      after: walk.chain([embedding, ...(positions === undefined ? [] : [positions.table])], walk.builder.nextId),
+      after: walk.chain(
+        [embedding, ...(positions === undefined ? [] : [positions.table])],
+        walk.builder.nextId,
+      ),
       work: op.work,
       data: { tokens, gradient, embedding, positions },
     });

@@ -31,7 +31,10 @@ type Exceptions = Partial<Footprint>;
 
 const asBound = (): Exceptions => ({});
 
-const kernelRule = ({ data: { kernel, outputs } }: OperatorOf<"kernel" | "kernel'">, { symbols }: Sizes): Exceptions => ({
+const kernelRule = (
+  { data: { kernel, outputs } }: OperatorOf<"kernel" | "kernel'">,
+  { symbols }: Sizes,
+): Exceptions => ({
   written: kernel.outputs.flatMap(({ name, expr, aliasOf }) =>
     aliasOf !== undefined || outputs[name] === undefined
       ? []

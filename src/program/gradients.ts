@@ -5,7 +5,8 @@ const none = (): readonly string[] => [];
 /** Families of the parameters whose gradients an operator adds to; "{e}" stands for any expert. */
 const GRADIENTS: RuleTable<[], readonly string[]> = {
   embed: none,
-  "embed'": ({ data: { embedding, positions } }) => (positions === undefined ? [embedding] : [embedding, positions.table]),
+  "embed'": ({ data: { embedding, positions } }) =>
+    positions === undefined ? [embedding] : [embedding, positions.table],
   kernel: none,
   "kernel'": ({ data: { kernel, parameters } }) =>
     Object.entries(parameters).flatMap(([name, span]) =>
@@ -17,7 +18,8 @@ const GRADIENTS: RuleTable<[], readonly string[]> = {
   "encode'": none,
   transfer: none,
   expert: none,
-  "expert'": ({ data: { part, forward } }) => (part === "input" ? [] : Object.values(forward.parameters).flat()),
+  "expert'": ({ data: { part, forward } }) =>
+    part === "input" ? [] : Object.values(forward.parameters).flat(),
   decode: none,
   "decode'": none,
   sum: none,

@@ -69,6 +69,10 @@ export type RuleTable<A extends readonly unknown[], R> = {
 };
 
 /** Applies the rule of an operator's kind. The compiler cannot see that a kind's rule is found by that kind; `RuleTable` says so. */
-export function applyRule<A extends readonly unknown[], R>(table: RuleTable<A, R>, op: Operator, ...args: A): R {
+export function applyRule<A extends readonly unknown[], R>(
+  table: RuleTable<A, R>,
+  op: Operator,
+  ...args: A
+): R {
   return (table[op.kind] as (op: Operator, ...args: A) => R)(op, ...args);
 }

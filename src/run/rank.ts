@@ -28,7 +28,9 @@ export function createRank(options: RankOptions): Rank {
   const hasExperts = parameters.some(({ expert }) => expert !== undefined);
   const epSize = options.epSize ?? (hasExperts ? world.size : 1);
   if (world.size % epSize !== 0)
-    throw new InputError(`The expert-parallel size ${epSize} does not divide the number of ranks ${world.size}`);
+    throw new InputError(
+      `The expert-parallel size ${epSize} does not divide the number of ranks ${world.size}`,
+    );
   if (hasExperts && config.num_experts % epSize !== 0)
     throw new InputError(
       `num_experts ${config.num_experts} is not a multiple of the expert-parallel size ${epSize}; choose a number of ranks or an expert-parallel size that divides it`,

@@ -57,7 +57,8 @@ export class Session {
   run(schedule: Schedule, feeds: ReadonlyMap<number, unknown>): RunResult {
     if (!this.#legal.has(schedule)) {
       const reason = whyIllegal(this.program, schedule);
-      if (reason !== undefined) throw new InputError(`The schedule ${schedule.policy} is not legal: ${reason}`);
+      if (reason !== undefined)
+        throw new InputError(`The schedule ${schedule.policy} is not legal: ${reason}`);
       this.#legal.add(schedule);
     }
     return new Execution(this.#bound, stepsOf(this.program, schedule)).run(feeds);

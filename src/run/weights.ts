@@ -8,7 +8,8 @@ import { philox } from "../core/rng.js";
 import { numElements } from "../core/tensor.js";
 import type { Arena } from "../engine/arena.js";
 import type { Engine } from "../engine/engine.js";
-import type { ParameterInfo } from "../model/parameters.js";
+import { type BucketLayout, type TensorRun, bucketsOf, localParameters } from "../model/buckets.js";
+import type { ParameterInfo } from "../model/parts/part.js";
 import type { ParameterSpan } from "../program/kinds.js";
 import { ARENA_BYTES, gib } from "./memory.js";
 
@@ -27,11 +28,7 @@ export interface Bucket {
   readonly arena: Arena;
 }
 
-export interface WeightLayout {
-  readonly epRank: number;
-  readonly epSize: number;
-  /** Largest bucket in elements; small in tests. */
-  readonly bucketElements?: number;
+export interface WeightLayout extends BucketLayout {
   /** Elements for which a bucket's arena keeps room beside its weights; default none. */
   readonly beside?: (bucket: Pick<Bucket, "kind" | "size">) => number;
 }
@@ -41,8 +38,6 @@ export interface Place {
   readonly tensor: BucketTensor;
 }
 
-const BUCKET_ELEMENTS = 2 ** 24;
-const MIN_BUCKETS = 8;
 /** Beside its arrays an arena has room for their alignment. */
 const SLACK_BYTES = 2 ** 16;
 
@@ -57,18 +52,9 @@ export class Weights {
     parameters: readonly ParameterInfo[],
     readonly layout: WeightLayout,
   ) {
-    const experts = Math.max(0, ...parameters.map((p) => (p.expert ?? -1) + 1));
-    const perRank = experts / layout.epSize;
-    const mine = parameters.filter(
-      (p) => p.expert === undefined || Math.floor(p.expert / perRank) === layout.epRank,
-    );
-    for (const info of mine.filter((p) => p.buffer))
-      this.buffers.set(info.name, { info, data: new Float32Array(numElements(info.dims)) });
-    const trained = mine.filter((p) => !p.buffer);
-    // Several buckets even in a small model: the first are reduced while the backward pass goes on.
-    const share = Math.ceil(trained.reduce((sum, p) => sum + numElements(p.dims), 0) / MIN_BUCKETS);
-    const groups = groupIntoBuckets(trained, layout.bucketElements ?? Math.min(BUCKET_ELEMENTS, share));
-    this.buckets = groups.map((group, i) => allocateBucket(engine, group, `${group.kind}.${i}`, layout));
+    for (const info of localParameters(parameters, layout))
+      if (info.buffer) this.buffers.set(info.name, { info, data: new Float32Array(numElements(info.dims)) });
+    this.buckets = bucketsOf(parameters, layout).map((run) => allocateBucket(engine, run, layout));
     for (const bucket of this.buckets)
       for (const tensor of bucket.tensors) this.#where.set(tensor.info.name, { bucket, tensor });
   }
@@ -138,38 +124,14 @@ export function besideWeights(
   return engine.newArena(length * 4 + SLACK_BYTES, `${bucket.name}.${label}`).f32(length);
 }
 
-interface TensorRun {
-  readonly kind: Bucket["kind"];
-  readonly infos: ParameterInfo[];
-  size: number;
-}
-
-/** Runs of one kind up to the wanted size, cut only where a parameter says that it may be: no fused span reaches across. */
-function groupIntoBuckets(infos: readonly ParameterInfo[], wanted: number): TensorRun[] {
-  const open = new Map<Bucket["kind"], TensorRun>();
-  const runs: TensorRun[] = [];
-  for (const info of infos) {
-    const kind = info.expert === undefined ? "replicated" : "expert";
-    let run = open.get(kind);
-    if (run === undefined || (run.size >= wanted && info.mayStartBucket)) {
-      run = { kind, infos: [], size: 0 };
-      open.set(kind, run);
-      runs.push(run);
-    }
-    run.infos.push(info);
-    run.size += numElements(info.dims);
-  }
-  return runs;
-}
-
-function allocateBucket(engine: Engine, run: TensorRun, name: string, layout: WeightLayout): Bucket {
+function allocateBucket(engine: Engine, run: TensorRun, layout: WeightLayout): Bucket {
   let offset = 0;
   const tensors = run.infos.map((info) => {
     const tensor = { info, offset, size: numElements(info.dims) };
     offset += tensor.size;
     return tensor;
   });
-  const { kind, size } = run;
+  const { name, kind, size } = run;
   const largest = tensors.reduce((a, b) => (b.size > a.size ? b : a));
   if (size * 4 > ARENA_BYTES)
     throw new InputError(

@@ -125,13 +125,20 @@ export function estimatedCosts(
   return (op) => {
     const ms = table[op.cost];
     if (ms !== undefined) return ms;
-    const { flops, bytes, count, ms: total } = rates.get(op.stream) ?? { flops: 0, bytes: 0, ms: 0, count: 1 };
+    const {
+      flops,
+      bytes,
+      count,
+      ms: total,
+    } = rates.get(op.stream) ?? { flops: 0, bytes: 0, ms: 0, count: 1 };
     // Whichever of its two kinds of work is the larger share of what is known.
     const share = Math.max(flops > 0 ? op.work.flops / flops : 0, bytes > 0 ? op.work.bytes / bytes : 0);
     const estimate = total * (share > 0 ? share : 1 / count);
     if (!unknown.has(op.cost)) {
       if (unknown.size === 0)
-        say(`No cost is known of ${workLabel(op)} (${op.name}): estimated from its work, ${estimate.toFixed(2)} ms`);
+        say(
+          `No cost is known of ${workLabel(op)} (${op.name}): estimated from its work, ${estimate.toFixed(2)} ms`,
+        );
       unknown.add(op.cost);
     }
     return estimate;

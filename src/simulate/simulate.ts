@@ -6,7 +6,12 @@ import { type ClockWatcher, runClock } from "./clock.js";
 import { type Costs, costArray } from "./costs.js";
 import type { Network } from "./network.js";
 import { StepTally } from "../timeline/summary.js";
-import { type ExposedInterval, type Timeline, type TimelineEvent, eventOperator } from "../timeline/timeline.js";
+import {
+  type ExposedInterval,
+  type Timeline,
+  type TimelineEvent,
+  eventOperator,
+} from "../timeline/timeline.js";
 
 export interface SimulateOptions {
   /** Costs of each rank's operators. Without a network, a transfer costs what its rank's only port needs. */

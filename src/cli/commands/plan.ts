@@ -4,7 +4,9 @@ import type { Command } from "commander";
 import { architecture } from "../../model/architectures.js";
 import { preset } from "../../model/presets.js";
 import { type PlanRow, plan } from "../../plan/plan.js";
-import { type Calibration, readCalibration } from "../../plan/calibration.js";
+import { type Calibration, calibrationSchema } from "../../simulate/calibration.js";
+import { parseWith } from "../../model/config.js";
+import { readFileSync } from "node:fs";
 import { findCluster } from "../../plan/cluster-file.js";
 import { CLUSTERS, type Cluster, cluster } from "../../simulate/clusters.js";
 import { chromeTrace } from "../../timeline/chrome-trace.js";
@@ -89,10 +91,11 @@ export function addPlan(program: Command): void {
         batch: flags.batch,
         sequence: flags.sequence ?? model.max_position_embeddings,
         epSize,
-        mode: flags.mode === "train" ? "train" : "loss",
+        mode: flags.mode,
         imbalance: flags.imbalance,
         steps: Math.max(1, flags.steps),
-        elementBytes: 2,
+        // Calibrated rates are of f32.
+        elementBytes: calibration === undefined ? 2 : 4,
       });
       if (flags.out !== undefined) {
         mkdirSync(flags.out, { recursive: true });
@@ -106,10 +109,20 @@ export function addPlan(program: Command): void {
         writeFileSync(join(flags.out, "chart.svg"), speedChart(charted));
       }
       if (flags.json) return printJson(rows.map(({ timeline: _timeline, ...row }) => row));
+      const isTraining = flags.mode === "train";
       const isUneven = rows.some((row) => row.lateMs > 0);
       const table = (flags.markdown ? markdownTable : formatTable)(
         [
-          ...["arch", "policy", "step ms", "speed-up", "compute", "communication", "exposed"],
+          ...[
+            "arch",
+            "policy",
+            "step ms",
+            ...(isTraining ? ["with reduction"] : []),
+            "speed-up",
+            "compute",
+            "communication",
+            "exposed",
+          ],
           ...(isUneven ? ["late"] : []),
           ...["hidden", "bound"],
         ],
@@ -117,6 +130,7 @@ export function addPlan(program: Command): void {
           row.arch,
           row.policy,
           row.stepMs.toFixed(2),
+          ...(isTraining ? [(row.reducedMs ?? NaN).toFixed(2)] : []),
           `${row.speedUp.toFixed(2)} ×`,
           row.computeMs.toFixed(2),
           row.communicationMs.toFixed(2),
@@ -188,4 +202,16 @@ function describedCluster(flags: Flags, calibration: Calibration | undefined): C
     computeEfficiency: flags.efficiency ?? base.computeEfficiency,
     ...(flags.linkEfficiency === undefined ? {} : { linkEfficiency: flags.linkEfficiency }),
   };
+}
+
+/** @throws InputError naming the file, the key, what was found and what was wanted */
+function readCalibration(path: string): Calibration {
+  let raw: unknown;
+  try {
+    raw = JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code ?? "not JSON";
+    throw new InputError(`Cannot read the calibration ${path}: ${why}`);
+  }
+  return parseWith(calibrationSchema, raw, path);
 }

@@ -9,7 +9,7 @@ import { openGenerator } from "../../infer/generate.js";
 import { launch } from "../../launch/launch.js";
 import { preset } from "../../model/presets.js";
 import { type RunConfig, readRunConfig } from "../../train/config.js";
-import type { TrainOptions, TrainResult } from "../../train/trainer.js";
+import type { TrainOptions, TrainResult } from "../../train/train-job.js";
 import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
 import { comparisonTable, writeComparison } from "../comparison.js";
 

@@ -7,7 +7,7 @@ import { launch } from "../../launch/launch.js";
 import { readText } from "../../storage/files.js";
 import { type RunConfig, listKeys, readRunConfig } from "../../train/config.js";
 import { holdsRun } from "../../train/run-directory.js";
-import type { TrainOptions, TrainResult } from "../../train/trainer.js";
+import type { TrainOptions, TrainResult } from "../../train/train-job.js";
 import { collect, countNumber, megabytes, printJson } from "../options.js";
 
 interface Flags {

@@ -53,7 +53,8 @@ export function attention(
   );
   const keyBias = `${names.attention}.k_proj.bias`;
   const cancels = (p: ParameterInfo): boolean => p.name === keyBias && shape.rope === undefined;
-  const three = (suffix: string): string[] => ["q", "k", "v"].map((x) => `${names.attention}.${x}_proj.${suffix}`);
+  const three = (suffix: string): string[] =>
+    ["q", "k", "v"].map((x) => `${names.attention}.${x}_proj.${suffix}`);
   return {
     class: "attention",
     shape,

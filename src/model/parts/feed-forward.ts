@@ -29,7 +29,11 @@ function inward({ kind }: FeedForwardShape): readonly string[] {
 }
 
 /** @param name of the MLP; of an expert with "{e}" where its index goes */
-export function feedForwardParameters(name: string, shape: FeedForwardShape, expert?: number): ParameterInfo[] {
+export function feedForwardParameters(
+  name: string,
+  shape: FeedForwardShape,
+  expert?: number,
+): ParameterInfo[] {
   const { width: D, inner: F, bias } = shape;
   return [
     ...linears(
@@ -42,7 +46,8 @@ export function feedForwardParameters(name: string, shape: FeedForwardShape, exp
 }
 
 export function feedForwardSpans(name: string, shape: FeedForwardShape): Spans {
-  const tensors = (parts: readonly string[], suffix: string) => parts.map((part) => `${name}.${part}.${suffix}`);
+  const tensors = (parts: readonly string[], suffix: string) =>
+    parts.map((part) => `${name}.${part}.${suffix}`);
   return {
     in_w: tensors(inward(shape), "weight"),
     out_w: tensors(["down_proj"], "weight"),

@@ -13,7 +13,9 @@ export interface NormShape {
 /** Over the last axis, with the kernel parameters `ln_w` and, of a LayerNorm, `ln_b`. */
 export function norm({ kind, width, eps }: NormShape, x: Expr): Expr {
   const weight = k.parameter("ln_w", [width]);
-  return kind === "rms" ? k.rmsNorm(x, weight, eps) : k.layerNorm(x, weight, k.parameter("ln_b", [width]), eps);
+  return kind === "rms"
+    ? k.rmsNorm(x, weight, eps)
+    : k.layerNorm(x, weight, k.parameter("ln_b", [width]), eps);
 }
 
 export function normParameters(name: string, { kind, width }: NormShape): ParameterInfo[] {

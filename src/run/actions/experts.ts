@@ -56,9 +56,11 @@ export function bindExperts({ data }: OperatorOf<"expert">, services: Services):
       bindRows(bindings, activations, { kernel, range });
       expert.run(bindings);
     });
-    if (data.saved !== undefined) context.write(data.saved, { rows, activations } satisfies SavedExperts, kept);
+    if (data.saved !== undefined)
+      context.write(data.saved, { rows, activations } satisfies SavedExperts, kept);
     else for (const allocation of kept) memory.release(allocation);
-    if (isSingle) context.write(data.output, { rows: results.f32, starts: [0] } satisfies RowBuffer, [results]);
+    if (isSingle)
+      context.write(data.output, { rows: results.f32, starts: [0] } satisfies RowBuffer, [results]);
     else writeBySource(data.output, results, side, { width, memory, context });
   });
 }

@@ -9,14 +9,17 @@ import { type Run, type Services, computing } from "../context.js";
 export function bindKernel({ data }: OperatorOf<"kernel" | "kernel'">, services: Services): Run {
   const { kernel, inputs, outputs } = data;
   const { run, parameters } = withParameters(kernel, data.parameters, services);
-  const given = kernel.inputs.flatMap(({ name }) => (inputs[name] === undefined ? [] : [[name, inputs[name]] as const]));
+  const given = kernel.inputs.flatMap(({ name }) =>
+    inputs[name] === undefined ? [] : [[name, inputs[name]] as const],
+  );
   return computing((context) => {
     const bindings: Record<string, Tensor> = { ...parameters };
     for (const [name, value] of given) bindings[name] = context.read<Tensor>(value);
     const symbols = bindSymbols(kernel, bindings);
     for (const { name, aliasOf, expr } of kernel.outputs) {
       const value = outputs[name];
-      if (aliasOf === undefined) bindings[name] = context.writeTensor(value, concreteDims(expr.dims, symbols));
+      if (aliasOf === undefined)
+        bindings[name] = context.writeTensor(value, concreteDims(expr.dims, symbols));
       else {
         bindings[name] = bindings[aliasOf];
         // Updated in place: a state by its new name.

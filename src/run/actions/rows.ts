@@ -136,7 +136,8 @@ export function bindSum({ name, data }: OperatorOf<"sum">, { engine }: Services)
     const out = context.writeTensor(data.output, first.dims).data;
     engine.routines.add(out, first.data, second.data);
     for (const operand of rest) {
-      if (operand.data.length !== numElements(first.dims)) throw new Error(`${name}: operands differ in size`);
+      if (operand.data.length !== numElements(first.dims))
+        throw new Error(`${name}: operands differ in size`);
       engine.routines.addInto(out, operand.data);
     }
   });

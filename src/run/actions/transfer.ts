@@ -16,7 +16,9 @@ import type { RowBuffer } from "./rows.js";
 export function bindTransfer(op: OperatorOf<"transfer">, services: Services): Run {
   if (op.data.shape.epSize === 1) return (context) => keepHere(op.data, context);
   const rows = new RowTransfer(op, services);
-  return op.data.bringsCounts ? (context) => rows.withCounts(context) : (context) => rows.withKnownSizes(context);
+  return op.data.bringsCounts
+    ? (context) => rows.withCounts(context)
+    : (context) => rows.withKnownSizes(context);
 }
 
 /** On one rank nothing moves: the output is the input's memory. */
@@ -118,7 +120,11 @@ class RowTransfer {
 
   #slots(buffer: Uint8Array, startRows: readonly number[], numRows: readonly number[]): Slots {
     const bytes = this.#rowBytes;
-    return { buffer, offsets: startRows.map((row) => row * bytes), bytes: numRows.map((rows) => rows * bytes) };
+    return {
+      buffer,
+      offsets: startRows.map((row) => row * bytes),
+      bytes: numRows.map((rows) => rows * bytes),
+    };
   }
 
   /** With bf16 on the wire, rows are rounded before they travel and widened after. */

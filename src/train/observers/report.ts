@@ -1,10 +1,10 @@
 /** What a step says about itself: a row of metrics, TensorBoard scalars, a progress line. */
-import { sum } from "../core/statistics.js";
-import type { ModelProgram } from "../model/wiring.js";
-import type { LoadStatistics } from "../moe/statistics.js";
-import { combined, summarize } from "../timeline/summary.js";
-import type { TimelineSummary } from "../timeline/timeline.js";
-import type { StepReport } from "./step.js";
+import { sum } from "../../core/statistics.js";
+import type { ModelProgram } from "../../model/language-model.js";
+import type { LoadStatistics } from "../../moe/statistics.js";
+import { combined, summarize } from "../../timeline/summary.js";
+import type { TimelineSummary } from "../../timeline/timeline.js";
+import type { StepReport } from "../step.js";
 
 /** A row of metrics.jsonl without its step; figures of the MoE layers are over the tokens of all ranks. */
 export interface StepRow {
@@ -22,11 +22,8 @@ export interface LayerRow {
 }
 
 /** Names of a model's routings, in their order. */
-export function routingNames(model: ModelProgram): string[] {
-  return model.routings.map((route) => {
-    const op = model.program.operators.find((candidate) => candidate.data === route);
-    return op === undefined ? `routing ${route.index}` : op.name.replace(/\.route$/, "");
-  });
+export function routingNames({ routings }: ModelProgram): string[] {
+  return routings.map(({ branch, name }) => branch ?? name);
 }
 
 export function stepRow(

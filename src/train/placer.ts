@@ -3,18 +3,24 @@
  * (medians over ranks of what is typical of recent steps); rank 0 computes a schedule and broadcasts it.
  */
 import { broadcastJson, gatherJson } from "../comm/collectives.js";
-import type { ProgramOptions } from "../model/wiring.js";
-import type { Program } from "../program/program.js";
-import type { RunResult } from "../run/executor.js";
-import type { Rank } from "../run/rank.js";
+import type { TrainingOptions } from "../model/training-program.js";
+import type { RunResult } from "../run/execution.js";
 import { whyExposed } from "../schedule/diagnose.js";
-import { parsePolicy } from "../schedule/policy.js";
-import type { Schedule } from "../program/schedule.js";
-import { type CostTable, MeasuredCosts, agreedCosts, costDrift, tableCosts } from "../simulate/costs.js";
+import { workLabel } from "../program/work.js";
+import { type Policy, parsePolicy } from "../schedule/policy.js";
+import {
+  type CostTable,
+  type Costs,
+  MeasuredCosts,
+  agreedCosts,
+  costDrift,
+  estimatedCosts,
+} from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
 import { makeTimeline } from "../timeline/summary.js";
 import type { Timeline } from "../timeline/timeline.js";
-import { type StepPlans, planStep } from "./step.js";
+import { type Scheduler, type StepSessions, openStep, reschedule } from "./step.js";
+import type { Trainee } from "./trainee.js";
 
 /** The first step compiles kernels: its costs say nothing. After the third, costs are trusted; then looked at now and then. */
 const COMPILING_STEPS = 1;
@@ -26,54 +32,50 @@ const JUDGED_STEPS = 5;
 const DRIFT = 0.1;
 const WORTHWHILE = 0.02;
 
-export interface PlannerOptions {
-  readonly program: Omit<ProgramOptions, "chunks">;
+export interface PlacerOptions {
+  readonly program: Omit<TrainingOptions, "chunks">;
   readonly policy: string;
   /** Lines for people, on rank 0. */
   say(line: string): void;
 }
 
-export class Planner {
+export class Placer {
   readonly #costs = new MeasuredCosts();
-  #plans: StepPlans;
-  #plannedAt: number | undefined;
-  #plannedCosts: CostTable | undefined;
+  readonly #policy: Policy;
+  #sessions: StepSessions;
+  #placedAt: number | undefined;
+  #placedCosts: CostTable | undefined;
   /** Last micro-batches of the steps to be judged; undefined once they have been. */
   #unjudged: RunResult[] | undefined = [];
   #steps = 0;
 
   constructor(
-    readonly rank: Rank,
-    readonly options: PlannerOptions,
+    readonly rank: Trainee,
+    readonly options: PlacerOptions,
   ) {
-    this.#plans = this.planWith(options.policy);
+    this.#policy = parsePolicy(options.policy);
+    this.#sessions = openStep(rank, this.program, this.#scheduler());
   }
 
-  get plans(): StepPlans {
-    return this.#plans;
+  get sessions(): StepSessions {
+    return this.#sessions;
   }
 
-  /** The run's program under any policy; what depends on costs uses those known. */
-  planWith(policyName: string): StepPlans {
-    const policy = parsePolicy(policyName);
-    // Other policies are compared on one program: chunks are part of the program.
-    const { chunks } = parsePolicy(this.options.policy);
-    const table = this.#plannedCosts;
-    const costs = table === undefined ? undefined : tableCosts(table);
-    return planStep(this.rank, { ...this.options.program, chunks }, (program) =>
-      this.#fromFirst(() => policy.schedule(program, costs)),
-    );
+  /** What a micro-batch runs; chunks are part of the program. */
+  get program(): TrainingOptions {
+    return { ...this.options.program, chunks: this.#policy.chunks };
   }
 
   /** Learns from a step; at some steps all ranks look at the costs and may place operators anew. */
-  remember(runs: readonly RunResult[]): void {
+  remember(step: readonly RunResult[]): void {
     this.#steps++;
+    // What gathers weights afterwards has nothing to be placed.
+    const runs = this.#sessions.gather === undefined ? step : step.slice(0, -1);
     const { world } = this.rank;
     const isAlone = world.size === 1;
     if (!isAlone && this.#steps > COMPILING_STEPS) for (const run of runs) this.#costs.add(run.events);
-    const { usesCosts } = parsePolicy(this.options.policy);
-    if (usesCosts && !isAlone) {
-      if (this.#steps === FIRST_PLAN_STEP) this.#replan(this.#agree(), "costs are known");
+    if (this.#policy.usesCosts && !isAlone) {
+      if (this.#steps === FIRST_PLAN_STEP) this.#placeAnew(this.#agree(), "costs are known");
       else if (this.#steps > FIRST_PLAN_STEP && this.#steps % LOOK_INTERVAL === 0) this.#look();
     }
     if (this.#steps > FIRST_PLAN_STEP) this.#unjudged?.push(runs[runs.length - 1]);
@@ -86,29 +88,28 @@ export class Planner {
 
   #look(): void {
     const table = this.#agree();
-    const { share, cost } = costDrift(this.#plans.last.program, this.#plannedCosts ?? {}, table);
-    if (share < DRIFT) return;
-    const was = this.#plannedCosts?.[cost] ?? 0;
-    const name = cost.replace(/^\w+ /, "");
-    this.#replan(
+    const before = this.#placedCosts ?? {};
+    const { share, most } = costDrift(this.#sessions.last.session.program, before, table);
+    if (share < DRIFT || most === undefined) return;
+    const [was, is] = [before[most.cost] ?? 0, table[most.cost]];
+    this.#placeAnew(
       table,
-      `costs drifted by ${(share * 100).toFixed(0)} % (${name} ${was.toFixed(2)} → ${table[cost].toFixed(2)} ms)`,
+      `costs drifted by ${(share * 100).toFixed(0)} % (${workLabel(most)} ${was.toFixed(2)} → ${is.toFixed(2)} ms)`,
     );
   }
 
-  /** New schedules where they are worth it. Costs count as planned with either way: the next drift is from here. */
-  #replan(table: CostTable, reason: string): void {
-    this.#plannedCosts = table;
-    const costs = tableCosts(table);
-    const ms = (program: Program, schedule: Schedule): number =>
+  /** New schedules where they are worth it. Costs count as known with either way: the next drift is from here. */
+  #placeAnew(table: CostTable, reason: string): void {
+    this.#placedCosts = table;
+    const costs = this.#costsOf(table);
+    const ms = ({ session: { program }, schedule }: StepSessions["last"]): number =>
       simulate(program, schedule, { costs: [costs], eventsOf: [] }).summary.stepMs;
-    const before = this.#plans.last;
-    const after = this.planWith(this.options.policy);
-    const [oldMs, newMs] = [ms(before.program, before.schedule), ms(after.last.program, after.last.schedule)];
-    const isFirst = this.#plannedAt === undefined;
-    this.#plannedAt ??= this.#steps;
+    const after = reschedule(this.#sessions, this.#scheduler(costs));
+    const [oldMs, newMs] = [ms(this.#sessions.last), ms(after.last)];
+    const isFirst = this.#placedAt === undefined;
+    this.#placedAt ??= this.#steps;
     if (!isFirst && newMs > oldMs * (1 - WORTHWHILE)) return;
-    this.#plans = after;
+    this.#sessions = after;
     this.options.say(
       `Step ${this.#steps}: ${reason}; ${after.last.schedule.note}${isFirst ? "" : `, ${oldMs.toFixed(1)} ms as it was`}`,
     );
@@ -118,7 +119,8 @@ export class Planner {
   #judge(runs: readonly RunResult[]): void {
     this.#unjudged = undefined;
     const { world } = this.rank;
-    const { program, schedule } = this.#plans.last;
+    const { session, schedule } = this.#sessions.last;
+    const { program } = session;
     if (schedule.policy === "sequential") return;
     const onRanks = gatherJson(
       world,
@@ -127,7 +129,7 @@ export class Planner {
     );
     const table = this.#agree();
     if (world.rank > 0) return;
-    const costs = tableCosts(table);
+    const costs = this.#costsOf(table);
     const timelines = runs.map((_, step) => {
       const [events, exposed] = [
         onRanks.flatMap((steps) => steps[step].events),
@@ -147,10 +149,20 @@ export class Planner {
     if (found !== undefined && found.cause !== "one rank") this.options.say(`Warning: ${found.message}`);
   }
 
-  /** What rank 0 makes, on every rank. */
-  #fromFirst(make: () => Schedule): Schedule {
+  #costsOf(table: CostTable): Costs {
+    const { accumulate, last } = this.#sessions;
+    return estimatedCosts(table, [accumulate.session.program, last.session.program], (line) =>
+      this.options.say(line),
+    );
+  }
+
+  /** Schedules by the run's policy: rank 0 makes them, every rank has them. */
+  #scheduler(costs?: Costs): Scheduler {
     const { world } = this.rank;
-    return broadcastJson(world, world.rank === 0 ? make() : undefined, 0, "schedule");
+    return (program) => {
+      const made = world.rank === 0 ? this.#policy.schedule(program, costs) : undefined;
+      return broadcastJson(world, made, 0, "schedule");
+    };
   }
 }
 
