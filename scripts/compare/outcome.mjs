@@ -95,17 +95,20 @@ export function digestOf({ rows, checkpoints }) {
   return hash.digest("hex");
 }
 
-/** @returns {string[]} one phrase per figure and kind of tensor that differs: what, first step, how much */
+/** @returns {string[]} phrases: figures of metrics.jsonl, then kinds of tensors: what, first step, how much */
 export function differences(before, after) {
   const found = [];
   const figures = new Map();
   for (const step of union(before.rows, after.rows)) {
     const [a, b] = [before, after].map(({ rows }) => rows.get(step) ?? new Map());
-    for (const name of union(a, b))
+    for (const name of [...a.keys(), ...b.keys()])
       if (a.get(name) !== b.get(name) && !figures.has(name))
-        figures.set(name, `${name} from step ${step} (${a.get(name) ?? "none"}, ${b.get(name) ?? "none"})`);
+        figures.set(name, { step, was: a.get(name), is: b.get(name) });
   }
-  found.push(...figures.values());
+  const [first, ...others] = [...figures].map(([name, { step, was = "none", is = "none" }], i) =>
+    i === 0 ? `${name} from step ${step} (${was} → ${is})` : `${name} (${step})`,
+  );
+  if (first !== undefined) found.push([first, ...others].join(", "));
   for (const kind of KINDS) {
     const count = { first: undefined, bytes: 0, of: 0 };
     for (const step of union(before.checkpoints, after.checkpoints)) {
@@ -127,7 +130,7 @@ function compareTensors(a, b) {
   if (a === undefined || b === undefined)
     return { reason: a === undefined ? "only in NEW" : "only in OLD", bytes: (a ?? b).data.length };
   const [was, is] = [a, b].map(({ dtype, dims }) => `${dtype} ${JSON.stringify(dims)}`);
-  if (was !== is) return { reason: `${was}, ${is}`, bytes: Math.max(a.data.length, b.data.length) };
+  if (was !== is) return { reason: `${was} → ${is}`, bytes: Math.max(a.data.length, b.data.length) };
   let bytes = 0;
   for (let i = 0; i < a.data.length; i++) if (a.data[i] !== b.data[i]) bytes++;
   return { reason: bytes > 0 ? `${bytes} of ${a.data.length} bytes` : undefined, bytes };
