@@ -3,6 +3,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { ENGINES, expectClose, filled } from "../../test/engines.js";
 import { type Tensor, numElements } from "../core/tensor.js";
 import { InputError } from "../core/errors.js";
+import { collectGarbage } from "../core/garbage.js";
 import * as k from "../kernel/build.js";
 import { differentiate } from "../kernel/differentiate.js";
 import type { Kernel } from "../kernel/kernel.js";
@@ -109,6 +110,20 @@ describe.each(ENGINES)("%s", (_engine, create) => {
 it("the gradients here are kernels in stages", () => {
   for (const [, kernel] of KERNELS.slice(-2))
     expect(stagesOf(kernel, routineUse)?.stages.some((stage) => stage.kind === "routine")).toBe(true);
+});
+
+it("onnxruntime's copy of the weights is the only one that stays", () => {
+  const engine = createOrtEngine();
+  const dims = [2 ** 11, 2 ** 11];
+  const w = { data: engine.newArena(2 ** 24, "weights").f32(2 ** 22), dims };
+  const kernel = k.kernel("large", { y: k.linear(k.input("x", ["T", dims[1]]), k.parameter("w", dims)) });
+  collectGarbage();
+  const before = process.memoryUsage().arrayBuffers;
+  const kept = [engine.compile(kernel, { w })];
+  collectGarbage();
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(w.data.byteLength / 2);
+  expect(kept.length).toBe(1);
+  engine.dispose();
 });
 
 it("onnxruntime takes less than 2 GiB of weights, and says so before it copies them", () => {
