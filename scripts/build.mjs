@@ -13,7 +13,7 @@ const newer = (source, target) => !existsSync(target) || statSync(source).mtimeM
 // Installed without its development tools, as by `npm ci --omit=dev`: there is nothing to build with.
 if (process.argv.includes("--if-possible") && !existsSync(bin("tsc"))) process.exit(0);
 run(bin("tsc"), ["-p", "tsconfig.json"]);
-const routines = ["routines", "gradients"].map((name) => `${root}src/engine/assembly/${name}.ts`);
+const routines = ["routines", "gradients", "arrays"].map((name) => `${root}src/engine/assembly/${name}.ts`);
 const wasm = `${root}dist/engine/routines.wasm`;
 if (routines.some((file) => existsSync(file) && newer(file, wasm))) {
   mkdirSync(`${root}dist/engine`, { recursive: true });

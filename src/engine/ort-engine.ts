@@ -1,6 +1,7 @@
 import { addressOf } from "../core/address.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Kernel } from "../kernel/kernel.js";
+import { fixParameters } from "../kernel/fix.js";
 import { kernelKey } from "../kernel/key.js";
 import { encodeOnnx } from "../kernel/onnx/encode.js";
 import { Signature } from "./bindings.js";
@@ -22,6 +23,10 @@ export function createOrtEngine(): Engine {
   const api = ortApi();
   const cache = new Map<string, Executable>();
   const graphs: OrtExecutable[] = [];
+  const build = (kernel: Kernel): Executable => {
+    const staged = stagesOf(kernel, routineUse);
+    return staged === undefined ? graph(kernel) : new StagedExecutable(kernel, staged, graph);
+  };
   const graph = (kernel: Kernel): Executable => {
     const executable = new OrtExecutable(api, kernel);
     graphs.push(executable);
@@ -31,12 +36,14 @@ export function createOrtEngine(): Engine {
     name: `onnxruntime ${api.version}`,
     routines: wasmRoutines,
     newArena: createSharedArena,
-    compile(kernel) {
+    compile(kernel, fixed) {
+      // Fixed weights pass through the model's bytes; onnxruntime could take them by address (AddInitializer), which saves
+      // the copies while a session is made and has no limit of size.
+      if (fixed !== undefined) return build(fixParameters(kernel, fixed));
       const key = kernelKey(kernel);
       let executable = cache.get(key);
       if (executable === undefined) {
-        const staged = stagesOf(kernel, routineUse);
-        executable = staged === undefined ? graph(kernel) : new StagedExecutable(kernel, staged, graph);
+        executable = build(kernel);
         cache.set(key, executable);
       }
       return executable;

@@ -1,3 +1,4 @@
+import { fixParameters } from "../kernel/fix.js";
 import { evaluate } from "../kernel/reference.js";
 import type { Engine } from "./engine.js";
 import { Signature } from "./bindings.js";
@@ -10,7 +11,11 @@ export function createReferenceEngine(): Engine {
     name: "reference",
     routines: referenceRoutines,
     newArena: createSharedArena,
-    compile(kernel) {
+    compile(source, fixed = {}) {
+      const copies = Object.entries(fixed).map(
+        ([name, t]) => [name, { ...t, data: t.data.slice() }] as const,
+      );
+      const kernel = fixParameters(source, Object.fromEntries(copies));
       const signature = new Signature(kernel);
       return {
         run(bindings) {

@@ -1,4 +1,5 @@
 /** An ONNX graph under construction: nodes, initialisers, names. Field numbers follow onnx.proto (IR version 10). */
+import { InputError } from "../../core/errors.js";
 import type { DType } from "../../core/tensor.js";
 import type { Dim } from "../kernel.js";
 import { ProtoWriter } from "./wire.js";
@@ -8,6 +9,9 @@ export const ELEMENT_TYPE = { f32: 1, i32: 6, i64: 7, f64: 11 } as const satisfi
   DType | "i64" | "f64",
   number
 >;
+
+/** Of one Protocol Buffers message. */
+const MAX_MODEL_BYTES = 2 ** 31 - 1;
 
 export type NodeAttr = number | { readonly float: number } | string | readonly number[];
 
@@ -44,8 +48,9 @@ export class OnnxGraph {
     return output;
   }
 
+  /** The values are not copied before `encode`. */
   f32(values: Float32Array, dims: readonly number[]): string {
-    const raw = new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice();
+    const raw = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     return this.#initializer(`c${this.#initializers.size}`, ELEMENT_TYPE.f32, dims, raw);
   }
 
@@ -92,7 +97,7 @@ export class OnnxGraph {
     return name;
   }
 
-  /** Serialises a ModelProto. */
+  /** Serialises a ModelProto. @throws InputError when it has more bytes than onnxruntime reads */
   encode(name: string, inputs: readonly ValueInfo[], outputs: readonly ValueInfo[]): Uint8Array {
     const model = new ProtoWriter();
     model.int(1, 10).string(2, "scmoe");
@@ -109,6 +114,10 @@ export class OnnxGraph {
     });
     model.message(8, (w) => w.string(1, "").int(2, 21));
     model.message(8, (w) => w.string(1, "com.microsoft").int(2, 1));
+    if (model.numBytes > MAX_MODEL_BYTES)
+      throw new InputError(
+        `${name}: with its fixed weights the kernel has ${(model.numBytes / 2 ** 30).toFixed(2)} GiB, onnxruntime reads at most 2 GiB; fix fewer weights and bind the others as inputs`,
+      );
     return model.finish();
   }
 }
