@@ -53,7 +53,7 @@ class SharedArena implements Arena {
         `Cannot reserve ${(capacityBytes / 2 ** 30).toFixed(2)} GiB of memory for ${label}: ${(error as Error).message}; use a smaller model or fewer ranks on this machine`,
       );
     }
-    this.buffer = this.memory.buffer as unknown as SharedArrayBuffer;
+    this.buffer = this.memory.buffer;
     arenas.set(this.buffer, this);
     this.capacityBytes = (pages - 1) * PAGE;
     this.#free = [{ offset: PAGE, bytes: this.capacityBytes }];

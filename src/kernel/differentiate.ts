@@ -137,7 +137,7 @@ function accumulate(buffer: Expr, contributions: readonly Expr[]): Expr {
   let total = buffer;
   for (const c of contributions) {
     if (c.op === "matmul" && c.dims.length === 2)
-      total = k.gemmAccumulate(total, c.inputs[0], c.inputs[1], c.attrs as k.MatmulOptions);
+      total = k.gemmAccumulate(total, c.inputs[0], c.inputs[1], c.attrs);
     else total = k.add(total, c);
   }
   return total;

@@ -46,9 +46,7 @@ export function saveCheckpoint(
     const failed = all.findIndex((o) => o.error !== undefined);
     if (failed >= 0) {
       if (isFirst) abandonCheckpoint(directory);
-      throw new EnvironmentError(
-        world.size > 1 ? `Rank ${failed}: ${all[failed].error}` : (all[failed].error as string),
-      );
+      throw new EnvironmentError(world.size > 1 ? `Rank ${failed}: ${all[failed].error}` : all[failed].error);
     }
     return all.map((o) => o.value as T);
   };

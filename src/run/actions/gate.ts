@@ -10,7 +10,7 @@ import { type Run, type Services, computing } from "../context.js";
 /** What a routing value holds: the routing and, made when first asked for, the row layout of each chunk. */
 export interface RoutingValue {
   readonly routing: Routing;
-  side(shape: K.MoeShape, chunk: number, chunks: number): TokenSide;
+  readonly side: (shape: K.MoeShape, chunk: number, chunks: number) => TokenSide;
 }
 
 export function routingValue(routing: Routing): RoutingValue {

@@ -8,7 +8,7 @@ import {
   colourOf,
   milliseconds,
 } from "./data.js";
-import type { Selection } from "./draw.js";
+import type { Selection } from "./scene.js";
 
 type Child = Node | string;
 

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { Viewport, markDistance } from "./viewport.js";
+import { Viewport, markDistance } from "./page/viewport.js";
 
 it("zooms about a point and never leaves the step", () => {
   const view = new Viewport();
