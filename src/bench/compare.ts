@@ -4,10 +4,11 @@
  */
 import type { Link } from "../comm/link.js";
 import { nowMs } from "../core/clock.js";
+import { InterruptedError } from "../core/errors.js";
 import { median, quantile } from "../core/statistics.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
+import { type JobContext, defineJob } from "../launch/job.js";
 import type { Operator } from "../program/program.js";
-import type { JobContext } from "../run/job.js";
 import { lowerBound } from "../schedule/bound.js";
 import { whyExposed } from "../schedule/diagnose.js";
 import { type CostTable, agreedCosts, tableCosts } from "../simulate/costs.js";
@@ -81,7 +82,10 @@ export type BaselineName = keyof typeof BASELINES;
 
 const WARM_UP_ROUNDS = 3;
 
-export function compareJob(context: JobContext, options: CompareOptions): CompareResult {
+/** @throws InputError when a model does not fit the ranks; InterruptedError */
+export const compareJob = defineJob(import.meta.url, "compareJob", run);
+
+function run(context: JobContext, options: CompareOptions): CompareResult {
   const engine = createOrtEngine();
   try {
     return compare(new Contestants(context, options, engine), options);
@@ -104,6 +108,7 @@ function compare(contestants: Contestants, options: CompareOptions): CompareResu
     // There and back: what drifts while a round goes on meets every row alike.
     for (const contestant of round % 2 === 0 ? entered : entered.toReversed()) {
       const { arch, policy, mode } = contestant;
+      if (context.interrupted()) throw new InterruptedError("Interrupted: a comparison has nothing to save");
       context.progress(`round ${round + 1}/${total}: ${arch} ${policy} ${mode}`);
       const step = contestants.measure(contestant);
       if (round > 0) contestants.learn(contestant, step);

@@ -11,7 +11,7 @@ import type { RoutingValue } from "../run/actions/gate.js";
 import { actionTable } from "../run/actions/index.js";
 import { type Plan, execute } from "../run/executor.js";
 import { clockOffset, gatherTimeline } from "../run/gather-timeline.js";
-import type { JobContext } from "../run/job.js";
+import type { JobContext } from "../launch/job.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../program/schedule.js";

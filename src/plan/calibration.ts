@@ -2,10 +2,8 @@
  * Measured constants in place of assumed ones: what `bench compare --calibration FILE` writes and `plan --calibration
  * FILE` reads. Rates are achieved ones of this machine, by class of operator.
  */
-import { readFileSync } from "node:fs";
 import { z } from "zod";
-import type { CompareResult } from "../bench/compare.js";
-import { InputError } from "../core/errors.js";
+import type { CostTable } from "../simulate/costs.js";
 import { type ModelInput, parseWith, resolveModel } from "../model/config.js";
 import { median } from "../core/statistics.js";
 import { MATRIX_CLASSES, type Workload, forwardFlops, movedBytes, rowsBytes } from "./analytic.js";
@@ -29,20 +27,24 @@ export const calibrationSchema = z.strictObject({
     .optional(),
 });
 
+/** Rates that were achieved, by class of operator. */
 export type Calibration = z.output<typeof calibrationSchema>;
 
-/** @throws InputError naming the file, the key, what was found and what was wanted */
-export function readCalibration(path: string): Calibration {
-  let raw: unknown;
-  try {
-    raw = JSON.parse(readFileSync(path, "utf8"));
-  } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code ?? "not JSON";
-    throw new InputError(`Cannot read the calibration ${path}: ${why}`);
-  }
-  return parseWith(calibrationSchema, raw, path);
+/** @throws InputError naming where, the key, what was found and what was wanted */
+export function parseCalibration(json: unknown, where: string): Calibration {
+  return parseWith(calibrationSchema, json, where);
 }
 
+/** Of a comparison's row, what rates follow from. */
+export interface MeasuredRow {
+  readonly arch: string;
+  readonly policy: string;
+  readonly mode: string;
+  /** Milliseconds per class of operator. */
+  readonly costs: CostTable;
+}
+
+/** What was measured. */
 export interface MeasuredWorkload {
   /** Without `arch`. */
   readonly model: Omit<ModelInput, "arch">;
@@ -55,7 +57,7 @@ export interface MeasuredWorkload {
 
 /** Constants from the measured medians of whole (not chunked) rows. */
 export function calibrate(
-  rows: readonly Pick<CompareResult["rows"][number], "arch" | "policy" | "mode" | "costs">[],
+  rows: readonly MeasuredRow[],
   measured: MeasuredWorkload,
   facts: { readonly source: string; readonly ranks: number },
 ): Calibration {

@@ -11,7 +11,7 @@ import { type PreparedData, prepareData } from "../data/prepare.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import type { ModelConfig } from "../model/config.js";
 import { type ParameterCount, countParameters } from "../model/parameters.js";
-import type { JobContext } from "../run/job.js";
+import { type JobContext, defineJob } from "../launch/job.js";
 import { plannedMemory } from "../run/planned-memory.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { median } from "../core/statistics.js";
@@ -23,6 +23,7 @@ import { openTensorboard } from "../storage/tensorboard.js";
 import { type TrainerState, checkpointConfig, loadCheckpoint, saveCheckpoint } from "./checkpoint.js";
 import { type RunConfig, modelOf } from "./config.js";
 import { evaluate } from "./evaluate.js";
+import type { StepEvent } from "./event.js";
 import { learningRateAt } from "./optimizer.js";
 import { StepPicture } from "./picture.js";
 import { Planner } from "./planner.js";
@@ -85,14 +86,18 @@ const NO_TIMING: TimelineSummary = {
 };
 
 /** @throws InputError, EnvironmentError, CommError */
-export async function trainJob(context: JobContext, options: TrainOptions): Promise<TrainResult> {
-  const trainer = new Trainer(context, options);
-  try {
-    return await trainer.run();
-  } finally {
-    trainer.close();
-  }
-}
+export const trainJob = defineJob(
+  import.meta.url,
+  "trainJob",
+  async (context: JobContext<StepEvent>, options: TrainOptions): Promise<TrainResult> => {
+    const trainer = new Trainer(context, options);
+    try {
+      return await trainer.run();
+    } finally {
+      trainer.close();
+    }
+  },
+);
 
 class Trainer {
   readonly #config: RunConfig;
@@ -110,7 +115,7 @@ class Trainer {
   #step = 0;
 
   constructor(
-    readonly context: JobContext,
+    readonly context: JobContext<StepEvent>,
     readonly options: TrainOptions,
   ) {
     const { world } = context;
@@ -199,6 +204,17 @@ class Trainer {
         board?.scalars(this.#step, { ...boardScalars(row), ...validation });
       }
       this.#progress(report, validationLoss);
+      this.context.emit({
+        kind: "step",
+        step: this.#step,
+        steps: train.steps,
+        loss: report.lmLoss,
+        validationLoss: evaluates ? validationLoss : null,
+        learningRate,
+        gradientNorm: report.gradientNorm,
+        tokensPerSecond: (this.#tokensPerStep / timing.stepMs) * 1e3,
+        timing,
+      });
       if (isLast || stopped || isDue(this.#step, train.checkpoint_interval)) {
         this.#save();
         saved = this.#step;
