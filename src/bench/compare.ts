@@ -18,6 +18,7 @@ import type { Timeline, TimelineEvent } from "../timeline/timeline.js";
 import { type CompareMode, type Contestant, type ContestantOptions, Contestants } from "./contestants.js";
 import { BASELINE, type LinkChoice, chooseLink } from "./link-choice.js";
 
+/** An architecture under a policy: one row of a comparison. */
 export interface CompareCase {
   readonly arch: string;
   readonly policy: string;
@@ -62,6 +63,7 @@ export interface CompareRow extends CompareCase {
   readonly warning?: string;
 }
 
+/** What a comparison found. */
 export interface CompareResult {
   /** The link that was chosen, where a share of communication was asked for, and the share reached with it. */
   readonly link: Link | null;
@@ -78,6 +80,7 @@ export const BASELINES = {
   "top-2 pipelined": { arch: BASELINE.arch, policy: /^pipelined/ },
   "shared sequential": { arch: "shared", policy: /^sequential$/ },
 } as const;
+/** What rows are compared with, where it took part. */
 export type BaselineName = keyof typeof BASELINES;
 
 const WARM_UP_ROUNDS = 3;

@@ -21,6 +21,7 @@ import { reductionBuckets } from "../train/step.js";
 
 /** forward: loss only; train: forward and backward of a micro-batch; train+reduce: also its gradients' reduction. */
 export const COMPARE_MODES = ["forward", "train", "train+reduce"] as const;
+/** What one step of a comparison runs: see COMPARE_MODES. */
 export type CompareMode = (typeof COMPARE_MODES)[number];
 
 export interface ContestantOptions {

@@ -32,6 +32,7 @@ export interface Live {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Text that a model has written. */
 export interface Written {
   /** The new text. */
   readonly text: string;

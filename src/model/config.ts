@@ -75,6 +75,7 @@ export const modelSchema = z.strictObject({
   initializer_range: z.number().positive().default(0.02).describe("Standard deviation of initial matrices"),
 });
 
+/** A model as it is written: what is left out has a default. */
 export type ModelInput = z.input<typeof modelSchema>;
 
 /** A model with every default resolved and every size checked. */

@@ -97,6 +97,7 @@ export function moeOwner(config: ModelConfig, layer: number): number {
   return Math.floor(index / group) * group * config.moe_layer_interval + (config.moe_layer_interval - 1);
 }
 
+/** Number of weights of a model. */
 export interface ParameterCount {
   readonly total: number;
   /** Parameters one token uses: all but the routed experts it is not sent to. */

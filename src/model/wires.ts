@@ -5,6 +5,7 @@ import type * as K from "../program/kinds.js";
 import { type ModelConfig, isMoeBlock } from "./config.js";
 import { type KernelSet, kernelSet } from "./kernels/index.js";
 
+/** The sizes and the purpose that a program is built for. */
 export interface ProgramOptions {
   readonly batch: number;
   readonly sequence: number;

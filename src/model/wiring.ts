@@ -29,6 +29,7 @@ export interface ModelProgram {
   readonly statistics?: number;
 }
 
+/** Wires a model's operators: its forward pass and, for training, the derived backward half. */
 export function buildProgram(config: ModelConfig, options: ProgramOptions): ModelProgram {
   const wiring = new Wiring(config, options);
   return wiring.build();

@@ -30,7 +30,10 @@ export const calibrationSchema = z.strictObject({
 /** Rates that were achieved, by class of operator. */
 export type Calibration = z.output<typeof calibrationSchema>;
 
-/** @throws InputError naming where, the key, what was found and what was wanted */
+/**
+ * Checks a calibration that has been read as JSON.
+ * @throws InputError naming where, the key, what was found and what was wanted
+ */
 export function parseCalibration(json: unknown, where: string): Calibration {
   return parseWith(calibrationSchema, json, where);
 }

@@ -22,6 +22,7 @@ const clusterSchema = z.strictObject({
 });
 
 /**
+ * A cluster from the keys of its description, in units of data sheets.
  * @param keys nodes, devices_per_node, tflops, memory_gb_per_s, intra_gb_per_s …
  * @throws InputError naming where, the key, what was found and what was wanted
  */

@@ -7,17 +7,31 @@ export { ARCHITECTURE_NAMES, type Architecture, architecture } from "../model/ar
 export { type ModelConfig, type ModelInput, resolveModel } from "../model/config.js";
 export { PRESETS, preset } from "../model/presets.js";
 export { type ModelProgram, type ProgramOptions, buildProgram } from "../model/wiring.js";
-export { ProgramBuilder } from "../program/builder.js";
-export { type Operator, type Program, dependencies } from "../program/program.js";
+export type { RouteData, MoeShape } from "../program/kinds.js";
+export { type OperatorSpec, ProgramBuilder } from "../program/builder.js";
+export {
+  type Operator,
+  type Pass,
+  type Program,
+  type Stream,
+  type Value,
+  dependencies,
+} from "../program/program.js";
 export type { Schedule } from "../program/schedule.js";
 export { whyIllegal } from "../program/validate.js";
 export { lowerBound } from "../schedule/bound.js";
 export { type Policy, parsePolicy } from "../schedule/policy.js";
 export { CLUSTERS, type Cluster, cluster } from "../simulate/clusters.js";
 export { type CostTable, type Costs, tableCosts } from "../simulate/costs.js";
-export { simulate } from "../simulate/simulate.js";
-export { chromeTrace } from "../timeline/chrome-trace.js";
-export { speedChart } from "../timeline/speed-chart.js";
+export type { Network, Traffic } from "../simulate/network.js";
+export { type SimulateOptions, simulate } from "../simulate/simulate.js";
+export {
+  type ChromeTrace,
+  type TitledTimelines,
+  type TraceEvent,
+  chromeTrace,
+} from "../timeline/chrome-trace.js";
+export { type ChartRow, speedChart } from "../timeline/speed-chart.js";
 export type { ExposedInterval, Timeline, TimelineEvent, TimelineSummary } from "../timeline/timeline.js";
 export { timelineHtml } from "../timeline/timeline-html.js";
 export {

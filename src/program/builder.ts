@@ -1,6 +1,7 @@
 import { assert } from "../core/errors.js";
 import type { Operator, Pass, Program, Stream, Value } from "./program.js";
 
+/** An operator to be appended: what has a default may be left out. */
 export interface OperatorSpec {
   readonly name: string;
   readonly kind: string;

@@ -2,11 +2,14 @@
  * A program is the DAG of operators of one step on one rank, as plain data. What an operator does is looked up by
  * its `kind` in the executor; schedules, the simulator and the validator look only at streams, reads, writes and `after`.
  */
+/** What operators of one kind of resource queue for: a rank runs one compute operator at a time, transfers beside it. */
 export type Stream = "compute" | "network" | "storage";
 export const STREAMS: readonly Stream[] = ["compute", "network", "storage"];
 
+/** The half of a training step that an operator belongs to. */
 export type Pass = "forward" | "backward";
 
+/** What operators hand to each other. */
 export interface Value {
   readonly id: number;
   readonly name: string;
@@ -14,6 +17,7 @@ export interface Value {
   readonly bytes: number;
 }
 
+/** One node of a program, as plain data. */
 export interface Operator {
   readonly id: number;
   /** Unique and readable: "L3.attention", "L3.dispatch", "L3.attention'" (a prime marks backward). */
@@ -36,6 +40,7 @@ export interface Operator {
   readonly data: unknown;
 }
 
+/** All operators of one step on one rank, with their values. */
 export interface Program {
   readonly name: string;
   /** Topologically ordered by id: every read was written by a smaller id or is a program input. */

@@ -7,6 +7,7 @@ import type { Network } from "./network.js";
 import { StepTally } from "../timeline/summary.js";
 import type { ExposedInterval, Timeline, TimelineEvent } from "../timeline/timeline.js";
 
+/** What a simulated step costs on each rank, and the network between them. */
 export interface SimulateOptions {
   /** Costs of each rank's operators. Without a network, a transfer costs what its rank's only port needs. */
   readonly costs: readonly Costs[];

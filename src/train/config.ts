@@ -131,6 +131,7 @@ export function resolveRun(input: unknown, where: string): RunConfig {
 }
 
 /**
+ * Reads a YAML file, applies overrides, resolves every default.
  * @param sets "train.steps=100" and the like; values are YAML
  * @param base where nothing is read from a file: what the sets change
  */

@@ -65,6 +65,7 @@ export interface EvaluateOptions {
   readonly sequence?: number;
 }
 
+/** Losses in nats per token, over held-out text. */
 export interface EvaluateResult {
   readonly checkpoint: string;
   readonly loss: number;

@@ -6,6 +6,7 @@ import { readText } from "../storage/files.js";
 import { type RunConfig, type RunInput, readRunConfig } from "./config.js";
 import { holdsRun } from "./run-directory.js";
 
+/** Where a run comes from. */
 export interface RunSource {
   /** Sections model, data, train, parallel, schedule; or a YAML file with them. Default: the preset "tiny". */
   readonly config?: RunInput | string | undefined;

@@ -6,6 +6,7 @@ import { type Rank, createRank } from "../run/rank.js";
 import { sequential } from "../schedule/sequential.js";
 import { type MicroBatch, type StepOptions, type StepPlans, type StepReport, trainStep } from "./step.js";
 
+/** Bytes of losses, gradients and weights that were compared with a sequential twin, and how many differ. */
 export interface ProofReport {
   readonly steps: number;
   /** Over all steps and ranks. */

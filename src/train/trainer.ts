@@ -46,6 +46,7 @@ export interface TrainOptions {
   readonly label?: string;
 }
 
+/** What training came to; losses in nats per token. */
 export interface TrainResult {
   readonly directory: string;
   readonly arch: string;
