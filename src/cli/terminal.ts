@@ -3,14 +3,14 @@ import { launcherRank, launcherSize } from "../comm/mpi/library.js";
 
 /** Lines and one progress line on stderr; stdout stays free for results. */
 export interface Terminal {
-  say(line: string): void;
+  readonly say: (line: string) => void;
   /** An empty line: none is shown. */
-  progress(line: string): void;
+  readonly progress: (line: string) => void;
   /** Draws what a job emits; figures are for programs. */
-  onEvent(event: { readonly kind: string; readonly line?: string }): void;
+  readonly onEvent: (event: { readonly kind: string; readonly line?: string }) => void;
   /** Aborted by the first Ctrl-C; only with `stops`. */
   readonly signal: AbortSignal;
-  close(): void;
+  readonly close: () => void;
 }
 
 export interface TerminalOptions {

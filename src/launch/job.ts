@@ -12,13 +12,13 @@ export interface JobContext<E = never> {
   /** All ranks of the launch. */
   readonly world: Communicator;
   /** Whether somebody has asked to stop (Ctrl-C, an `AbortSignal`): finish the step, save, return. */
-  interrupted(): boolean;
+  readonly interrupted: () => boolean;
   /** Tells whoever launched the job; heard from rank 0 only. */
-  emit(event: LineEvent | E): void;
+  readonly emit: (event: LineEvent | E) => void;
   /** `emit` of a message. */
-  say(line: string): void;
+  readonly say: (line: string) => void;
   /** `emit` of a progress line. */
-  progress(line: string): void;
+  readonly progress: (line: string) => void;
 }
 
 /**
