@@ -28,7 +28,7 @@ export async function compare(options: CompareOptions): Promise<CompareResult> {
   const how = launchOptions(options);
   const task = taskOf(options);
   if (task.communicationShare !== undefined && how.link !== undefined)
-    throw new InputError("--communication-share chooses the link; leave out --link");
+    throw new InputError("A share of communication chooses the link; leave out the link or the share");
   const { result } = await launch(compareJob, task, how);
   // The job knows a link only if it chose it.
   return { ...result, link: result.link ?? how.link ?? null };
@@ -43,7 +43,7 @@ function taskOf(options: CompareOptions): Task {
   }
   const share = options.communicationShare;
   if (share !== undefined && !(share > 0 && share < 1))
-    throw new InputError(`--communication-share is between 0 and 1; found ${share}`);
+    throw new InputError(`The share of communication is between 0 and 1; found ${share}`);
   return {
     model,
     cases: options.cases,

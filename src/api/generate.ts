@@ -22,14 +22,18 @@ export const SAMPLING: SamplingOptions = { maxNewTokens: 100, temperature: 0.8, 
  * @throws InputError when the checkpoint is missing, damaged or has no tokenizer
  */
 export async function generate(options: GenerateOptions): Promise<Written> {
-  const { model, prompt = "", onText, signal, ...sampling } = options;
+  const { model, prompt = "", onText, signal } = options;
+  const {
+    maxNewTokens = SAMPLING.maxNewTokens,
+    temperature = SAMPLING.temperature,
+    topK = SAMPLING.topK,
+    topP = SAMPLING.topP,
+    seed = SAMPLING.seed,
+  } = options;
+  const sampling = { maxNewTokens, temperature, topK, topP, seed };
   const engine = createOrtEngine();
   try {
-    return await openGenerator(model, engine).generate(
-      prompt,
-      { ...SAMPLING, ...sampling },
-      { onText, signal },
-    );
+    return await openGenerator(model, engine).generate(prompt, sampling, { onText, signal });
   } finally {
     engine.dispose();
   }

@@ -11,10 +11,10 @@ export interface VerifyOptions {
  * Repeats another implementation's training run and compares losses, gradients and weights with its own.
  * @throws InputError when files are missing or broken, or do not fit each other
  */
-export async function verify({ directory }: VerifyOptions): Promise<VerifyReport> {
+export function verify({ directory }: VerifyOptions): VerifyReport {
   const engine = createOrtEngine();
   try {
-    return await Promise.resolve(verifyFixture(directory, engine));
+    return verifyFixture(directory, engine);
   } finally {
     engine.dispose();
   }

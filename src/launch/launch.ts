@@ -22,11 +22,11 @@ export function launch<O, R, E = never>(
   const size = launcherSize();
   if (size === undefined) return launchThreads(job, options, how);
   if (how.link !== undefined)
-    throw new InputError("--link is for ranks as threads; between hosts the network has the rate it has");
-  if (how.ranks !== undefined && how.ranks !== size)
     throw new InputError(
-      `--ranks is ${how.ranks}, but the launcher started ${size} ranks; leave out --ranks`,
+      "link is for ranks as threads; between hosts the network has the rate it has: leave it out",
     );
+  if (how.ranks !== undefined && how.ranks !== size)
+    throw new InputError(`ranks is ${how.ranks}, but the launcher started ${size} ranks; leave it out`);
   return launchMpi(job, options, how);
 }
 

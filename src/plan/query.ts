@@ -64,8 +64,10 @@ export function plan(options: PlanOptions): Prediction {
   const devices = described.devicesPerNode * described.nodes;
   const epSize = options.epSize ?? Math.min(devices, model.num_experts ?? 8);
   if (epSize < 1 || devices % epSize !== 0)
-    throw new InputError(`--ep ${epSize} does not divide the ${devices} devices of ${described.name}`);
-  if (imbalance < 1) throw new InputError(`--imbalance is at least 1; found ${imbalance}`);
+    throw new InputError(
+      `Expert-parallel size ${epSize} does not divide the ${devices} devices of ${described.name}`,
+    );
+  if (imbalance < 1) throw new InputError(`imbalance is at least 1; found ${imbalance}`);
   const task: Task = {
     model,
     cluster: described,

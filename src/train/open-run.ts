@@ -48,13 +48,15 @@ function fresh({ config: given, sets = [], directory: wanted }: RunSource): Open
 export function refuseToMix({ directory, resume }: OpenedRun): void {
   if (!resume && holdsRun(directory))
     throw new InputError(
-      `${directory} already holds a run; continue it with --resume ${directory}, or choose another --out`,
+      `${directory} already holds a run; resume ${directory} to continue it, or choose another directory`,
     );
 }
 
 function resumed(path: string, { config: given, sets = [], directory: wanted }: RunSource): OpenedRun {
   if (given !== undefined || wanted !== undefined)
-    throw new InputError("--resume takes the config and directory of the run; leave out --config and --out");
+    throw new InputError(
+      "resume takes the config and directory of the run; leave out both (single keys may be set)",
+    );
   const isCheckpoint = existsSync(join(path, "trainer_state.json"));
   const directory = isCheckpoint ? dirname(dirname(path)) : path;
   const file = join(directory, "run.json");

@@ -11,9 +11,8 @@ export function addVerify(program: Command): void {
     )
     .argument("<dir...>", "directories with run.json, initial, tokens, gradients0 and final .safetensors")
     .option("--json", "print the result as JSON")
-    .action(async (directories: string[], flags: { json?: boolean }) => {
-      const reports: VerifyReport[] = [];
-      for (const directory of directories) reports.push(await verify({ directory }));
+    .action((directories: string[], flags: { json?: boolean }) => {
+      const reports = directories.map((directory) => verify({ directory }));
       if (flags.json) printJson(reports.length === 1 ? reports[0] : reports);
       else process.stdout.write(`${reports.map(describe).join("\n\n")}\n`);
       if (!reports.every((report) => report.passed)) process.exitCode = 1;
