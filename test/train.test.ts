@@ -107,7 +107,7 @@ describe("bad input gets one line and exit code 2", () => {
     ["batch not divisible", ["train", "-n", "3"], /batch_size 8 is not a multiple of 3/],
     ["bad link", ["train", "-n", "2", "--link", "fast"], /10gbit,20us/],
     ["an existing run", ["train", "-o", "whole"], /already holds a run/],
-    ["a file for a run", ["train", "-o", "short.txt"], /--out short\.txt is a file/],
+    ["a file for a run", ["train", "-o", "short.txt"], /short\.txt is a file/],
     ["no checkpoint", ["eval", "nowhere"], /holds no checkpoint/],
     ["no fixture", ["verify", "nowhere"], /run\.json/],
     ["where nothing can be written", ["train", "-o", "/proc/run", ...MINI], /Cannot write \/proc\/run/, 1],

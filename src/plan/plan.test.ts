@@ -8,8 +8,8 @@ import { buildProgram } from "../model/wiring.js";
 import { CLUSTERS, cluster } from "../simulate/clusters.js";
 import { costClass } from "../simulate/costs.js";
 import { type Workload, analyticCosts } from "./analytic.js";
-import { type Calibration, calibrate, readCalibration } from "./calibration.js";
-import { findCluster } from "./cluster-file.js";
+import { findCluster, readCalibration } from "../cli/plan-files.js";
+import { type Calibration, calibrate } from "../simulate/calibration.js";
 import { unevenLoads } from "./cluster-network.js";
 import { type PlanOptions, plan } from "./plan.js";
 

@@ -36,7 +36,10 @@ export function planSegments(program: Program, cost: Float64Array): SegmentPlan[
   });
 }
 
-/** @returns milliseconds that no schedule of the program goes below at these costs */
+/**
+ * The longest of compute, network and the chain of dependencies.
+ * @returns milliseconds that no schedule of the program goes below at these costs
+ */
 export function lowerBound(program: Program, costs: Costs): number {
   const cost = costArray(program, costs);
   return programBound(program, cost, planSegments(program, cost));

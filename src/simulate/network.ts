@@ -12,6 +12,7 @@ export interface Traffic {
   readonly interBytes: Float64Array;
 }
 
+/** Ports of ranks and nodes, and what transfers carry over them. */
 export interface Network {
   readonly ranksPerNode: number;
   /** Rates of one rank's ports, each direction. */
