@@ -1,15 +1,20 @@
 /**
  * The virtual clock: the executor's rules over arrays of times, for one rank or a thousand, without building events.
- * Ranks compute independently and meet in transfers: a transfer begins when every rank of its group has issued it, and
- * each rank's part ends after its ports have carried it. A rank issues transfers between compute operators.
+ * A rank computes by itself and issues transfers between compute operators, or while it stands still. Ranks meet in
+ * network transfers: one begins when every rank of its group has issued it, whatever older transfers of other groups
+ * still wait for, and each rank's part ends after its ports have carried it. Storage transfers need no other rank.
+ *
+ * Each rank runs ahead as long as nothing that it does not know yet could change what it does. What is then to happen
+ * first, over all ranks, happens next; so ports serve transfers in the order in which these begin.
  */
 import { assert } from "../core/errors.js";
-import { graphOf } from "../program/graph.js";
-import type { Operator, Program } from "../program/program.js";
+import type { Operator, Program, Stream } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
+import { Stepper, type Steps, stepsOf } from "../program/stepper.js";
+import { EventQueue } from "./event-queue.js";
 import { type Network, type PortTimes, Ports } from "./network.js";
 
-/** Called as time passes. Per rank, transfers are reported in the order they were issued. */
+/** Called as time passes. Per rank, transfers of a stream are reported in the order in which they begin. */
 export interface ClockWatcher {
   ran(op: Operator, rank: number, startMs: number, endMs: number, issuedMs?: number): void;
   stoodStill(waitingFor: number | undefined, rank: number, startMs: number, endMs: number): void;
@@ -33,170 +38,223 @@ export function runClock(
 }
 
 class Clock {
+  readonly #operators: readonly Operator[];
   readonly #numRanks: number;
-  readonly #before: readonly (readonly number[])[];
-  readonly #compute: readonly number[];
-  readonly #network: readonly number[];
-  readonly #storage: readonly number[];
-  /** When each operator has finished, [rank · operators + operator]. */
-  readonly #ends: Float64Array;
-  readonly #issued: Float64Array;
+  readonly #steps: Steps;
+  readonly #stepper: Stepper;
   readonly #now: Float64Array;
-  readonly #next: Int32Array;
-  readonly #nextIssue: Int32Array;
-  readonly #nextBegin: Int32Array;
-  readonly #nextStorage: Int32Array;
   readonly #storageFree: Float64Array;
-  readonly #pendingNetwork: Int32Array;
-  readonly #pendingStorage: Int32Array;
   readonly #ports: PortTimes;
-  #finished = 0;
+  /** By rank: transfers whose end is known, their ends, and the first of these. */
+  readonly #inFlight: number[][];
+  readonly #ends: number[][];
+  readonly #nextArrival: Float64Array;
+  readonly #meetings: Meetings;
+  /** By rank: transfers issued whose end is not known yet, because ranks are missing or it is not their turn. */
+  readonly #numOpen: Int32Array;
+  readonly #events = new EventQueue();
+  /** By rank: the time at which it goes on unless it hears of a transfer before; then it is no longer in the queue. */
+  readonly #goesOn: Float64Array;
+  #last = 0;
 
   constructor(
     readonly program: Program,
     schedule: Pick<Schedule, "order" | "edges">,
     readonly options: ClockOptions,
   ) {
-    const ranks = options.costs.length;
-    const count = program.operators.length;
-    this.#numRanks = ranks;
-    this.#before = withEdges(graphOf(program).before, schedule.edges);
-    ({ compute: this.#compute, network: this.#network, storage: this.#storage } = schedule.order);
-    this.#ends = new Float64Array(ranks * count).fill(Infinity);
-    this.#issued = new Float64Array(ranks * this.#network.length);
+    const ranks = (this.#numRanks = options.costs.length);
+    this.#operators = program.operators;
+    this.#steps = stepsOf(program, schedule);
+    this.#stepper = new Stepper(this.#steps, ranks);
     this.#now = new Float64Array(ranks);
-    this.#next = new Int32Array(ranks);
-    this.#nextIssue = new Int32Array(ranks);
-    this.#nextBegin = new Int32Array(ranks);
-    this.#nextStorage = new Int32Array(ranks);
     this.#storageFree = new Float64Array(ranks);
-    this.#pendingNetwork = new Int32Array(ranks);
-    this.#pendingStorage = new Int32Array(ranks);
     this.#ports = new Ports(ranks, options.network);
+    this.#inFlight = Array.from({ length: ranks }, () => []);
+    this.#ends = Array.from({ length: ranks }, () => []);
+    this.#nextArrival = new Float64Array(ranks).fill(Infinity);
+    this.#meetings = new Meetings(
+      schedule.order.network.map((id) => options.network?.groupSize?.(program.operators[id]) ?? ranks),
+      ranks,
+    );
+    this.#numOpen = new Int32Array(ranks);
+    this.#goesOn = new Float64Array(ranks).fill(NaN);
   }
 
   run(): number {
-    for (let moved = true; moved;) {
-      moved = false;
-      for (let rank = 0; rank < this.#numRanks; rank++) while (this.#advance(rank)) moved = true;
-      for (let rank = 0; rank < this.#numRanks;) {
-        const begun = this.#begin(rank);
-        if (begun) moved = true;
-        else rank++;
+    for (let rank = 0; rank < this.#numRanks; rank++) this.#runAhead(rank, false);
+    while (!this.#events.isEmpty) {
+      const { time, key } = this.#events.next();
+      if (key < this.#meetings.count) this.#begin(key, time);
+      else {
+        const rank = key - this.#meetings.count;
+        if (this.#goesOn[rank] === time) this.#runAhead(rank, true);
       }
     }
-    const total = this.program.operators.length * this.#numRanks;
-    assert(this.#finished === total, `the schedule deadlocks: ${this.#finished} of ${total} operators ran`);
-    let last = 0;
-    for (const end of this.#ends) if (end > last) last = end;
-    return last;
+    const stepper = this.#stepper;
+    const total = this.#operators.length * this.#numRanks;
+    assert(stepper.isDone, `the schedule deadlocks: ${stepper.finished} of ${total} operators ran`);
+    return this.#last;
   }
 
-  #readyAt(rank: number, id: number): number {
-    const base = rank * this.program.operators.length;
-    let latest = 0;
-    const before = this.#before[id];
-    for (let i = 0; i < before.length; i++) {
-      const end = this.#ends[base + before[i]];
-      if (end > latest) latest = end;
+  /** A rank goes on until it would need to know when an open transfer ends. */
+  #runAhead(rank: number, isFirst: boolean): void {
+    const waits = this.#goesOn[rank];
+    this.#goesOn[rank] = NaN;
+    // What happens first over all ranks happens whatever ends later.
+    let mayGoOn = isFirst;
+    for (;;) {
+      this.#issue(rank);
+      const now = this.#now[rank];
+      const id = this.#stepper.startable("compute", rank);
+      const next = id === undefined ? this.#nextArrival[rank] : now;
+      if (next === Infinity) return;
+      if (!mayGoOn && this.#numOpen[rank] > 0 && (id === undefined || this.#mayIssueSoon(rank))) {
+        this.#goesOn[rank] = next;
+        if (next !== waits) this.#events.add(next, this.#meetings.count + rank);
+        return;
+      }
+      mayGoOn = false;
+      if (id === undefined) {
+        // Standing still, the rank wakes at every arrival and may issue what that arrival allows.
+        this.options.watch?.stoodStill(this.#stepper.head("compute", rank), rank, now, next);
+        this.#now[rank] = next;
+      } else {
+        const end = now + this.options.costs[rank][id];
+        this.#now[rank] = end;
+        this.#stepper.start(id, rank);
+        this.#finish(id, rank, end);
+        this.options.watch?.ran(this.#operators[id], rank, now, end);
+      }
     }
-    return latest;
   }
 
-  #finish(op: Operator, rank: number, startMs: number, endMs: number, issuedMs?: number): void {
-    this.#ends[rank * this.program.operators.length + op.id] = endMs;
-    this.#finished++;
-    this.options.watch?.ran(op, rank, startMs, endMs, issuedMs);
+  #finish(id: number, rank: number, endMs: number): void {
+    this.#stepper.finish(id, rank);
+    if (endMs > this.#last) this.#last = endMs;
   }
 
-  /** Transfers whose inputs exist now are issued, in the order of the stream. */
+  /** Collects what has arrived by now and issues the transfers whose inputs exist, in the order of their streams. */
   #issue(rank: number): void {
+    const stepper = this.#stepper;
     const now = this.#now[rank];
-    while (this.#nextIssue[rank] < this.#network.length) {
-      const at = this.#nextIssue[rank];
-      if (this.#readyAt(rank, this.#network[at]) > now) break;
-      this.#issued[rank * this.#network.length + at] = now;
-      this.#nextIssue[rank]++;
-    }
-    while (this.#nextStorage[rank] < this.#storage.length) {
-      const id = this.#storage[this.#nextStorage[rank]];
-      if (this.#readyAt(rank, id) > now) break;
-      this.#nextStorage[rank]++;
-      const start = Math.max(now, this.#storageFree[rank]);
-      this.#storageFree[rank] = start + this.options.costs[rank][id];
-      this.#finish(this.program.operators[id], rank, now, this.#storageFree[rank]);
+    for (;;) {
+      if (this.#nextArrival[rank] <= now) this.#collect(rank, now);
+      for (let id; (id = stepper.startable("network", rank)) !== undefined;) {
+        stepper.start(id, rank);
+        this.#numOpen[rank]++;
+        const meeting = this.#meetings.join(this.#steps.position[id], rank, now);
+        if (meeting !== undefined) this.#events.add(this.#meetings.begins[meeting], meeting);
+      }
+      for (let id; (id = stepper.startable("storage", rank)) !== undefined;) {
+        stepper.start(id, rank);
+        const begin = Math.max(now, this.#storageFree[rank]);
+        const end = (this.#storageFree[rank] = begin + this.options.costs[rank][id]);
+        this.#fly(id, rank, end);
+        this.options.watch?.ran(this.#operators[id], rank, begin, end, now);
+      }
+      if (this.#nextArrival[rank] > now) return;
     }
   }
 
-  /** One compute operator of a rank, or time passing until it can go on. */
-  #advance(rank: number): boolean {
-    this.#issue(rank);
-    const now = this.#now[rank];
-    const id = this.#compute[this.#next[rank]] as number | undefined;
-    const ready = id === undefined ? Infinity : this.#readyAt(rank, id);
-    if (ready > now) {
-      // Standing still, the rank wakes at every arrival and may issue what that arrival allows.
-      const wake = Math.min(ready, this.#nextArrival(rank));
-      if (wake === Infinity) return false;
-      this.options.watch?.stoodStill(id, rank, now, wake);
-      this.#now[rank] = wake;
-      return true;
+  #fly(id: number, rank: number, endMs: number): void {
+    this.#inFlight[rank].push(id);
+    this.#ends[rank].push(endMs);
+    if (endMs < this.#nextArrival[rank]) this.#nextArrival[rank] = endMs;
+  }
+
+  #collect(rank: number, now: number): void {
+    const [ids, ends] = [this.#inFlight[rank], this.#ends[rank]];
+    let left = 0;
+    let next = Infinity;
+    for (let i = 0; i < ids.length; i++) {
+      const end = ends[i];
+      if (end <= now) this.#finish(ids[i], rank, end);
+      else {
+        ids[left] = ids[i];
+        ends[left++] = end;
+        if (end < next) next = end;
+      }
     }
-    const end = now + this.options.costs[rank][id as number];
-    this.#now[rank] = end;
-    this.#next[rank]++;
-    this.#finish(this.program.operators[id as number], rank, now, end);
+    ids.length = ends.length = left;
+    this.#nextArrival[rank] = next;
+  }
+
+  /** Whether a rank waits only for open transfers to issue another one: it would be issued as soon as they end. */
+  #mayIssueSoon(rank: number): boolean {
+    return this.#isHeldByOpen("network", rank) || this.#isHeldByOpen("storage", rank);
+  }
+
+  #isHeldByOpen(stream: Stream, rank: number): boolean {
+    const stepper = this.#stepper;
+    const id = stepper.head(stream, rank);
+    if (id === undefined) return false;
+    for (const earlier of this.#steps.before[id])
+      if (!stepper.isFinished(earlier, rank)) {
+        const isOpen = stepper.isStarted(earlier, rank) && !this.#inFlight[rank].includes(earlier);
+        if (!isOpen) return false;
+      }
     return true;
   }
 
-  #nextArrival(rank: number): number {
-    return Math.min(
-      this.#earliest(rank, this.#network, this.#nextBegin[rank], this.#pendingNetwork),
-      this.#earliest(rank, this.#storage, this.#nextStorage[rank], this.#pendingStorage),
-    );
-  }
-
-  /** The earliest end after now among the first `begun` of a stream; `pending` remembers where those begin. */
-  #earliest(rank: number, stream: readonly number[], begun: number, pending: Int32Array): number {
-    const base = rank * this.program.operators.length;
-    const now = this.#now[rank];
-    while (pending[rank] < begun && this.#ends[base + stream[pending[rank]]] <= now) pending[rank]++;
-    let earliest = Infinity;
-    for (let i = pending[rank]; i < begun; i++) {
-      const end = this.#ends[base + stream[i]];
-      if (end > now && end < earliest) earliest = end;
-    }
-    return earliest;
-  }
-
-  /** The next transfer of a rank, once every rank of its group has come to it and issued it. */
-  #begin(rank: number): boolean {
-    const length = this.#network.length;
-    const at = this.#nextBegin[rank];
-    if (at >= this.#nextIssue[rank]) return false;
-    const op = this.program.operators[this.#network[at]];
-    const size = this.options.network?.groupSize?.(op) ?? this.#numRanks;
-    const first = rank - (rank % size);
-    let begin = 0;
-    for (let peer = first; peer < first + size; peer++) {
-      if (this.#nextBegin[peer] !== at || this.#nextIssue[peer] <= at) return false;
-      begin = Math.max(begin, this.#issued[peer * length + at]);
-    }
+  /** All ranks of a group have issued a transfer. */
+  #begin(meeting: number, begin: number): void {
+    const { position, first, size } = this.#meetings.at(meeting);
+    const op = this.#operators[this.#steps.order.network[position]];
     const ends = this.#ports.carry(op, begin, first, size, (peer) => this.options.costs[peer][op.id]);
-    for (let peer = first; peer < first + size; peer++) {
-      this.#nextBegin[peer]++;
-      this.#finish(op, peer, begin, ends[peer - first], this.#issued[peer * length + at]);
+    for (let i = 0; i < size; i++) {
+      const rank = first + i;
+      this.#numOpen[rank]--;
+      this.#fly(op.id, rank, ends[i]);
+      this.options.watch?.ran(op, rank, begin, ends[i], this.#meetings.issuedMs(position, rank));
     }
-    return true;
+    for (let rank = first; rank < first + size; rank++) this.#runAhead(rank, false);
   }
 }
 
-function withEdges(
-  before: readonly (readonly number[])[],
-  edges: Schedule["edges"],
-): readonly (readonly number[])[] {
-  if (edges.length === 0) return before;
-  const all = before.map((ids) => [...ids]);
-  for (const [earlier, later] of edges) all[later].push(earlier);
-  return all;
+/** Who has come to which network transfer: a meeting is a transfer in one of the groups of ranks that make it. */
+class Meetings {
+  /** Meetings of all transfers, numbered by transfer, then by group. */
+  readonly count: number;
+  /** When the last of those who have come came. */
+  readonly begins: Float64Array;
+  readonly #first: Int32Array;
+  readonly #transfer: Int32Array;
+  readonly #missing: Int32Array;
+  readonly #issued: Float64Array;
+
+  /** @param sizes how many neighbouring ranks meet, by transfer in the order of the stream */
+  constructor(
+    readonly sizes: readonly number[],
+    readonly numRanks: number,
+  ) {
+    this.#first = new Int32Array(sizes.length + 1);
+    sizes.forEach((size, i) => (this.#first[i + 1] = this.#first[i] + Math.ceil(numRanks / size)));
+    this.count = this.#first[sizes.length];
+    this.begins = new Float64Array(this.count);
+    this.#transfer = new Int32Array(this.count);
+    this.#missing = new Int32Array(this.count);
+    sizes.forEach((size, i) => {
+      this.#transfer.fill(i, this.#first[i], this.#first[i + 1]);
+      this.#missing.fill(size, this.#first[i], this.#first[i + 1]);
+    });
+    this.#issued = new Float64Array(sizes.length * numRanks);
+  }
+
+  /** A rank issues a transfer. @returns the meeting when nobody is missing any more */
+  join(transfer: number, rank: number, nowMs: number): number | undefined {
+    const meeting = this.#first[transfer] + Math.floor(rank / this.sizes[transfer]);
+    this.#issued[transfer * this.numRanks + rank] = nowMs;
+    if (nowMs > this.begins[meeting]) this.begins[meeting] = nowMs;
+    return --this.#missing[meeting] === 0 ? meeting : undefined;
+  }
+
+  at(meeting: number): { readonly position: number; readonly first: number; readonly size: number } {
+    const position = this.#transfer[meeting];
+    const size = this.sizes[position];
+    return { position, first: (meeting - this.#first[position]) * size, size };
+  }
+
+  issuedMs(transfer: number, rank: number): number {
+    return this.#issued[transfer * this.numRanks + rank];
+  }
 }
