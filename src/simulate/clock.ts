@@ -40,14 +40,21 @@ export function runClock(
 class Clock {
   readonly #operators: readonly Operator[];
   readonly #numRanks: number;
+  readonly #order: Schedule["order"];
   readonly #steps: Steps;
+  /** Streams of transfers of which some wait for transfers. */
+  readonly #relays: readonly Stream[];
+  /** By operator: its place in the order of the network. */
+  readonly #place: Int32Array;
   readonly #stepper: Stepper;
   readonly #now: Float64Array;
   readonly #storageFree: Float64Array;
   readonly #ports: PortTimes;
-  /** By rank: transfers whose end is known, their ends, and the first of these. */
-  readonly #inFlight: number[][];
-  readonly #ends: number[][];
+  /** Transfers whose end is known, as many as there are transfers of a rank at most; their ends, and the first of these. */
+  readonly #maxInFlight: number;
+  readonly #inFlight: Int32Array;
+  readonly #ends: Float64Array;
+  readonly #numInFlight: Int32Array;
   readonly #nextArrival: Float64Array;
   readonly #meetings: Meetings;
   /** By rank: transfers issued whose end is not known yet, because ranks are missing or it is not their turn. */
@@ -62,18 +69,28 @@ class Clock {
     schedule: Pick<Schedule, "order" | "edges">,
     readonly options: ClockOptions,
   ) {
+    const { network, storage } = (this.#order = schedule.order);
     const ranks = (this.#numRanks = options.costs.length);
     this.#operators = program.operators;
     this.#steps = stepsOf(program, schedule);
+    const isTransfer = (id: number): boolean => program.operators[id].stream !== "compute";
+    const { before } = this.#steps;
+    this.#relays = (["network", "storage"] as const).filter((stream) =>
+      schedule.order[stream].some((id) => before[id].some(isTransfer)),
+    );
+    this.#place = new Int32Array(program.operators.length);
+    network.forEach((id, place) => (this.#place[id] = place));
     this.#stepper = new Stepper(this.#steps, ranks);
     this.#now = new Float64Array(ranks);
     this.#storageFree = new Float64Array(ranks);
     this.#ports = new Ports(ranks, options.network);
-    this.#inFlight = Array.from({ length: ranks }, () => []);
-    this.#ends = Array.from({ length: ranks }, () => []);
+    this.#maxInFlight = network.length + storage.length;
+    this.#inFlight = new Int32Array(ranks * this.#maxInFlight);
+    this.#ends = new Float64Array(ranks * this.#maxInFlight);
+    this.#numInFlight = new Int32Array(ranks);
     this.#nextArrival = new Float64Array(ranks).fill(Infinity);
     this.#meetings = new Meetings(
-      schedule.order.network.map((id) => options.network?.groupSize?.(program.operators[id]) ?? ranks),
+      network.map((id) => options.network?.groupSize?.(program.operators[id]) ?? ranks),
       ranks,
     );
     this.#numOpen = new Int32Array(ranks);
@@ -108,7 +125,7 @@ class Clock {
       const id = this.#stepper.startable("compute", rank);
       const next = id === undefined ? this.#nextArrival[rank] : now;
       if (next === Infinity) return;
-      if (!mayGoOn && this.#numOpen[rank] > 0 && (id === undefined || this.#mayIssueSoon(rank))) {
+      if (!mayGoOn && this.#numOpen[rank] > 0 && this.#dependsOnOpen(rank, id === undefined)) {
         this.#goesOn[rank] = next;
         if (next !== waits) this.#events.add(next, this.#meetings.count + rank);
         return;
@@ -142,7 +159,7 @@ class Clock {
       for (let id; (id = stepper.startable("network", rank)) !== undefined;) {
         stepper.start(id, rank);
         this.#numOpen[rank]++;
-        const meeting = this.#meetings.join(this.#steps.position[id], rank, now);
+        const meeting = this.#meetings.join(this.#place[id], rank, now);
         if (meeting !== undefined) this.#events.add(this.#meetings.begins[meeting], meeting);
       }
       for (let id; (id = stepper.startable("storage", rank)) !== undefined;) {
@@ -157,49 +174,60 @@ class Clock {
   }
 
   #fly(id: number, rank: number, endMs: number): void {
-    this.#inFlight[rank].push(id);
-    this.#ends[rank].push(endMs);
+    const at = rank * this.#maxInFlight + this.#numInFlight[rank]++;
+    this.#inFlight[at] = id;
+    this.#ends[at] = endMs;
     if (endMs < this.#nextArrival[rank]) this.#nextArrival[rank] = endMs;
   }
 
   #collect(rank: number, now: number): void {
-    const [ids, ends] = [this.#inFlight[rank], this.#ends[rank]];
-    let left = 0;
+    const from = rank * this.#maxInFlight;
+    const to = from + this.#numInFlight[rank];
+    let left = from;
     let next = Infinity;
-    for (let i = 0; i < ids.length; i++) {
-      const end = ends[i];
-      if (end <= now) this.#finish(ids[i], rank, end);
+    for (let i = from; i < to; i++) {
+      const end = this.#ends[i];
+      if (end <= now) this.#finish(this.#inFlight[i], rank, end);
       else {
-        ids[left] = ids[i];
-        ends[left++] = end;
+        this.#inFlight[left] = this.#inFlight[i];
+        this.#ends[left++] = end;
         if (end < next) next = end;
       }
     }
-    ids.length = ends.length = left;
+    this.#numInFlight[rank] = left - from;
     this.#nextArrival[rank] = next;
   }
 
-  /** Whether a rank waits only for open transfers to issue another one: it would be issued as soon as they end. */
-  #mayIssueSoon(rank: number): boolean {
-    return this.#isHeldByOpen("network", rank) || this.#isHeldByOpen("storage", rank);
+  /** Whether the end of open transfers is all that an operator waits for: it would start as soon as they end. */
+  #dependsOnOpen(rank: number, standsStill: boolean): boolean {
+    for (const stream of this.#relays) if (this.#isHeldByOpen(stream, rank)) return true;
+    return standsStill && this.#isHeldByOpen("compute", rank);
   }
 
   #isHeldByOpen(stream: Stream, rank: number): boolean {
     const stepper = this.#stepper;
     const id = stepper.head(stream, rank);
     if (id === undefined) return false;
-    for (const earlier of this.#steps.before[id])
-      if (!stepper.isFinished(earlier, rank)) {
-        const isOpen = stepper.isStarted(earlier, rank) && !this.#inFlight[rank].includes(earlier);
-        if (!isOpen) return false;
-      }
+    const before = this.#steps.before[id];
+    for (let i = 0; i < before.length; i++) {
+      const earlier = before[i];
+      if (stepper.isFinished(earlier, rank)) continue;
+      if (!stepper.isStarted(earlier, rank) || this.#isInFlight(earlier, rank)) return false;
+    }
     return true;
+  }
+
+  #isInFlight(id: number, rank: number): boolean {
+    const from = rank * this.#maxInFlight;
+    const to = from + this.#numInFlight[rank];
+    for (let i = from; i < to; i++) if (this.#inFlight[i] === id) return true;
+    return false;
   }
 
   /** All ranks of a group have issued a transfer. */
   #begin(meeting: number, begin: number): void {
     const { position, first, size } = this.#meetings.at(meeting);
-    const op = this.#operators[this.#steps.order.network[position]];
+    const op = this.#operators[this.#order.network[position]];
     const ends = this.#ports.carry(op, begin, first, size, (peer) => this.options.costs[peer][op.id]);
     for (let i = 0; i < size; i++) {
       const rank = first + i;
