@@ -10,7 +10,6 @@ export interface Job {
   /** Earlier operators that it waits for. */
   readonly waitsFor: readonly number[];
   readonly ms: number;
-  readonly cost?: string;
 }
 
 export interface MadeUp {
@@ -21,9 +20,9 @@ export interface MadeUp {
 
 /** Operator i writes value i, and reads what it waits for. */
 export function madeUp(jobs: readonly Job[]): MadeUp {
-  const operators = jobs.map(({ stream, waitsFor, cost = stream }, id) => ({
+  const operators = jobs.map(({ stream, waitsFor }, id) => ({
     ...{ id, name: `op${id}`, kind: "made up", stream, pass: "forward", data: undefined },
-    ...{ reads: waitsFor, writes: [id], after: [], cost },
+    ...{ reads: waitsFor, writes: [id], after: [], cost: stream },
   }));
   const values = jobs.map((_, id) => ({ id, name: `v${id}`, bytes: 4 }));
   // Which kinds there are, and what else they say, does not matter to schedules and clocks.
@@ -41,18 +40,15 @@ export function randomProgram(
     stream: fc.constantFrom(...streams),
     waitsFor: fc.array(fc.nat(), { maxLength: 3 }),
     ms,
-    cost: fc.constantFrom("dispatch", "reduce"),
   });
-  return fc
-    .array(job, { minLength: 1, maxLength })
-    .map((jobs) =>
-      madeUp(
-        jobs.map((of, id) => ({
-          ...of,
-          waitsFor: [...new Set(id === 0 ? [] : of.waitsFor.map((n) => n % id))],
-        })),
-      ),
-    );
+  return fc.array(job, { minLength: 1, maxLength }).map((jobs) =>
+    madeUp(
+      jobs.map((of, id) => ({
+        ...of,
+        waitsFor: [...new Set(id === 0 ? [] : of.waitsFor.map((n) => n % id))],
+      })),
+    ),
+  );
 }
 
 /** A legal schedule: operators one after another in an order that numbers choose. */
