@@ -56,12 +56,16 @@ function naive(
         free[rank][stream] = start + costs[rank][id];
         ran[rank][id] = { issued: now, start, end: free[rank][stream] };
       };
-      const heads = order.network.filter((id) => issued[rank][id] === undefined);
-      for (let i = 0; i < heads.length && isReady(rank, heads[i], now); i++) issued[rank][heads[i]] = now;
-      const loads = order.storage.filter((id) => ran[rank][id] === undefined);
-      for (let i = 0; i < loads.length && isReady(rank, loads[i], now); i++) run(loads[i], "storage");
-      const id = order.compute.find((c) => ran[rank][c] === undefined);
-      if (id !== undefined && isReady(rank, id, now)) run(id, "compute");
+      let id: number | undefined;
+      do {
+        const heads = order.network.filter((n) => issued[rank][n] === undefined);
+        for (let i = 0; i < heads.length && isReady(rank, heads[i], now); i++) issued[rank][heads[i]] = now;
+        const loads = order.storage.filter((n) => ran[rank][n] === undefined);
+        for (let i = 0; i < loads.length && isReady(rank, loads[i], now); i++) run(loads[i], "storage");
+        id = order.compute.find((n) => ran[rank][n] === undefined);
+        if (id === undefined || !isReady(rank, id, now)) break;
+        run(id, "compute");
+      } while (ran[rank][id].end === now);
     }
     for (const id of order.network) {
       const size = groupSize(program.operators[id]);
@@ -105,16 +109,34 @@ describe("runClock()", () => {
         (of, to, groups, by) => {
           const schedule = randomSchedule(of, to);
           const groupSize = (op: Operator): number => groups[op.id % groups.length];
-          // Transfers cost every rank the same, the rest is slower on some.
+          // Transfers cost every rank the same, the rest is slower on some, and some computing takes no time.
+          const isFree = (id: number): boolean =>
+            id % 3 === 0 && of.program.operators[id].stream === "compute";
           const costs = by.map((factor) =>
-            of.cost.map((x, id) => (of.program.operators[id].stream === "network" ? x : x * factor)),
+            of.cost.map((x, id) => {
+              if (of.program.operators[id].stream === "network") return x;
+              return isFree(id) ? 0 : x * factor;
+            }),
           );
           const wanted = naive(of.program, schedule, costs, groupSize);
           const network = onePort(of.cost, groupSize);
           expect(clocked(of.program, schedule, { costs, network })).toEqual(wanted);
         },
       ),
-      { seed: 11, numRuns: 400 },
+      { seed: 102, numRuns: 400 },
+    );
+  });
+
+  it("comes to the end of programs whose operators take no time", () => {
+    const zeros = fc.array(fc.constantFrom(0, 1), { minLength: 4, maxLength: 4 });
+    fc.assert(
+      fc.property(randomProgram(24, fc.integer({ min: 0, max: 2 })), choices, zeros, (of, to, factors) => {
+        const costs = factors.map((factor) => of.cost.map((ms) => ms * factor));
+        const network = onePort(of.cost, (op) => 1 + (op.id % 2));
+        const ran = clocked(of.program, randomSchedule(of, to), { costs, network });
+        for (const times of ran) expect(times.filter(({ end }) => end >= 0)).toHaveLength(of.cost.length);
+      }),
+      { seed: 18, numRuns: 300 },
     );
   });
 

@@ -12,6 +12,7 @@ import type { Operator, Program, Stream } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
 import { Stepper, type Steps, stepsOf } from "../program/stepper.js";
 import { EventQueue } from "./event-queue.js";
+import { Meetings } from "./meetings.js";
 import { type Network, type PortTimes, Ports } from "./network.js";
 
 /** Called as time passes. Per rank, transfers of a stream are reported in the order in which they begin. */
@@ -115,14 +116,16 @@ class Clock {
 
   /** A rank goes on until it would need to know when an open transfer ends. */
   #runAhead(rank: number, isFirst: boolean): void {
-    const waits = this.#goesOn[rank];
+    const waits = isFirst ? NaN : this.#goesOn[rank];
     this.#goesOn[rank] = NaN;
     // What happens first over all ranks happens whatever ends later.
     let mayGoOn = isFirst;
-    for (;;) {
-      this.#issue(rank);
-      const now = this.#now[rank];
-      const id = this.#stepper.startable("compute", rank);
+    const costs = this.options.costs[rank];
+    const { watch } = this.options;
+    const stepper = this.#stepper;
+    for (let now = this.#now[rank]; ; this.#now[rank] = now) {
+      this.#issue(rank, now);
+      const id = stepper.startable("compute", rank);
       const next = id === undefined ? this.#nextArrival[rank] : now;
       if (next === Infinity) return;
       if (!mayGoOn && this.#numOpen[rank] > 0 && this.#dependsOnOpen(rank, id === undefined)) {
@@ -133,14 +136,14 @@ class Clock {
       mayGoOn = false;
       if (id === undefined) {
         // Standing still, the rank wakes at every arrival and may issue what that arrival allows.
-        this.options.watch?.stoodStill(this.#stepper.head("compute", rank), rank, now, next);
-        this.#now[rank] = next;
+        watch?.stoodStill(stepper.head("compute", rank), rank, now, next);
+        now = next;
       } else {
-        const end = now + this.options.costs[rank][id];
-        this.#now[rank] = end;
-        this.#stepper.start(id, rank);
+        const end = now + costs[id];
+        stepper.start(id, rank);
         this.#finish(id, rank, end);
-        this.options.watch?.ran(this.#operators[id], rank, now, end);
+        watch?.ran(this.#operators[id], rank, now, end);
+        now = end;
       }
     }
   }
@@ -151,9 +154,8 @@ class Clock {
   }
 
   /** Collects what has arrived by now and issues the transfers whose inputs exist, in the order of their streams. */
-  #issue(rank: number): void {
+  #issue(rank: number, now: number): void {
     const stepper = this.#stepper;
-    const now = this.#now[rank];
     for (;;) {
       if (this.#nextArrival[rank] <= now) this.#collect(rank, now);
       for (let id; (id = stepper.startable("network", rank)) !== undefined;) {
@@ -236,53 +238,5 @@ class Clock {
       this.options.watch?.ran(op, rank, begin, ends[i], this.#meetings.issuedMs(position, rank));
     }
     for (let rank = first; rank < first + size; rank++) this.#runAhead(rank, false);
-  }
-}
-
-/** Who has come to which network transfer: a meeting is a transfer in one of the groups of ranks that make it. */
-class Meetings {
-  /** Meetings of all transfers, numbered by transfer, then by group. */
-  readonly count: number;
-  /** When the last of those who have come came. */
-  readonly begins: Float64Array;
-  readonly #first: Int32Array;
-  readonly #transfer: Int32Array;
-  readonly #missing: Int32Array;
-  readonly #issued: Float64Array;
-
-  /** @param sizes how many neighbouring ranks meet, by transfer in the order of the stream */
-  constructor(
-    readonly sizes: readonly number[],
-    readonly numRanks: number,
-  ) {
-    this.#first = new Int32Array(sizes.length + 1);
-    sizes.forEach((size, i) => (this.#first[i + 1] = this.#first[i] + Math.ceil(numRanks / size)));
-    this.count = this.#first[sizes.length];
-    this.begins = new Float64Array(this.count);
-    this.#transfer = new Int32Array(this.count);
-    this.#missing = new Int32Array(this.count);
-    sizes.forEach((size, i) => {
-      this.#transfer.fill(i, this.#first[i], this.#first[i + 1]);
-      this.#missing.fill(size, this.#first[i], this.#first[i + 1]);
-    });
-    this.#issued = new Float64Array(sizes.length * numRanks);
-  }
-
-  /** A rank issues a transfer. @returns the meeting when nobody is missing any more */
-  join(transfer: number, rank: number, nowMs: number): number | undefined {
-    const meeting = this.#first[transfer] + Math.floor(rank / this.sizes[transfer]);
-    this.#issued[transfer * this.numRanks + rank] = nowMs;
-    if (nowMs > this.begins[meeting]) this.begins[meeting] = nowMs;
-    return --this.#missing[meeting] === 0 ? meeting : undefined;
-  }
-
-  at(meeting: number): { readonly position: number; readonly first: number; readonly size: number } {
-    const position = this.#transfer[meeting];
-    const size = this.sizes[position];
-    return { position, first: (meeting - this.#first[position]) * size, size };
-  }
-
-  issuedMs(transfer: number, rank: number): number {
-    return this.#issued[transfer * this.numRanks + rank];
   }
 }
