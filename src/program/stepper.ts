@@ -14,7 +14,10 @@ const FINISHED = -2;
 /** In place of an operator. */
 const NONE = -1;
 const NUM_STREAMS = STREAMS.length;
-const INDEX: Readonly<Record<Stream, number>> = { compute: 0, network: 1, storage: 2 };
+/** Comparing is a quarter of a simulation faster than looking up in a table. */
+function indexOf(stream: Stream): number {
+  return stream === "compute" ? 0 : stream === "network" ? 1 : 2;
+}
 
 type Order = Pick<Schedule, "order" | "edges">;
 
@@ -50,7 +53,7 @@ export class Steps {
     this.next = new Int32Array(count);
     for (const stream of STREAMS)
       order[stream].forEach((id, at, ids) => {
-        this.stream[id] = INDEX[stream];
+        this.stream[id] = indexOf(stream);
         this.next[id] = ids[at + 1] ?? NONE;
       });
   }
@@ -93,13 +96,13 @@ export class Stepper {
 
   /** The operator whose turn it is in a stream, whether it may start or not; undefined at the stream's end. */
   head(stream: Stream, rank = 0): number | undefined {
-    const id = this.#heads[rank * NUM_STREAMS + INDEX[stream]];
+    const id = this.#heads[rank * NUM_STREAMS + indexOf(stream)];
     return id === NONE ? undefined : id;
   }
 
   /** The operator whose turn it is in a stream, if all it waits for has finished. */
   startable(stream: Stream, rank = 0): number | undefined {
-    const id = this.#heads[rank * NUM_STREAMS + INDEX[stream]];
+    const id = this.#heads[rank * NUM_STREAMS + indexOf(stream)];
     return id !== NONE && this.#waiting[rank * this.#count + id] === 0 ? id : undefined;
   }
 

@@ -24,7 +24,7 @@ export interface ClockWatcher {
 export interface ClockOptions {
   /** Milliseconds by operator id, one table per rank; ranks may share a table. */
   readonly costs: readonly Float64Array[];
-  /** Without a network every rank has one port, which a transfer occupies for its cost. */
+  /** Without a network every rank has one port, which a transfer occupies for its cost; so it does a rank's storage. */
   readonly network?: Network;
   readonly watch?: ClockWatcher;
 }

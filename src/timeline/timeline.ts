@@ -10,7 +10,7 @@ export interface TimelineEvent {
   readonly cost: string;
   readonly pass: Pass;
   readonly layer?: number;
-  /** Network operators: when this rank issued it. It starts when the last rank has. */
+  /** Transfers: when this rank issued it. One of the network starts when the last rank of its group has. */
   readonly issuedMs?: number;
   readonly startMs: number;
   readonly endMs: number;
