@@ -6,6 +6,10 @@ export { CommError, EnvironmentError, InputError, InterruptedError } from "../co
 export { ARCHITECTURE_NAMES, type Architecture, architecture } from "../model/architectures.js";
 export { type ModelConfig, type ModelInput, resolveModel } from "../model/config.js";
 export { PRESETS, preset } from "../model/presets.js";
+export { type BlockInput, addAttention, addEmbedding, addHead, addMlp } from "../model/language-model.js";
+export { type RoutedBranch, type RoutingRule, decodeBranch, routedBranch } from "../model/routed-branch.js";
+export { type BlockParts, type ModelStructure, structureOf } from "../model/structure.js";
+export { type WireOptions, Wires } from "../model/wires.js";
 export { type ModelProgram, type ProgramOptions, buildProgram } from "../model/language-model.js";
 export {
   type TrainingOptions,
@@ -21,6 +25,7 @@ export type { Schedule } from "../program/schedule.js";
 export { whyIllegal } from "../program/validate.js";
 export { lowerBound } from "../schedule/bound.js";
 export { type Policy, parsePolicy } from "../schedule/policy.js";
+export { type AnalyticOptions, analyticCosts } from "../simulate/analytic.js";
 export { CLUSTERS, type Cluster, cluster } from "../simulate/clusters.js";
 export { type CostTable, type Costs, classCosts, tableCosts } from "../simulate/costs.js";
 export type { Network, Traffic } from "../simulate/network.js";
