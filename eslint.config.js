@@ -1,25 +1,42 @@
+import { defineConfig } from "eslint/config";
 import tseslint from "typescript-eslint";
 
-export default tseslint.config(
+export default defineConfig(
+  { ignores: ["dist/", "node_modules/", "runs/", ".scmoe/", "src/engine/assembly/"] },
+  ...tseslint.configs.recommendedTypeChecked,
   {
-    ignores: [
-      "dist/",
-      "node_modules/",
-      "runs/",
-      ".scmoe/",
-      "src/engine/assembly/",
-      "scripts/",
-      "*.js",
-      "*.ts",
-    ],
-  },
-  ...tseslint.configs.recommended,
-  {
+    languageOptions: {
+      // Two programs hold every file between them, as in `npm run typecheck`.
+      parserOptions: {
+        project: ["tsconfig.test.json", "src/timeline/page/tsconfig.json"],
+        tsconfigRootDir: import.meta.dirname,
+      },
+    },
     rules: {
       "@typescript-eslint/consistent-type-imports": "error",
       "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
-      "max-lines": ["error", { max: 420, skipBlankLines: true, skipComments: true }],
+      "@typescript-eslint/switch-exhaustiveness-check": "error",
       eqeqeq: ["error", "always", { null: "ignore" }],
     },
+  },
+  {
+    files: ["**/*.test.ts"],
+    // Matchers such as `expect.any` are `any`, and so is what a test reads back as JSON only to match it.
+    rules: {
+      "@typescript-eslint/no-unsafe-argument": "off",
+      "@typescript-eslint/no-unsafe-assignment": "off",
+      "@typescript-eslint/no-unsafe-return": "off",
+    },
+  },
+  {
+    files: ["src/**/*.ts"],
+    // To be split.
+    ignores: [
+      "src/engine/conformance.test.ts",
+      "src/program/differentiate.ts",
+      "src/storage/checkpoint-dir.ts",
+      "src/train/trainer.ts",
+    ],
+    rules: { "max-lines": ["error", { max: 300, skipBlankLines: false, skipComments: false }] },
   },
 );

@@ -1,19 +1,35 @@
-// Builds dist/: TypeScript, then the WebAssembly routines and the timeline page when their sources are newer.
+// Builds dist/: TypeScript, the script of the timeline page, and the WebAssembly routines when their sources are newer.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { build } from "esbuild";
 
+/** @type {(name: string) => string} */
 const bin = (name) => new URL(`../node_modules/.bin/${name}`, import.meta.url).pathname;
 const root = new URL("..", import.meta.url).pathname;
+/** @type {(command: string, args: string[]) => void} */
 function run(command, args) {
   const result = spawnSync(command, args, { cwd: root, stdio: "inherit" });
   if (result.status !== 0) process.exit(result.status ?? 1);
 }
+/** @type {(source: string, target: string) => boolean} */
 const newer = (source, target) => !existsSync(target) || statSync(source).mtimeMs > statSync(target).mtimeMs;
 
-// Installed without its development tools, as by `npm ci --omit=dev`: there is nothing to build with.
-if (process.argv.includes("--if-possible") && !existsSync(bin("tsc"))) process.exit(0);
 run(bin("tsc"), ["-p", "tsconfig.json"]);
-const routines = ["routines", "gradients"].map((name) => `${root}src/engine/assembly/${name}.ts`);
+
+// A string inside a module: whatever writes the page needs neither a file system nor a bundler.
+const page = await build({
+  entryPoints: [`${root}src/timeline/page/main.ts`],
+  bundle: true,
+  format: "iife",
+  platform: "browser",
+  target: "es2022",
+  minify: true,
+  write: false,
+});
+const script = JSON.stringify(page.outputFiles[0].text);
+writeFileSync(`${root}dist/timeline/page-script.js`, `export const PAGE_SCRIPT = ${script};\n`);
+
+const routines = ["routines", "gradients", "arrays"].map((name) => `${root}src/engine/assembly/${name}.ts`);
 const wasm = `${root}dist/engine/routines.wasm`;
 if (routines.some((file) => existsSync(file) && newer(file, wasm))) {
   mkdirSync(`${root}dist/engine`, { recursive: true });

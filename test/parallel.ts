@@ -5,7 +5,7 @@ import { expect } from "vitest";
 import { launch } from "../src/launch/launch.js";
 import { CheckpointReader } from "../src/storage/checkpoint-dir.js";
 import { readRunConfig } from "../src/train/config.js";
-import { type TrainResult, trainJob } from "../src/train/trainer.js";
+import { type TrainResult, trainJob } from "../src/train/train-job.js";
 import { MINI, temporaryDirectory } from "./helpers.js";
 
 export const STEPS = 20;

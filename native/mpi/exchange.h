@@ -1,4 +1,15 @@
 // A ragged all-to-all under way: what goes to and comes from each peer.
+//
+// Who owns what. From scmoe_mpi_post on, the memory that the request names (rows to send, room or pool for rows to come,
+// where the peers' values go, and what a pool grew into) belongs to MPI: its owner keeps it and leaves it alone. MPI lets
+// go when every message of the exchange has ended. scmoe_mpi_wait says so by 0. After a deadline or a failure messages may
+// be under way still: MPI then goes on with them as if nothing had happened, and the owner keeps the memory until
+// scmoe_mpi_released says 1 -- for ever, if a peer never does its part. Before the owner's whole memory goes (its thread
+// ends), scmoe_mpi_stop takes the process out of MPI: nothing is moved after that. All else, labels and lists, is copied
+// in scmoe_mpi_post.
+//
+// Who writes what. An Exchange is filled in by its poster, handed over under State::mutex, and from then on belongs to
+// MPI's thread alone; only its `report` is for others, and only under State::mutex.
 #pragma once
 
 #include <mpi.h>
@@ -41,6 +52,19 @@ struct Pool {
 
 enum Kind { kNoteOut, kNoteIn, kRowsOut, kRowsIn };
 
+// What callers may know of an exchange. Guarded by State::mutex.
+struct Report {
+  // Bytes from each peer, -1 while messages with it are under way; and where in the pool.
+  std::vector<int64_t> got_bytes, got_offsets;
+  double ready_ms = 0, end_ms = 0;
+  // All sizes are known, and some rows have no place: the pool needs so many bytes.
+  bool wants_room = false;
+  int64_t wanted = 0;
+  // Finished or failed, and let go of: a failed one may have messages under way.
+  bool done = false, released = false;
+  std::string error;
+};
+
 struct Message {
   size_t peer;
   Kind kind;
@@ -63,9 +87,8 @@ struct Exchange {
   double ready_ms = 0, end_ms = 0;
   int64_t left = 0;
   size_t notes_left = 0, num_parked = 0;
-  // Guarded by State::mutex. wants_room: all sizes are known, and some rows have no place.
-  bool done = false, wants_room = false;
   std::string error;
+  Report report;
 };
 
 }  // namespace

@@ -15,7 +15,6 @@
 
 namespace {
 
-constexpr int kNoteTagBit = 1 << 20;
 // Up to the eager limit a message needs no "you may send", which would queue behind the other direction's rows on one
 // connection (measured: exactly twice the line time). So rows travel in pieces that leave room for MPI's header, few at a
 // time, since MPI copies each: they are never early, because a pool's rows leave once the peer has noted its sizes.
@@ -36,6 +35,10 @@ std::string ErrorText(int code) {
   return std::string(text, length);
 }
 
+// Notes and rows of an exchange are apart, and so are exchanges.
+int NoteTag(const Exchange& x) { return 2 * x.tag + 1; }
+int RowsTag(const Exchange& x) { return 2 * x.tag; }
+
 int64_t Pieces(int64_t bytes) { return std::max<int64_t>(1, (bytes + kPiece - 1) / kPiece); }
 
 // Room for one more request.
@@ -48,7 +51,7 @@ MPI_Request* NewRequest(Exchange& x, size_t peer, Kind kind) {
 void ReceivePiece(Exchange& x, size_t p, int64_t piece, int64_t bytes) {
   Peer& peer = x.peers[p];
   int64_t from = piece * kPiece;
-  MPI_Irecv(peer.recv + from, static_cast<int>(std::min(kPiece, bytes - from)), MPI_BYTE, peer.rank, x.tag, world,
+  MPI_Irecv(peer.recv + from, static_cast<int>(std::min(kPiece, bytes - from)), MPI_BYTE, peer.rank, RowsTag(x), world,
             NewRequest(x, p, kRowsIn));
 }
 
@@ -63,8 +66,32 @@ void SendRows(Exchange& x, size_t p) {
   for (; peer.pieces_under_way < kPiecesUnderWay && peer.pieces_sent < peer.pieces_out; peer.pieces_under_way++) {
     int64_t from = peer.pieces_sent++ * kPiece;
     MPI_Isend(peer.send + from, static_cast<int>(std::min(kPiece, peer.send_bytes - from)), MPI_BYTE, peer.rank,
-              x.tag, world, NewRequest(x, p, kRowsOut));
+              RowsTag(x), world, NewRequest(x, p, kRowsOut));
   }
+}
+
+// Tells the callers how far the exchange is.
+void Publish(Exchange& x) {
+  const bool wants_room = x.notes_left == 0 && x.num_parked > 0 && !x.asked_for_room;
+  // Once: between the answer and its arrival here rows are parked still.
+  if (wants_room) x.asked_for_room = true;
+  std::lock_guard<std::mutex> lock(S().mutex);
+  Report& report = x.report;
+  for (size_t p = 0; p < x.peers.size(); p++) {
+    report.got_bytes[p] = x.peers[p].left == 0 ? x.peers[p].got_bytes : -1;
+    report.got_offsets[p] = x.peers[p].got_offset;
+  }
+  report.ready_ms = x.ready_ms;
+  report.end_ms = x.end_ms;
+  report.error = x.error;
+  // Something being wrong with it, the waiting rank must hear of it now.
+  report.done = x.left == 0 || !x.error.empty();
+  report.released = x.left == 0;
+  if (wants_room) {
+    report.wants_room = true;
+    report.wanted = x.pool.used;
+  }
+  if (report.done || wants_room) S().changed.notify_all();
 }
 
 void Post(Exchange& x) {
@@ -76,16 +103,17 @@ void Post(Exchange& x) {
     // Two notes, what we send, and at least one piece that we receive: how many, the note will say.
     peer.left = 2 + peer.pieces_out + 1;
     x.left += peer.left;
-    MPI_Irecv(peer.note_in.data(), static_cast<int>(peer.note_in.size()), MPI_BYTE, peer.rank, x.tag | kNoteTagBit, world,
+    MPI_Irecv(peer.note_in.data(), static_cast<int>(peer.note_in.size()), MPI_BYTE, peer.rank, NoteTag(x), world,
               NewRequest(x, p, kNoteIn));
     if (!x.has_pool) ReceivePiece(x, p, 0, peer.recv_bytes);
   }
   for (size_t p = 0; p < x.peers.size(); p++) {
     Peer& peer = x.peers[p];
-    MPI_Isend(peer.note_out.data(), static_cast<int>(peer.note_out.size()), MPI_BYTE, peer.rank, x.tag | kNoteTagBit, world,
+    MPI_Isend(peer.note_out.data(), static_cast<int>(peer.note_out.size()), MPI_BYTE, peer.rank, NoteTag(x), world,
               NewRequest(x, p, kNoteOut));
     if (!x.has_pool) SendRows(x, p);
   }
+  Publish(x);
 }
 
 void Fail(Exchange& x, const std::string& error) {
@@ -134,7 +162,8 @@ void ReadNote(Exchange& x, size_t p) {
 }
 
 // The pool has grown: what was parked is received where it would have been.
-void ReceiveParked(Exchange& x) {
+void ReceiveParked(Exchange& x, char* memory) {
+  x.pool.memory = memory;
   for (size_t p = 0; p < x.peers.size(); p++) {
     Peer& peer = x.peers[p];
     if (!peer.parked) continue;
@@ -171,17 +200,8 @@ bool Progress(Exchange& x) {
     peer.left--;
     x.left--;
   }
-  // Once: between the answer and its arrival here rows are parked still.
-  if (x.notes_left == 0 && x.num_parked > 0 && !x.asked_for_room) {
-    x.asked_for_room = true;
-    std::lock_guard<std::mutex> lock(S().mutex);
-    x.wants_room = true;
-    S().changed.notify_all();
-  }
+  Publish(x);
   return true;
 }
-
-// Nothing of it can arrive any more, or something is wrong with it: the waiting rank must hear of it now.
-bool IsOver(const Exchange& x) { return x.left == 0 || !x.error.empty(); }
 
 }  // namespace

@@ -13,10 +13,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "exchange.h"
@@ -35,7 +37,7 @@ void Run() {
   setenv("OMPI_MCA_btl_tcp_flags", "1", 0);
   setenv("OMPI_MCA_btl_tcp_eager_limit", kEagerLimit, 0);
   int provided = 0;
-  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) s.init_error = "MPI_Init_thread failed";
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
   MPI_Comm_dup(MPI_COMM_WORLD, &world);
   MPI_Comm_set_errhandler(world, MPI_ERRORS_RETURN);
   MPI_Comm local;
@@ -57,9 +59,15 @@ void Run() {
   auto shortest = std::chrono::microseconds(20);
   auto pause = shortest;
   for (;;) {
-    std::deque<std::shared_ptr<Exchange>> fresh, roomy;
+    std::deque<std::shared_ptr<Exchange>> fresh;
+    std::deque<std::pair<std::shared_ptr<Exchange>, char*>> roomy;
     {
       std::lock_guard<std::mutex> lock(s.mutex);
+      if (s.stopping) {
+        s.stopped = true;
+        s.changed.notify_all();
+        return;
+      }
       fresh.swap(s.queue);
       roomy.swap(s.roomy);
       if (s.finalizing && fresh.empty() && active.empty()) break;
@@ -68,24 +76,11 @@ void Run() {
       Post(*x);
       active.push_back(x);
     }
-    for (auto& x : roomy) ReceiveParked(*x);
+    for (auto& [x, memory] : roomy) ReceiveParked(*x, memory);
     bool moved = !fresh.empty() || !roomy.empty();
     for (int look = 0; look <= kExtraLooks; look++)
       for (auto& x : active) moved = Progress(*x) || moved;
-    bool finished = false;
-    for (size_t i = 0; i < active.size();) {
-      if (!IsOver(*active[i])) {
-        i++;
-        continue;
-      }
-      {
-        std::lock_guard<std::mutex> lock(s.mutex);
-        active[i]->done = true;
-      }
-      finished = true;
-      active.erase(active.begin() + i);
-    }
-    if (finished) s.changed.notify_all();
+    active.erase(std::remove_if(active.begin(), active.end(), [](const auto& x) { return x->left == 0; }), active.end());
     if (moved) {
       pause = shortest;
       continue;
@@ -117,6 +112,16 @@ void Wake() {
   if (write(S().wake_fd, &one, sizeof one) < 0) return;
 }
 
+// Call with the mutex held. Null when it has finished and been waited for, or been released.
+std::shared_ptr<Exchange> Find(int64_t id) {
+  auto found = S().all.find(id);
+  return found == S().all.end() ? nullptr : found->second;
+}
+
+bool WaitFor(std::unique_lock<std::mutex>& lock, double ms, const std::function<bool()>& condition) {
+  return S().changed.wait_for(lock, std::chrono::duration<double, std::milli>(ms), condition);
+}
+
 }  // namespace
 
 extern "C" {
@@ -129,8 +134,7 @@ int scmoe_mpi_init(double timeout_ms) {
     std::thread(Run).detach();
   }
   std::unique_lock<std::mutex> lock(s.mutex);
-  bool ok = s.changed.wait_for(lock, std::chrono::duration<double, std::milli>(timeout_ms), [&] { return s.initialized; });
-  return ok ? 0 : 1;
+  return WaitFor(lock, timeout_ms, [&] { return s.initialized; }) ? 0 : 1;
 }
 
 int scmoe_mpi_rank() { return S().rank; }
@@ -164,6 +168,8 @@ int64_t scmoe_mpi_post(int tag, const char* label, int peers, const int32_t* ran
     memcpy(peer.note_out.data() + sizeof note, values_out + p * values, values * sizeof(int32_t));
     x->peers.push_back(std::move(peer));
   }
+  x->report.got_bytes.resize(peers, -1);
+  x->report.got_offsets.resize(peers, 0);
   int64_t id;
   {
     std::lock_guard<std::mutex> lock(s.mutex);
@@ -177,61 +183,63 @@ int64_t scmoe_mpi_post(int tag, const char* label, int peers, const int32_t* ran
 
 // 0: under way, 1: finished or failed, 2: its pool needs room.
 int scmoe_mpi_done(int64_t id) {
-  State& s = S();
-  std::lock_guard<std::mutex> lock(s.mutex);
-  auto found = s.all.find(id);
-  if (found == s.all.end() || found->second->done) return 1;
-  return found->second->wants_room ? 2 : 0;
+  std::lock_guard<std::mutex> lock(S().mutex);
+  auto x = Find(id);
+  if (x == nullptr || x->report.done) return 1;
+  return x->report.wants_room ? 2 : 0;
 }
 
 // Bytes that a pool needs in all.
 int64_t scmoe_mpi_wanted(int64_t id) {
-  State& s = S();
-  std::lock_guard<std::mutex> lock(s.mutex);
-  auto found = s.all.find(id);
-  return found == s.all.end() ? 0 : found->second->pool.used;
+  std::lock_guard<std::mutex> lock(S().mutex);
+  auto x = Find(id);
+  return x == nullptr ? 0 : x->report.wanted;
 }
 
 // Gives a pool new memory of that size; what has its place in the old one still arrives there.
 void scmoe_mpi_room(int64_t id, int64_t address) {
-  State& s = S();
   {
-    std::lock_guard<std::mutex> lock(s.mutex);
-    auto found = s.all.find(id);
-    if (found == s.all.end()) return;
-    found->second->wants_room = false;
-    found->second->pool.memory = reinterpret_cast<char*>(address);
-    s.roomy.push_back(found->second);
+    std::lock_guard<std::mutex> lock(S().mutex);
+    auto x = Find(id);
+    if (x == nullptr) return;
+    x->report.wants_room = false;
+    S().roomy.emplace_back(x, reinterpret_cast<char*>(address));
   }
   Wake();
 }
 
 // 0: finished, 1: deadline passed, 2: failed (see scmoe_mpi_error), 3: its pool needs room. got_bytes[p]: bytes received, -1 when
-// nothing came; got_offsets[p]: where in the pool.
+// not everything came or went; got_offsets[p]: where in the pool. Unless 0, MPI keeps the memory: see scmoe_mpi_released.
 int scmoe_mpi_wait(int64_t id, double deadline_ms, int64_t* got_bytes, int64_t* got_offsets, double* times) {
-  State& s = S();
-  std::unique_lock<std::mutex> lock(s.mutex);
-  auto found = s.all.find(id);
-  if (found == s.all.end()) return 2;
-  auto x = found->second;
-  s.changed.wait_for(lock, std::chrono::duration<double, std::milli>(deadline_ms), [&] { return x->done || x->wants_room; });
-  for (size_t p = 0; p < x->peers.size(); p++) {
-    got_bytes[p] = x->peers[p].left == 0 ? x->peers[p].got_bytes : -1;
-    got_offsets[p] = x->peers[p].got_offset;
-  }
-  if (!x->done) return x->wants_room ? 3 : 1;
-  if (!x->error.empty()) return 2;
-  times[0] = x->ready_ms;
-  times[1] = x->end_ms;
-  s.all.erase(found);
+  std::unique_lock<std::mutex> lock(S().mutex);
+  auto x = Find(id);
+  if (x == nullptr) return 2;
+  const Report& report = x->report;
+  WaitFor(lock, deadline_ms, [&] { return report.done || report.wants_room; });
+  std::copy(report.got_bytes.begin(), report.got_bytes.end(), got_bytes);
+  std::copy(report.got_offsets.begin(), report.got_offsets.end(), got_offsets);
+  if (!report.done) return report.wants_room ? 3 : 1;
+  if (!report.error.empty()) return 2;
+  times[0] = report.ready_ms;
+  times[1] = report.end_ms;
+  S().all.erase(id);
   return 0;
 }
 
+// After a deadline or failure: 1 once MPI no longer reads or writes the memory of the exchange, which is forgotten then.
+int scmoe_mpi_released(int64_t id) {
+  std::lock_guard<std::mutex> lock(S().mutex);
+  auto x = Find(id);
+  if (x != nullptr && !x->report.released) return 0;
+  S().all.erase(id);
+  return 1;
+}
+
 const char* scmoe_mpi_error(int64_t id) {
-  State& s = S();
-  std::lock_guard<std::mutex> lock(s.mutex);
-  auto found = s.all.find(id);
-  return found == s.all.end() ? "" : found->second->error.c_str();
+  static thread_local std::string text;
+  std::lock_guard<std::mutex> lock(S().mutex);
+  auto x = Find(id);
+  return (text = x == nullptr ? "" : x->report.error).c_str();
 }
 
 // Operator in which a rank was last heard from, or "".
@@ -261,7 +269,17 @@ int scmoe_mpi_finalize(double timeout_ms) {
   }
   Wake();
   std::unique_lock<std::mutex> lock(s.mutex);
-  bool ok = s.changed.wait_for(lock, std::chrono::duration<double, std::milli>(timeout_ms), [&] { return s.finalized; });
-  return ok ? 0 : 1;
+  return WaitFor(lock, timeout_ms, [&] { return s.finalized || s.stopped; }) && s.finalized ? 0 : 1;
+}
+
+// Takes this process out of MPI, whatever is under way: afterwards no memory is read or written. Returns 0, or 1 when MPI has
+// not returned from a call within timeout_ms.
+int scmoe_mpi_stop(double timeout_ms) {
+  State& s = S();
+  std::unique_lock<std::mutex> lock(s.mutex);
+  if (!s.initialized) return 0;
+  s.stopping = true;
+  Wake();
+  return WaitFor(lock, timeout_ms, [&] { return s.finalized || s.stopped; }) ? 0 : 1;
 }
 }

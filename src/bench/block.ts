@@ -12,7 +12,7 @@ import { type Differentiated, differentiate } from "../kernel/differentiate.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { type Symbols, concreteDims } from "../kernel/symbols.js";
 import { resolveModel } from "../model/config.js";
-import { attentionKernel, mlpKernel } from "../model/kernels/index.js";
+import { structureOf } from "../model/structure.js";
 import { median } from "../core/statistics.js";
 
 export interface BlockOptions {
@@ -54,9 +54,9 @@ export function benchBlock(engine: Engine, options: BlockOptions): BlockResult {
     max_position_embeddings: S,
   });
   const memory = new Values(engine, new Map(Object.entries({ T, B })));
-  const halves = [attentionKernel(config, S), mlpKernel(config)].map((kernel) =>
-    prepare(engine, differentiate(kernel), memory),
-  );
+  const [{ attention, mlp }] = structureOf(config).blocks;
+  const kernels = [attention.kernel(S), ...(mlp === undefined ? [] : [mlp.kernel()])];
+  const halves = kernels.map((kernel) => prepare(engine, differentiate(kernel), memory));
   const matrices = config.style === "gpt" ? 2 : 3;
   const products = [
     [3 * D, D],

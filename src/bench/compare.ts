@@ -8,13 +8,15 @@ import { InterruptedError } from "../core/errors.js";
 import { median, quantile } from "../core/statistics.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type JobContext, defineJob } from "../launch/job.js";
-import type { Operator } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
 import { lowerBound } from "../schedule/bound.js";
 import { whyExposed } from "../schedule/diagnose.js";
-import { type CostTable, agreedCosts, tableCosts } from "../simulate/costs.js";
+import { agreedCosts } from "../simulate/costs.js";
+import { type MeasuredWork, measuredWork } from "../simulate/calibration.js";
+import type { OperatorClass } from "../program/work.js";
 import { simulate } from "../simulate/simulate.js";
 import { combined } from "../timeline/summary.js";
-import type { Timeline, TimelineEvent } from "../timeline/timeline.js";
+import { type Timeline, type TimelineEvent, eventOperator } from "../timeline/timeline.js";
 import { type CompareMode, type Contestant, type ContestantOptions, Contestants } from "./contestants.js";
 import { BASELINE, type LinkChoice, chooseLink } from "./link-choice.js";
 
@@ -56,8 +58,8 @@ export interface CompareRow extends CompareCase {
   readonly lowerBoundMs: number;
   /** What keeping the timeline costs, as a share of the step. */
   readonly timelineShare: number;
-  /** Per class of operator, agreed by the ranks. */
-  readonly costs: CostTable;
+  /** What the row's operators do and what they cost, as the ranks agreed; once for operators that are alike. */
+  readonly costs: readonly MeasuredWork[];
   readonly note: string;
   /** Why communication stayed exposed although an overlap was asked for. */
   readonly warning?: string;
@@ -118,10 +120,8 @@ function compare(contestants: Contestants, options: CompareOptions): CompareResu
       if (round >= WARM_UP_ROUNDS) contestant.runs.push(step);
     }
   }
-  const recordMs = recordingCost(entered[0].plan.program.operators[0]);
-  const finished = entered.map((contestant) =>
-    rowOf(contestant, contestants.costsOfRanks(contestant), recordMs),
-  );
+  const recordMs = recordingCost(entered[0].session.program.operators[0]);
+  const finished = entered.map((contestant) => rowOf(contestant, contestants, recordMs));
   const rows = finished.map(({ row }) => ({
     ...row,
     speedUp: speedUps(
@@ -140,12 +140,14 @@ function compare(contestants: Contestants, options: CompareOptions): CompareResu
 
 function rowOf(
   c: Contestant,
-  tables: readonly CostTable[],
+  contestants: Contestants,
   recordMs: number,
 ): { row: Omit<CompareRow, "speedUp">; timelines: CompareResult["timelines"][number] } {
   const roundsMs = c.runs.map((run) => run.stepMs);
-  const { program, schedule } = c.plan;
-  const costs = tables.map(tableCosts);
+  const { schedule, session } = c;
+  const { program } = session;
+  const tables = contestants.costsOfRanks(c);
+  const costs = tables.map((table) => contestants.costsOf(table, program));
   const predicted = simulate(program, schedule, { costs });
   const stepMs = median(roundsMs);
   // The typical run is the picture, not the last.
@@ -168,19 +170,23 @@ function rowOf(
     predictedMs: predicted.summary.stepMs,
     lowerBoundMs: Math.max(...costs.map((ofRank) => lowerBound(program, ofRank))),
     timelineShare: (program.operators.length * recordMs) / stepMs,
-    costs: agreedCosts(tables),
+    costs: measuredWork(program, agreedCosts(tables)),
     note: schedule.note,
     warning: whyExposed({ program, schedule, measured: timeline, predicted })?.message,
   };
   return { row, timelines: { measured: timeline, predicted } };
 }
 
+const REDUCTION: readonly OperatorClass[] = ["reduce-scatter", "all-gather"];
+
 /** Mean over ranks of the time with a gradient bucket on the wire. */
 function reductionTime({ events, numRanks }: Timeline): number {
   const reached = new Array<number>(numRanks).fill(-Infinity);
   let sum = 0;
-  for (const { rank, stream, cost, startMs, endMs } of events.toSorted((a, b) => a.startMs - b.startMs)) {
-    if (stream !== "network" || !cost.startsWith("reduce")) continue;
+  for (const { rank, stream, class: of, startMs, endMs } of events.toSorted(
+    (a, b) => a.startMs - b.startMs,
+  )) {
+    if (stream !== "network" || !REDUCTION.includes(of)) continue;
     sum += Math.max(0, endMs - Math.max(startMs, reached[rank]));
     reached[rank] = Math.max(reached[rank], endMs);
   }
@@ -210,8 +216,7 @@ function recordingCost(op: Operator): number {
       // As many as a step has, then they are let go, as in training.
       if (i % 256 === 0) events = [];
       const [startMs, endMs] = [nowMs() - origin, nowMs() - origin];
-      const { stream, id, name, cost, pass, layer } = op;
-      events.push({ rank: 0, stream, operator: id, name, cost, pass, layer, startMs, endMs, bytes: 0 });
+      events.push({ rank: 0, ...eventOperator(op), startMs, endMs, bytes: 0 });
     }
     return (nowMs() - origin) / count;
   };

@@ -4,20 +4,21 @@ import { nowMs } from "../core/clock.js";
 import { philox } from "../core/rng.js";
 import type { Engine } from "../engine/engine.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
-import { type ModelProgram, buildProgram } from "../model/wiring.js";
+import { type ModelProgram, buildProgram } from "../model/language-model.js";
+import { type TrainingProgram, buildTrainingProgram } from "../model/training-program.js";
+import type { LossScales } from "../program/kinds.js";
 import type { Program } from "../program/program.js";
 import { withReduction } from "../program/reduction.js";
 import type { RoutingValue } from "../run/actions/gate.js";
-import { actionTable } from "../run/actions/index.js";
-import { type Plan, execute } from "../run/executor.js";
 import { clockOffset, gatherTimeline } from "../run/gather-timeline.js";
 import type { JobContext } from "../launch/job.js";
-import { type Rank, createRank } from "../run/rank.js";
+import { Session } from "../run/session.js";
 import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../program/schedule.js";
-import { type CostTable, MeasuredCosts, agreedCosts, tableCosts } from "../simulate/costs.js";
+import { type CostTable, type Costs, MeasuredCosts, agreedCosts, estimatedCosts } from "../simulate/costs.js";
 import type { Timeline } from "../timeline/timeline.js";
 import { reductionBuckets } from "../train/step.js";
+import { type Trainee, createTrainee } from "../train/trainee.js";
 
 /** forward: loss only; train: forward and backward of a micro-batch; train+reduce: also its gradients' reduction. */
 export const COMPARE_MODES = ["forward", "train", "train+reduce"] as const;
@@ -42,9 +43,10 @@ export interface Contestant {
   readonly arch: string;
   readonly policy: string;
   readonly mode: CompareMode;
-  readonly rank: Rank;
-  readonly model: ModelProgram;
-  plan: Plan;
+  readonly rank: Trainee;
+  readonly model: ModelProgram & Partial<TrainingProgram>;
+  readonly session: Session;
+  schedule: Schedule;
   readonly costs: MeasuredCosts;
   readonly runs: MeasuredStep[];
 }
@@ -60,7 +62,7 @@ const BALANCE_RATE = 0.05;
 
 /** All ranks make the same calls in the same order. */
 export class Contestants {
-  readonly #ranks = new Map<string, Rank>();
+  readonly #ranks = new Map<string, Trainee>();
   readonly #clockOffsetMs: number;
 
   constructor(
@@ -74,35 +76,35 @@ export class Contestants {
   enter(arch: string, policy: string, mode: CompareMode): Contestant {
     const rank = this.#rankOf(arch);
     const { options } = this;
-    const model = buildProgram(rank.config, {
+    const shape = {
       batch: options.batch,
       sequence: options.sequence,
       epSize: rank.ep.size,
+      ranks: rank.world.size,
       chunks: parsePolicy(policy).chunks,
-      mode: mode === "forward" ? "loss" : "train",
-      splitWeightGradients: options.splitWeightGradients && policy !== "sequential",
       wire: options.wire,
-    });
+    };
+    const splitWeightGradients = options.splitWeightGradients && policy !== "sequential";
+    const model: Contestant["model"] =
+      mode === "forward"
+        ? buildProgram(rank.config, { ...shape, head: "losses" })
+        : buildTrainingProgram(rank.config, { ...shape, splitWeightGradients });
     const program =
       mode === "train+reduce" ? withReduction(model.program, reductionBuckets(rank)) : model.program;
-    const plan: Plan = {
-      program,
-      schedule: this.#schedule(policy, program),
-      actions: actionTable(options.sequence),
-      keep: new Set([model.output]),
-    };
-    return { arch, policy, mode, rank, model, plan, costs: new MeasuredCosts(), runs: [] };
+    const keep = [model.output, ...model.routings.map(({ data }) => data.routing)];
+    const session = new Session(rank, program, { keep });
+    const schedule = this.#schedule(policy, program);
+    return { arch, policy, mode, rank, model, session, schedule, costs: new MeasuredCosts(), runs: [] };
   }
 
   /** One run on all ranks. */
   measure(contestant: Contestant): MeasuredStep {
     const { world } = this.context;
-    contestant.rank.parameters.zeroGradients();
+    contestant.rank.gradients.zero();
     const feeds = this.#feeds(contestant);
     barrier(world, "ready").wait();
     const startMs = nowMs();
-    const services = { ...contestant.rank, scales: { balance: 0.01, z: 0 } };
-    const run = execute(contestant.plan, services, feeds.values);
+    const run = contestant.session.run(contestant.schedule, feeds.values);
     const ownMs = nowMs() - startMs;
     run.release();
     feeds.release();
@@ -125,27 +127,31 @@ export class Contestants {
   /** Places operators on the costs measured so far. */
   replan(contestant: Contestant): void {
     if (!parsePolicy(contestant.policy).usesCosts) return;
-    const { program } = contestant.plan;
-    const schedule = this.#schedule(contestant.policy, program, agreedCosts(this.costsOfRanks(contestant)));
-    contestant.plan = { ...contestant.plan, schedule };
+    const table = agreedCosts(this.costsOfRanks(contestant));
+    contestant.schedule = this.#schedule(contestant.policy, contestant.session.program, table);
+  }
+
+  /** Costs from a table that was measured on the program. */
+  costsOf(table: CostTable, program: Program): Costs {
+    return estimatedCosts(table, [program], (line) => this.context.say(line));
   }
 
   #schedule(policy: string, program: Program, table?: CostTable): Schedule {
     const { world } = this.context;
     const make = (): Schedule =>
-      parsePolicy(policy).schedule(program, table === undefined ? undefined : tableCosts(table));
+      parsePolicy(policy).schedule(program, table === undefined ? undefined : this.costsOf(table, program));
     return broadcastJson(world, world.rank === 0 ? make() : undefined, 0, "schedule");
   }
 
-  #rankOf(arch: string): Rank {
+  #rankOf(arch: string): Trainee {
     let rank = this.#ranks.get(arch);
     if (rank === undefined) {
       // Fresh gates send most rows to a few experts, trained ones do not: a selection bias evens them out.
       const balance = this.options.balanced ? "bias" : "none";
       const config = resolveModel({ ...this.options.model, arch, balance });
       const { epSize } = this.options;
-      rank = createRank({ config, engine: this.engine, world: this.context.world, epSize, training: true });
-      rank.parameters.initialize(1, config.initializer_range);
+      rank = createTrainee({ config, engine: this.engine, world: this.context.world, epSize });
+      rank.weights.initialize(1, config.initializer_range);
       this.#ranks.set(arch, rank);
       if (this.options.balanced) this.#balance(arch);
     }
@@ -158,21 +164,16 @@ export class Contestants {
     const contestant = this.enter(arch, "sequential", "forward");
     const { model, rank } = contestant;
     if (model.routings.length === 0) return;
-    const keep = new Set([...contestant.plan.keep, ...model.routings.map((route) => route.routing)]);
     for (let round = 0; round < BALANCE_ROUNDS; round++) {
       this.context.progress(`balancing the gates of ${arch}`);
       const feeds = this.#feeds(contestant);
-      const run = execute(
-        { ...contestant.plan, keep },
-        { ...rank, scales: { balance: 0, z: 0 } },
-        feeds.values,
-      );
-      const loads = model.routings.map((route) => [...run.read<RoutingValue>(route.routing).routing.load]);
+      const run = contestant.session.run(contestant.schedule, feeds.values);
+      const loads = model.routings.map(({ data }) => [...run.read<RoutingValue>(data.routing).routing.load]);
       run.release();
       feeds.release();
       const everywhere = gatherJson(world, loads, "loads");
-      model.routings.forEach(({ shape }, r) => {
-        const bias = rank.parameters.buffers.get(shape.selectionBias as string)?.data;
+      model.routings.forEach(({ data: { shape } }, r) => {
+        const bias = rank.weights.buffers.get(shape.selectionBias as string)?.data;
         const load = loads[r].map((_, e) => everywhere.reduce((sum, rankLoads) => sum + rankLoads[r][e], 0));
         const mean = load.reduce((a, b) => a + b, 0) / load.length;
         const rate = BALANCE_RATE / (1 + round / 4);
@@ -188,16 +189,18 @@ export class Contestants {
     const { memory, world, config } = c.rank;
     const T = batch * sequence;
     const random = philox(7 + world.rank, "benchmark tokens");
-    const blocks = [memory.allocate(T), memory.allocate(T), memory.allocate(T)];
-    const ints = blocks.slice(0, 2).map(({ f32 }) => new Int32Array(f32.buffer, f32.byteOffset, T));
+    const fed = [memory.allocate(T), memory.allocate(T), memory.allocate(T)];
+    const ints = fed.slice(0, 2).map(({ f32 }) => new Int32Array(f32.buffer, f32.byteOffset, T));
     for (let i = 0; i < T; i++) {
       ints[0][i] = Math.floor(random.uniform(i) * config.vocab_size);
       ints[1][i] = Math.floor(random.uniform(i + T) * config.vocab_size);
     }
-    blocks[2].f32.fill(1 / T);
+    fed[2].f32.fill(1 / T);
     const values = new Map<number, unknown>([[c.model.tokens, { data: ints[0], dims: [T] }]]);
     if (c.model.labels !== undefined) values.set(c.model.labels, { data: ints[1], dims: [T] });
-    if (c.model.seed !== undefined) values.set(c.model.seed, { data: blocks[2].f32, dims: [T] });
-    return { values, release: () => blocks.forEach((block) => memory.release(block)) };
+    if (c.model.seed !== undefined) values.set(c.model.seed, { data: fed[2].f32, dims: [T] });
+    if (c.model.scales !== undefined)
+      values.set(c.model.scales, { balance: 0.01, z: 0 } satisfies LossScales);
+    return { values, release: () => fed.forEach((allocation) => memory.release(allocation)) };
   }
 }

@@ -14,8 +14,8 @@ export function kernelClock(engine: Engine): KernelClock {
   return {
     engine: {
       ...engine,
-      compile(kernel) {
-        const executable = engine.compile(kernel);
+      compile(kernel, fixed) {
+        const executable = engine.compile(kernel, fixed);
         let wrapped = timed.get(executable);
         if (wrapped === undefined) {
           wrapped = {

@@ -5,10 +5,11 @@ import { philox } from "../core/rng.js";
 import type { Engine } from "../engine/engine.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
 import { countParameters } from "../model/parameters.js";
-import { createRank } from "../run/rank.js";
 import { sequential } from "../schedule/sequential.js";
 import { median } from "../core/statistics.js";
-import { type MicroBatch, planStep, trainStep } from "../train/step.js";
+import { type OperatorClass } from "../program/work.js";
+import { type MicroBatch, openStep, trainStep } from "../train/step.js";
+import { createTrainee } from "../train/trainee.js";
 import { kernelClock } from "./kernel-clock.js";
 
 export interface StepOptions {
@@ -34,29 +35,29 @@ export interface StepResult {
 
 const WARM_UP_ROUNDS = 2;
 /** Operators whose time is spent in kernels; their own overhead is in "around kernels". */
-const KERNEL_COSTS = /^(attention|mlp|expert|shared|gate|head)/;
+const KERNELS: readonly OperatorClass[] = ["attention", "mlp", "expert", "shared", "gate", "head"];
 
 export function benchStep(plainEngine: Engine, options: StepOptions): StepResult {
   const clock = kernelClock(plainEngine);
   const config = resolveModel(options.model);
-  const rank = createRank({ config, engine: clock.engine, world: singleCommunicator(), training: true });
-  rank.parameters.initialize(1, config.initializer_range);
+  const rank = createTrainee({ config, engine: clock.engine, world: singleCommunicator() });
+  rank.weights.initialize(1, config.initializer_range);
   const { batch, sequence } = options;
-  const plans = planStep(rank, { batch, sequence, epSize: 1, mode: "train" }, sequential);
+  const sessions = openStep(rank, { batch, sequence, epSize: 1 }, sequential);
   const optimizer = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, clipNorm: 1 };
   const rounds: { stepMs: number; kernelMs: number; parts: Record<string, number> }[] = [];
   for (let step = 0; step < WARM_UP_ROUNDS + options.rounds; step++) {
     const data = randomBatch(config.vocab_size, batch * sequence, step);
     clock.take();
     const start = nowMs();
-    const report = trainStep(rank, plans, [data], { step, seed: 1, learningRate: 1e-4, optimizer });
+    const report = trainStep(rank, sessions, [data], { step, seed: 1, learningRate: 1e-4, optimizer });
     const stepMs = nowMs() - start;
     const kernelMs = clock.take();
     if (step < WARM_UP_ROUNDS) continue;
     const parts: Record<string, number> = { "around kernels": -kernelMs };
     let inOperators = 0;
-    for (const { cost, startMs, endMs } of report.runs.flatMap((run) => run.events)) {
-      const name = KERNEL_COSTS.test(cost) ? "around kernels" : cost.replace(/'.*$/, "");
+    for (const { class: of, startMs, endMs } of report.runs.flatMap((run) => run.events)) {
+      const name = KERNELS.includes(of) ? "around kernels" : of;
       parts[name] = (parts[name] ?? 0) + endMs - startMs;
       inOperators += endMs - startMs;
     }

@@ -11,15 +11,17 @@ function shared(bytes: number): Uint8Array {
   return new Uint8Array(new SharedArrayBuffer(Math.max(8, Math.ceil(bytes / 8) * 8)));
 }
 
+type Deadline = Parameters<Handle<unknown>["wait"]>;
+
 /** A handle whose `wait` does more once the transfer is there, the first time it is called. */
-function after<A, B>(handle: Handle<A>, finish: (result: A, deadlineMs?: number) => B): Handle<B> {
+function after<A, B>(handle: Handle<A>, finish: (result: A, deadline: Deadline) => B): Handle<B> {
   let outcome: { readonly value: B } | undefined;
   return {
     get done() {
       return outcome !== undefined || handle.done;
     },
-    wait(deadlineMs) {
-      outcome ??= { value: finish(handle.wait(deadlineMs), deadlineMs) };
+    wait(...deadline) {
+      outcome ??= { value: finish(handle.wait(...deadline), deadline) };
       return outcome.value;
     },
   };
@@ -99,19 +101,20 @@ export function reduceScatter(
 
 /**
  * Sums an array over all ranks in place: slices to their owners, added there in rank order, gathered. The gathering
- * begins in `wait`, so only the first half overlaps with what the caller computes.
+ * begins in `wait`, so only the first half overlaps with what the caller computes, and `done` is true only after `wait`:
+ * begun in `done` it would take its place among the other exchanges at a different time on each rank.
  */
 export function allReduce(comm: Communicator, array: Float32Array, label: string): Handle<void> {
   if (comm.size === 1) return { done: true, wait: () => undefined };
   const scattered = reduceScatter(comm, array, `${label}.scatter`);
-  const reduced = after(scattered, (_, deadlineMs) => {
+  const reduced = after(scattered, (_, deadline) => {
     comm
       .exchange({
         label: `${label}.gather`,
         send: sliceToEach(array, comm.rank, comm.size),
         recv: slicesOf(array, comm.size),
       })
-      .wait(deadlineMs);
+      .wait(...deadline);
     return true;
   });
   let finished = false;
@@ -119,8 +122,8 @@ export function allReduce(comm: Communicator, array: Float32Array, label: string
     get done() {
       return finished;
     },
-    wait(deadlineMs) {
-      finished = reduced.wait(deadlineMs);
+    wait(...deadline) {
+      finished = reduced.wait(...deadline);
     },
   };
 }

@@ -5,8 +5,8 @@ import type { Link } from "./link.js";
  * (single, threads, MPI, null); everything else (`collectives.ts`) is built on it, so that sums are added in rank order
  * and every transport gives the same bits.
  *
- * Rules: all ranks issue the same exchanges in the same order, and wait for them in that order; buffers stay untouched
- * until the handle's `wait` returns.
+ * Rules: in each communicator all ranks issue the same exchanges in the same order, and wait for them in that order;
+ * buffers stay untouched until the handle's `wait` returns. Any number of exchanges may be under way.
  */
 export interface Communicator {
   readonly kind: "single" | "threads" | "mpi" | "null";
@@ -59,7 +59,7 @@ export interface Pool {
   /** Holds at least the own part. What fits is received while the caller computes. */
   readonly buffer: Uint8Array;
   /**
-   * Called once, in `done` or `wait`, when more arrives than fits: returns memory of at least `bytes`, where all regions
+   * Called once, in `exchange`, `done` or `wait` of this or a younger exchange, when more arrives than fits: returns memory of at least `bytes`, where all regions
    * will be. The old buffer stays in use until `wait` returns.
    */
   grow(bytes: number): Uint8Array;
@@ -83,14 +83,16 @@ export interface ExchangeResult {
 
 /** Something under way between ranks. */
 export interface Handle<T> {
-  /** Whether `wait` would return at once. */
+  /**
+   * Whether `wait` would return or throw at once. Asking brings the transfer on: who asks again and again need not wait.
+   */
   readonly done: boolean;
   /**
    * Blocks this thread until everything has been received and the send buffer may be reused. A second call returns the
-   * same result.
+   * same result. The deadline counts from `sinceMs` (on the machine's clock; default: now).
    * @throws CommError naming the late or lost ranks and the operator, after the deadline or an abort
    */
-  wait(deadlineMs?: number): T;
+  wait(deadlineMs?: number, sinceMs?: number): T;
 }
 
 /** A ragged all-to-all under way. */

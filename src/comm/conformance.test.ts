@@ -1,6 +1,7 @@
 /** The checks that every communicator must pass, and trouble on threads; under MPI they run in test/heavy. */
 import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
+import { MINI, scmoe, temporaryDirectory } from "../../test/helpers.js";
 import { runChecks } from "./checks.js";
 import { parseLink } from "./link.js";
 import { singleCommunicator } from "./single.js";
@@ -9,9 +10,10 @@ import { createBoard } from "./threads/board.js";
 const threads = new URL("../../dist/comm/threads/threads.js", import.meta.url).href;
 const checks = new URL("../../dist/comm/checks.js", import.meta.url).href;
 const collectives = new URL("../../dist/comm/collectives.js", import.meta.url).href;
+const waiting = new URL("../../dist/comm/wait-any.js", import.meta.url).href;
 const clock = new URL("../../dist/core/clock.js", import.meta.url).href;
 
-/** Runs `body` on every rank; it may use comm, c (the collectives), runChecks, nowMs, shared(bytes). Returns what each rank returned. */
+/** Runs `body` on every rank; it may use comm, c (the collectives), waitAny, runChecks, nowMs, shared(bytes). Returns what each rank returned. */
 async function onRanks<T>(
   size: number,
   body: string,
@@ -24,6 +26,7 @@ async function onRanks<T>(
     (async () => {
       const { joinThreads } = await import("${threads}");
       const c = await import("${collectives}");
+      const { waitAny } = await import("${waiting}");
       const { runChecks } = await import("${checks}");
       const { nowMs } = await import("${clock}");
       const shared = (bytes) => new Uint8Array(new SharedArrayBuffer(bytes));
@@ -77,6 +80,123 @@ it("keeps many exchanges apart, whoever is late", async () => {
      return sum;`,
   );
   expect(results).toEqual([600, 600, 600]);
+});
+
+describe("any number of exchanges under way", () => {
+  it.each([2, 3])("100 at once on %i ranks, in pools that grow, whoever is late", async (size) => {
+    const results = await onRanks<number>(
+      size,
+      `const n = comm.size, r = comm.rank, bytes = 8 * n;
+       const at = (buffer) => ({ buffer, offsets: Array.from({ length: n }, (_, p) => 8 * p), bytes: new Array(n).fill(8) });
+       let wrong = 0;
+       for (let round = 0; round < 3; round++) {
+         await new Promise((d) => setTimeout(d, 5 * ((round + r) % n)));
+         const started = Array.from({ length: 100 }, (_, i) => {
+           let memory = shared(8);
+           const recv = { buffer: memory, grow: (wanted) => (memory = shared(wanted)) };
+           const handle = comm.exchange({ label: "x" + i, send: at(shared(bytes).fill(i + r)), recv });
+           return { handle, rows: () => memory };
+         });
+         started.forEach(({ handle, rows }, i) => {
+           const { offsets, bytes } = handle.wait();
+           offsets.forEach((o, p) => { if (bytes[p] !== 8 || rows().subarray(o, o + 8).some((b) => b !== i + p)) wrong++; });
+         });
+       }
+       return wrong;`,
+    );
+    expect(results).toEqual(new Array(size).fill(0));
+  });
+
+  it("one that stands in line is posted while its rank waits in another communicator", async () => {
+    const results = await onRanks<string>(
+      2,
+      `${RAGGED} const group = comm.split(() => 0);
+       // Its place frees while rank 0 waits for what rank 1 begins only after the last of them.
+       const begin = () => Array.from({ length: 100 }, (_, i) => comm.exchange(request("world " + i)));
+       if (r === 0) { const handles = begin(); group.exchange(request("group")).wait(); handles.forEach((h) => h.wait()); }
+       else { begin().forEach((h) => h.wait()); group.exchange(request("group")).wait(); }
+       return "done";`,
+    );
+    expect(results).toEqual(["done", "done"]);
+  });
+
+  it("asking alone brings on those that stand in line", async () => {
+    const results = await onRanks<string>(
+      2,
+      `${RAGGED} const handles = Array.from({ length: 100 }, (_, i) => comm.exchange(request("x" + i)));
+       while (!handles.at(-1).done) await new Promise((d) => setTimeout(d, 1));
+       handles.forEach((h) => h.wait());
+       return "done";`,
+    );
+    expect(results).toEqual(["done", "done"]);
+  });
+
+  it("a chunk of its own for every few tokens trains", () => {
+    const policy = ["--set", "schedule.policy=pipelined(33)"];
+    const { code, stderr } = scmoe(["train", "-q", "-n", "2", ...MINI, ...policy], temporaryDirectory());
+    expect([code, stderr]).toEqual([0, ""]);
+  });
+});
+
+it("40 communicators split from one world keep their exchanges apart", async () => {
+  const results = await onRanks<number[]>(
+    3,
+    `const groups = Array.from({ length: 40 }, (_, i) => comm.split((rank) => (rank === i % 3 ? 1 : 0)));
+     const sums = groups.map((group) => group.exchange({ label: "own", ...(() => {
+       const slots = (buffer) => ({ buffer, offsets: Array.from({ length: group.size }, (_, p) => 4 * p), bytes: new Array(group.size).fill(4) });
+       return { send: slots(shared(4 * group.size).fill(1 + comm.rank)), recv: slots(shared(4 * group.size)) };
+     })(), notes: new Int32Array(group.size).fill(comm.rank) }));
+     return sums.reverse().map((handle) => handle.wait().notes.reduce((a, b) => a + b, 0)).reverse();`,
+  );
+  const wanted = (rank: number): number[] =>
+    Array.from({ length: 40 }, (_, i) => (rank === i % 3 ? rank : 3 - (i % 3)));
+  expect(results).toEqual([0, 1, 2].map(wanted));
+});
+
+describe("waiting for whichever comes first", () => {
+  /** Rank 1 posts the older exchange, of the world, only after it was told through the younger one, of the group. */
+  const LATE = `${RAGGED} const group = comm.split(() => 0);
+    if (r === 1) { group.exchange(request("group")).wait(); group.exchange(request("told")).wait(); comm.exchange(request("world")).wait(); return ["rank 1"]; }
+    const handles = [comm.exchange(request("world")), group.exchange(request("group"))];
+    const tell = () => group.exchange(request("told")).wait();`;
+
+  it.each([undefined, "1gbit,1ms"])("uses the younger of another group, link %s", async (link) => {
+    const results = await onRanks<unknown[]>(
+      2,
+      `${LATE} const first = waitAny(handles, 10_000); handles[first].wait(); tell();
+       return [first, waitAny([handles[0]], 10_000), handles[0].done];`,
+      { link },
+    );
+    expect(results).toEqual([[1, 0, true], ["rank 1"]]);
+  });
+
+  it("needs no more than asking", async () => {
+    const results = await onRanks<unknown[]>(
+      2,
+      `${LATE} while (!handles[1].done) await new Promise((d) => setTimeout(d, 1));
+       const older = handles[0].done; handles[1].wait(); tell();
+       while (!handles[0].done) await new Promise((d) => setTimeout(d, 1));
+       return [older, handles[0].wait().bytes.length];`,
+    );
+    expect(results).toEqual([[false, 2], ["rank 1"]]);
+  });
+
+  it("names who is late when none comes, and hears of a rank that gives up", async () => {
+    const late = await onRanks<string>(
+      2,
+      `${RAGGED} const group = comm.split(() => 0); if (r === 1) return "late";
+       return waitAny([comm.exchange(request("L0.dispatch")), group.exchange(request("L1.dispatch"))], 100);`,
+    );
+    const message = /^L0\.dispatch: no answer from rank 1 \(last seen in start-up\) within 0\.1 s/;
+    expect(late).toEqual([{ error: expect.stringMatching(message) }, "late"]);
+    const told = await onRanks<string>(
+      2,
+      `${RAGGED} const group = comm.split(() => 0); if (r === 1) { comm.abort("rank 1 broke down"); return "gave up"; }
+       const handles = [comm.exchange(request("x")), group.exchange(request("y"))];
+       return handles[waitAny(handles, 10_000)].wait();`,
+    );
+    expect(told).toEqual([{ error: expect.stringContaining("rank 1 broke down") }, "gave up"]);
+  });
 });
 
 describe("trouble", () => {

@@ -54,29 +54,27 @@ function withCopies<T>(
   run: (offsets: readonly number[], home: Arena) => T,
 ): T {
   const copies: (Uint8Array | undefined)[] = [];
-  const release = (): void => copies.forEach((copy) => copy !== undefined && arena.free(copy));
-  try {
-    views.forEach((view, i) => {
-      const isOutside = view !== undefined && view.buffer !== arena.buffer && firstLike(views, i) === i;
-      copies[i] = isOutside ? arena.u8(view.byteLength) : undefined;
-    });
-  } catch (error) {
-    release();
-    if (arena === spareArena()) throw error;
-    return withCopies(spareArena(), views, written, run);
-  }
   const copyOf = (i: number): Uint8Array | undefined => copies[firstLike(views, i)];
-  views.forEach((view, i) => view !== undefined && copies[i]?.set(bytesOf(view)));
-  const result = run(
-    views.map((view, i) => (copyOf(i) ?? view)?.byteOffset ?? 0),
-    arena,
-  );
-  for (const i of written) {
-    const [view, copy] = [views[i], copyOf(i)];
-    if (view !== undefined && copy !== undefined) bytesOf(view).set(copy);
+  try {
+    for (const [i, view] of views.entries()) {
+      if (view === undefined || view.buffer === arena.buffer || firstLike(views, i) !== i) continue;
+      const isLast = arena === spareArena();
+      copies[i] = isLast ? arena.u8(view.byteLength) : arena.tryU8(view.byteLength);
+      if (copies[i] === undefined) return withCopies(spareArena(), views, written, run);
+      copies[i].set(bytesOf(view));
+    }
+    const result = run(
+      views.map((view, i) => (copyOf(i) ?? view)?.byteOffset ?? 0),
+      arena,
+    );
+    for (const i of written) {
+      const [view, copy] = [views[i], copyOf(i)];
+      if (view !== undefined && copy !== undefined) bytesOf(view).set(copy);
+    }
+    return result;
+  } finally {
+    for (const copy of copies) if (copy !== undefined) arena.free(copy);
   }
-  release();
-  return result;
 }
 
 /** A view given twice is one copy: a routine may write over its operand. */

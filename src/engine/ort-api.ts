@@ -161,9 +161,7 @@ class Api implements OrtApi {
   }
 
   createSession(model: Uint8Array, inputs: readonly string[], outputs: readonly string[]): OrtSession {
-    const session = this.#out((out) =>
-      this.f.CreateSessionFromArray(this.#env, model, model.byteLength, this.#options, out),
-    );
+    const session = this.#load(model);
     const inputNames = cStrings(inputs);
     const outputNames = cStrings(outputs);
     const inputValues = new BigUint64Array(inputs.length);
@@ -189,6 +187,13 @@ class Api implements OrtApi {
         this.f.ReleaseSession(session);
       },
     };
+  }
+
+  /** A function of its own: what the session's closures share would keep the model's bytes, and its weights a second time. */
+  #load(model: Uint8Array): unknown {
+    return this.#out((out) =>
+      this.f.CreateSessionFromArray(this.#env, model, model.byteLength, this.#options, out),
+    );
   }
 
   createValue(address: bigint, byteLength: number, dims: readonly number[], dtype: "f32" | "i32"): Handle {

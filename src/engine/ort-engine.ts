@@ -1,9 +1,10 @@
 import { addressOf } from "../core/address.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Kernel } from "../kernel/kernel.js";
+import { fixParameters } from "../kernel/fix.js";
 import { kernelKey } from "../kernel/key.js";
-import { encodeOnnx, onnxOutputName } from "../kernel/onnx/encode.js";
-import { checkBindings, zeroOutputs } from "./bindings.js";
+import { encodeOnnx } from "../kernel/onnx/encode.js";
+import { Signature } from "./bindings.js";
 import { flushDenormals } from "./denormals.js";
 import type { Bindings, Engine, Executable } from "./engine.js";
 import { routineUse } from "./kernel-routines.js";
@@ -22,6 +23,10 @@ export function createOrtEngine(): Engine {
   const api = ortApi();
   const cache = new Map<string, Executable>();
   const graphs: OrtExecutable[] = [];
+  const build = (kernel: Kernel): Executable => {
+    const staged = stagesOf(kernel, routineUse);
+    return staged === undefined ? graph(kernel) : new StagedExecutable(kernel, staged, graph);
+  };
   const graph = (kernel: Kernel): Executable => {
     const executable = new OrtExecutable(api, kernel);
     graphs.push(executable);
@@ -31,12 +36,14 @@ export function createOrtEngine(): Engine {
     name: `onnxruntime ${api.version}`,
     routines: wasmRoutines,
     newArena: createSharedArena,
-    compile(kernel) {
+    compile(kernel, fixed) {
+      // Fixed weights pass through the model's bytes; onnxruntime could take them by address (AddInitializer), which saves
+      // the copies while a session is made and has no limit of size.
+      if (fixed !== undefined) return build(fixParameters(kernel, fixed));
       const key = kernelKey(kernel);
       let executable = cache.get(key);
       if (executable === undefined) {
-        const staged = stagesOf(kernel, routineUse);
-        executable = staged === undefined ? graph(kernel) : new StagedExecutable(kernel, staged, graph);
+        executable = build(kernel);
         cache.set(key, executable);
       }
       return executable;
@@ -52,21 +59,20 @@ export function createOrtEngine(): Engine {
 /** A kernel as one tensor graph. */
 class OrtExecutable implements Executable {
   readonly #session: OrtSession;
-  readonly #outputs: readonly { readonly binding: string; readonly onnx: string }[];
+  readonly #signature: Signature;
 
   constructor(
     readonly api: OrtApi,
-    readonly kernel: Kernel,
+    kernel: Kernel,
   ) {
     const encoded = encodeOnnx(kernel);
     this.#session = api.createSession(encoded.bytes, encoded.inputs, encoded.outputs);
-    this.#outputs = kernel.outputs.map((o) => ({ binding: o.name, onnx: onnxOutputName(o.name, kernel) }));
+    this.#signature = new Signature(kernel);
   }
 
   run(bindings: Bindings): void {
-    const { kernel, api } = this;
-    const empty = checkBindings(kernel, bindings);
-    if (empty) return zeroOutputs(kernel, bindings);
+    const [signature, api] = [this.#signature, this.api];
+    if (signature.check(bindings)) return signature.zeroOutputs(bindings);
     const values: bigint[] = [];
     const bind = (tensor: Tensor): bigint => {
       const { data, dims } = tensor;
@@ -80,11 +86,10 @@ class OrtExecutable implements Executable {
       return value;
     };
     try {
-      const inputs = kernel.inputs.map((input) => bind(bindings[input.name]));
-      this.#session.run(
-        inputs,
-        this.#outputs.map((output) => bind(bindings[output.binding])),
+      const [inputs, outputs] = [signature.inputs, signature.outputs].map((list) =>
+        list.map(({ name }) => bind(bindings[name])),
       );
+      this.#session.run(inputs, outputs);
     } finally {
       for (const value of values) api.releaseValue(value);
     }

@@ -1,6 +1,7 @@
+import { fixParameters } from "../kernel/fix.js";
 import { evaluate } from "../kernel/reference.js";
 import type { Engine } from "./engine.js";
-import { checkBindings, zeroOutputs } from "./bindings.js";
+import { Signature } from "./bindings.js";
 import { referenceRoutines } from "./reference-routines.js";
 import { createSharedArena } from "./shared-arena.js";
 
@@ -10,13 +11,20 @@ export function createReferenceEngine(): Engine {
     name: "reference",
     routines: referenceRoutines,
     newArena: createSharedArena,
-    compile: (kernel) => ({
-      run(bindings) {
-        if (checkBindings(kernel, bindings)) return zeroOutputs(kernel, bindings);
-        const results = evaluate(kernel, bindings, "f32");
-        for (const [name, values] of Object.entries(results)) bindings[name].data.set(values.data);
-      },
-    }),
+    compile(source, fixed = {}) {
+      const copies = Object.entries(fixed).map(
+        ([name, t]) => [name, { ...t, data: t.data.slice() }] as const,
+      );
+      const kernel = fixParameters(source, Object.fromEntries(copies));
+      const signature = new Signature(kernel);
+      return {
+        run(bindings) {
+          if (signature.check(bindings)) return signature.zeroOutputs(bindings);
+          const results = evaluate(kernel, bindings, "f32");
+          for (const [name, values] of Object.entries(results)) bindings[name].data.set(values.data);
+        },
+      };
+    },
     dispose: () => undefined,
   };
 }

@@ -53,7 +53,7 @@ class SharedArena implements Arena {
         `Cannot reserve ${(capacityBytes / 2 ** 30).toFixed(2)} GiB of memory for ${label}: ${(error as Error).message}; use a smaller model or fewer ranks on this machine`,
       );
     }
-    this.buffer = this.memory.buffer as unknown as SharedArrayBuffer;
+    this.buffer = this.memory.buffer;
     arenas.set(this.buffer, this);
     this.capacityBytes = (pages - 1) * PAGE;
     this.#free = [{ offset: PAGE, bytes: this.capacityBytes }];
@@ -79,15 +79,31 @@ class SharedArena implements Arena {
     return new Uint8Array(this.buffer, this.#take(numBytes), numBytes);
   }
 
+  tryF32(numElements: number): Float32Array | undefined {
+    const offset = this.#tryTake(numElements * 4);
+    return offset === undefined ? undefined : new Float32Array(this.buffer, offset, numElements);
+  }
+
+  tryU8(numBytes: number): Uint8Array | undefined {
+    const offset = this.#tryTake(numBytes);
+    return offset === undefined ? undefined : new Uint8Array(this.buffer, offset, numBytes);
+  }
+
   #take(bytes: number): number {
-    const wanted = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
+    const offset = this.#tryTake(bytes);
+    if (offset === undefined)
+      throw new Error(
+        `Arena "${this.label}" has no ${blockBytes(bytes)} bytes in one piece (${this.capacityBytes - this.#live} of ${this.capacityBytes} free)`,
+      );
+    return offset;
+  }
+
+  #tryTake(bytes: number): number | undefined {
+    const wanted = blockBytes(bytes);
     let best: Region | undefined;
     for (const region of this.#free)
       if (region.bytes >= wanted && (best === undefined || region.bytes < best.bytes)) best = region;
-    if (best === undefined)
-      throw new Error(
-        `Arena "${this.label}" has no ${wanted} bytes in one piece (${this.capacityBytes - this.#live} of ${this.capacityBytes} free)`,
-      );
+    if (best === undefined) return undefined;
     const { offset } = best;
     best.offset += wanted;
     best.bytes -= wanted;
@@ -118,6 +134,10 @@ class SharedArena implements Arena {
       after.bytes += bytes;
     } else this.#free.splice(at, 0, { offset, bytes });
   }
+}
+
+function blockBytes(bytes: number): number {
+  return Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
 }
 
 function lowerBound(regions: readonly Region[], offset: number): number {

@@ -8,7 +8,7 @@ import { numElements } from "../core/tensor.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { type Symbols, bindSymbols, concreteDims } from "../kernel/symbols.js";
 import type { Arena } from "./arena.js";
-import { checkBindings, zeroOutputs } from "./bindings.js";
+import { Signature } from "./bindings.js";
 import type { Bindings, Executable } from "./engine.js";
 import { type KernelRoutine, kernelRoutine } from "./kernel-routines.js";
 import { inOneMemory, spareArena } from "./one-memory.js";
@@ -20,6 +20,7 @@ type Step =
   | { readonly kind: "routine"; readonly stage: RoutineStage; readonly routine: KernelRoutine };
 
 export class StagedExecutable implements Executable {
+  readonly #signature: Signature;
   readonly #steps: readonly Step[];
   /** By step: handed values it makes, and those nobody needs after it. */
   readonly #made: readonly (readonly string[])[];
@@ -30,6 +31,7 @@ export class StagedExecutable implements Executable {
     readonly staged: StagedKernel,
     compileGraph: (kernel: Kernel) => Executable,
   ) {
+    this.#signature = new Signature(kernel);
     const { stages, handed } = staged;
     this.#steps = stages.map((stage): Step =>
       stage.kind === "graph"
@@ -55,18 +57,21 @@ export class StagedExecutable implements Executable {
   }
 
   run(bindings: Bindings): void {
-    if (checkBindings(this.kernel, bindings)) return zeroOutputs(this.kernel, bindings);
+    if (this.#signature.check(bindings)) return this.#signature.zeroOutputs(bindings);
     const symbols = bindSymbols(this.kernel, bindings);
     const scratch = new Scratch(homeOf(this.kernel, bindings));
     const values: Record<string, Tensor> = { ...bindings };
-    this.#steps.forEach((step, i) => {
-      for (const name of this.#made[i]) values[name] = this.#handed(name, i, { values, symbols, scratch });
-      if (step.kind === "graph")
-        step.executable.run(Object.fromEntries(step.names.map((name) => [name, values[name]])));
-      else runRoutine(step, values);
-      for (const name of this.#done[i]) scratch.release(values[name].data);
-    });
-    scratch.close();
+    try {
+      this.#steps.forEach((step, i) => {
+        for (const name of this.#made[i]) values[name] = this.#handed(name, i, { values, symbols, scratch });
+        if (step.kind === "graph")
+          step.executable.run(Object.fromEntries(step.names.map((name) => [name, values[name]])));
+        else runRoutine(step, values);
+        for (const name of this.#done[i]) scratch.release(values[name].data);
+      });
+    } finally {
+      scratch.close();
+    }
   }
 
   /** Memory for a handed value: over an operand that is not needed any more, or fresh. */
@@ -93,7 +98,7 @@ export class StagedExecutable implements Executable {
 /** The arena that holds the largest of the kernel's activations. */
 function homeOf(kernel: Kernel, bindings: Bindings): Arena {
   const names = [
-    ...kernel.inputs.filter((i) => i.role === "input").map((i) => i.name),
+    ...kernel.inputs.filter((i) => i.role !== "parameter").map((i) => i.name),
     ...kernel.outputs.filter((o) => o.aliasOf === undefined).map((o) => o.name),
   ];
   const largest = names
@@ -110,10 +115,8 @@ class Scratch {
 
   take(numElements: number): Float32Array {
     let arena = this.home;
-    let view: Float32Array;
-    try {
-      view = arena.f32(numElements);
-    } catch {
+    let view = arena.tryF32(numElements);
+    if (view === undefined) {
       arena = spareArena();
       view = arena.f32(numElements);
     }

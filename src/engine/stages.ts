@@ -90,7 +90,7 @@ function withPlainProducts(kernel: Kernel, use: RoutineUse): Kernel {
   };
   const outputs = Object.fromEntries(kernel.outputs.map((o) => [o.name, rebuild(o.expr)]));
   const aliases = Object.fromEntries(kernel.outputs.flatMap((o) => (o.aliasOf ? [[o.name, o.aliasOf]] : [])));
-  return k.kernel(kernel.name, outputs, aliases as Record<string, string>);
+  return k.kernel(kernel.name, outputs, aliases);
 }
 
 /**

@@ -5,13 +5,13 @@ import type { Tensor } from "../core/tensor.js";
 import { type Tokenizer, loadTokenizer } from "../data/tokenizer.js";
 import type { Engine } from "../engine/engine.js";
 import { type ModelConfig } from "../model/config.js";
-import { type ModelProgram, buildProgram } from "../model/wiring.js";
-import { actionTable } from "../run/actions/index.js";
-import { type Plan, execute } from "../run/executor.js";
+import { type ModelProgram, buildProgram } from "../model/language-model.js";
+import type { Schedule } from "../program/schedule.js";
+import { checkpointConfig, loadWeights } from "../run/load-weights.js";
 import { type Rank, createRank } from "../run/rank.js";
+import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
 import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
-import { checkpointConfig, loadCheckpoint } from "../train/checkpoint.js";
 import { type SamplingOptions, sample } from "./sampling.js";
 import { textStream } from "./text-stream.js";
 
@@ -46,30 +46,15 @@ export function openGenerator(path: string, engine: Engine): Generator {
   reader.verify();
   // A token must not be dropped because of its neighbours: at inference every expert takes all rows it is sent.
   const config: ModelConfig = { ...checkpointConfig(reader), capacity_factor: null };
-  const rank = createRank({ config, engine, world: singleCommunicator(), training: false });
-  loadCheckpoint(rank, reader, { optimizer: false });
+  const rank = createRank({ config, engine, world: singleCommunicator() });
+  loadWeights(rank, reader);
   reader.close();
   const tokenizer = loadTokenizer(reader.directory);
   if (tokenizer.vocabSize > config.vocab_size)
     throw new InputError(
       `${reader.directory}: tokenizer.json has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${config.vocab_size}; they belong to different models`,
     );
-  const plans = new Map<number, { model: ModelProgram; plan: Plan }>();
-  const planFor = (sequence: number) => {
-    let found = plans.get(sequence);
-    if (found === undefined) {
-      const model = buildProgram(config, { batch: 1, sequence, epSize: 1, mode: "logits" });
-      const { program } = model;
-      const plan = {
-        program,
-        schedule: sequential(program),
-        actions: actionTable(sequence),
-        keep: new Set([model.output]),
-      };
-      plans.set(sequence, (found = { model, plan }));
-    }
-    return found;
-  };
+  const next = new NextToken(rank);
   return {
     tokenizer,
     config,
@@ -87,42 +72,49 @@ export function openGenerator(path: string, engine: Engine): Generator {
           break;
         }
         const window = ids.slice(-config.max_position_embeddings);
-        const logits = nextLogits(
-          rank,
-          window,
-          planFor(padded(window.length, config.max_position_embeddings)),
-        );
-        const next = sample(logits, options, newTokens);
-        if (next === tokenizer.endOfText) {
+        const id = sample(next.logits(window), options, newTokens);
+        if (id === tokenizer.endOfText) {
           stopped = "end of text";
           break;
         }
-        ids.push(next);
-        stream.add(next);
+        ids.push(id);
+        stream.add(id);
       }
       return { text: stream.end(), newTokens, stopped };
     },
   };
 }
 
-/** Few lengths, so that few kernels are compiled; attention is causal, so what follows does not matter. */
-function padded(length: number, limit: number): number {
-  return Math.min(limit, Math.max(16, 2 ** Math.ceil(Math.log2(length))));
-}
+/** One session for contexts of any length: attention reads the rows' positions. */
+class NextToken {
+  readonly #model: ModelProgram;
+  readonly #session: Session;
+  readonly #schedule: Schedule;
 
-function nextLogits(
-  rank: Rank,
-  window: readonly number[],
-  at: { model: ModelProgram; plan: Plan },
-): Float32Array {
-  const { sequence } = at.model.options;
-  const tokens = new Int32Array(sequence);
-  tokens.set(window);
-  const feeds = new Map<number, unknown>([[at.model.tokens, { data: tokens, dims: [sequence] }]]);
-  const run = execute(at.plan, { ...rank, scales: { balance: 0, z: 0 } }, feeds);
-  const { data } = run.read<Tensor<Float32Array>>(at.model.output);
-  const vocab = rank.config.vocab_size;
-  const logits = Float32Array.from(data.subarray((window.length - 1) * vocab, window.length * vocab));
-  run.release();
-  return logits;
+  constructor(readonly rank: Rank) {
+    const sequence = rank.config.max_position_embeddings;
+    this.#model = buildProgram(rank.config, {
+      batch: 1,
+      sequence,
+      epSize: 1,
+      head: "logits",
+      anyLength: true,
+    });
+    this.#session = new Session(rank, this.#model.program, { keep: [this.#model.output] });
+    this.#schedule = sequential(this.#model.program);
+  }
+
+  /** Of the token that follows, [V]. */
+  logits(context: readonly number[]): Float32Array {
+    const dims = [context.length];
+    const feeds = new Map<number, unknown>([
+      [this.#model.tokens, { data: Int32Array.from(context), dims }],
+      [this.#model.positions as number, { data: Int32Array.from(context.keys()), dims }],
+    ]);
+    const run = this.#session.run(this.#schedule, feeds);
+    const { data } = run.read<Tensor<Float32Array>>(this.#model.output);
+    const last = Float32Array.from(data.subarray(-this.rank.config.vocab_size));
+    run.release();
+    return last;
+  }
 }

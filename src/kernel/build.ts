@@ -1,6 +1,6 @@
 /** Functions that build tensor expressions. Every one checks shapes at once and throws ShapeError. */
 import type { DType } from "../core/tensor.js";
-import type { Attrs, Dim, Expr, Kernel, KernelInput, KernelOutput } from "./kernel.js";
+import type { Attrs, Dim, Expr, Kernel, KernelInput, KernelOutput, Role } from "./kernel.js";
 import type { OpName } from "./ops.js";
 import { SHAPE_RULES } from "./shapes.js";
 
@@ -10,12 +10,21 @@ export function apply(op: OpName, inputs: readonly Expr[], attrs: Attrs = {}, dt
 
 /** A value given when the kernel runs; receives a gradient `d_<name>` if it is f32. */
 export function input(name: string, dims: readonly Dim[], dtype: DType = "f32"): Expr {
-  return apply("input", [], { name, role: "input", dims }, dtype);
+  return given(name, dims, dtype === "f32" ? "input" : "constant", dtype);
+}
+
+/** A value given when the kernel runs that has no gradient, such as noise. */
+export function constantInput(name: string, dims: readonly Dim[]): Expr {
+  return given(name, dims, "constant");
 }
 
 /** A weight; its gradient is accumulated into `g_<name>`. */
 export function parameter(name: string, dims: readonly number[]): Expr {
-  return apply("input", [], { name, role: "parameter", dims });
+  return given(name, dims, "parameter");
+}
+
+function given(name: string, dims: readonly Dim[], role: Role, dtype: DType = "f32"): Expr {
+  return apply("input", [], { name, role, dims }, dtype);
 }
 
 export function constant(values: Float32Array, dims: readonly number[]): Expr {
@@ -93,9 +102,12 @@ export function transpose(x: Expr, perm: readonly number[]): Expr {
   return apply("transpose", [x], { perm });
 }
 
-/** dims may hold one symbol, whose size follows from the number of elements. */
-export function reshape(x: Expr, dims: readonly Dim[]): Expr {
-  return apply("reshape", [x], { dims });
+/**
+ * A symbol in dims that x does not have in the same place is known from `sizes`, expressions that have it among their
+ * dims; one may be unknown: its size follows from the number of elements.
+ */
+export function reshape(x: Expr, dims: readonly Dim[], ...sizes: readonly Expr[]): Expr {
+  return apply("reshape", [x, ...sizes], { dims });
 }
 
 /** Elements [start, end) of an axis. */
@@ -115,7 +127,7 @@ export function sumPrefixes(xs: readonly Expr[], size: number): Expr {
 }
 
 export function concat(xs: readonly Expr[], axis: number): Expr {
-  return xs.length === 1 ? xs[0] : apply("concat", xs, { axis });
+  return xs.length === 1 ? xs[0] : apply("concat", xs, { axis }, xs[0].dtype);
 }
 
 export function expand(x: Expr, dims: readonly Dim[]): Expr {
@@ -160,6 +172,19 @@ export function rmsNormScaleGrad(x: Expr, dy: Expr, eps = 1e-5): Expr {
   return apply("rmsNormScaleGrad", [x, dy], { eps });
 }
 
+/** cos or sin of position × frequency, positions i32 [S] → [S, width], both halves alike (see `rope`). */
+export function rotary(positions: Expr, width: number, theta: number, wave: "cos" | "sin"): Expr {
+  return apply("rotary", [positions], { width, theta, wave });
+}
+
+/**
+ * What is added to attention's scores: −1e9 where the key's position is after the query's or, with a window, not among the
+ * `window` latest up to it; else 0. Positions i32 [S] and [K] → [S, K].
+ */
+export function causalBias(queries: Expr, keys: Expr, window?: number): Expr {
+  return apply("causalBias", [queries, keys], window === undefined ? {} : { window });
+}
+
 /** Rotary position embedding with the rotate-half convention; x [..., S, dh], cos and sin [S, dh]. */
 export function rope(x: Expr, cos: Expr, sin: Expr): Expr {
   const axis = x.dims.length - 1;
@@ -178,7 +203,7 @@ export function crossEntropyGrad(logits: Expr, labels: Expr, dLoss: Expr): Expr 
   return apply("crossEntropyGrad", [logits, labels, dLoss]);
 }
 
-/** Names the outputs and collects the inputs: plain inputs first, then parameters, each in order of first use. */
+/** Names the outputs and collects the inputs: inputs and constants first, then parameters, each in order of first use. */
 export function kernel(
   name: string,
   outputs: Readonly<Record<string, Expr>>,
@@ -192,14 +217,13 @@ export function kernel(
     expr.inputs.forEach(visit);
     if (expr.op !== "input") return;
     const inputName = expr.attrs.name as string;
-    if (!found.has(inputName))
-      found.set(inputName, { name: inputName, expr, role: expr.attrs.role as KernelInput["role"] });
+    if (!found.has(inputName)) found.set(inputName, { name: inputName, expr, role: expr.attrs.role as Role });
   };
   Object.values(outputs).forEach(visit);
   const all = [...found.values()];
   return {
     name,
-    inputs: [...all.filter((i) => i.role === "input"), ...all.filter((i) => i.role === "parameter")],
+    inputs: [...all.filter((i) => i.role !== "parameter"), ...all.filter((i) => i.role === "parameter")],
     outputs: Object.entries(outputs).map(([key, expr]): KernelOutput =>
       aliases[key] === undefined ? { name: key, expr } : { name: key, expr, aliasOf: aliases[key] },
     ),

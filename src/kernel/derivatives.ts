@@ -13,6 +13,8 @@ const last = (x: Expr): readonly number[] => [x.dims.length - 1];
 const rowSum = (x: Expr): Expr => k.reduceSum(x, last(x), true);
 const rowMean = (x: Expr): Expr => k.reduceMean(x, last(x), true);
 const none: DerivativeRule = () => [];
+/** Of integers: constants with respect to everything. */
+const ofIntegers: DerivativeRule = ({ inputs }) => inputs.map(() => undefined);
 
 const SQRT_2PI = Math.sqrt(2 * Math.PI);
 
@@ -71,7 +73,7 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
       ),
     ];
   },
-  reshape: ({ inputs: [x] }, dy) => [k.reshape(dy, x.dims)],
+  reshape: ({ inputs: [x, ...sizes] }, dy) => [k.reshape(dy, x.dims, ...sizes)],
   slice: ({ inputs: [x], attrs }, dy) => {
     const axis = attrs.axis as number;
     return [k.pad(dy, axis, attrs.start as number, (x.dims[axis] as number) - (attrs.end as number))];
@@ -86,6 +88,7 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
   },
   concat: ({ inputs, attrs }, dy) => {
     const axis = attrs.axis as number;
+    if (typeof dy.dims[axis] !== "number") throw new Error("concat along a symbolic axis has no derivative");
     let start = 0;
     return inputs.map((x) => {
       const end = start + (x.dims[axis] as number);
@@ -102,6 +105,8 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
     const count = axes.reduce((n, axis) => n * (e.inputs[0].dims[axis] as number), 1);
     return [k.expand(k.mul(withKeptAxes(e, dy), k.scalar(1 / count)), e.inputs[0].dims)];
   },
+  rotary: ofIntegers,
+  causalBias: ofIntegers,
   softmax: (e, dy) => [k.softmaxGrad(e, dy)],
   softmaxGrad: ({ inputs: [p, dp] }, dy) => [
     k.sub(k.mul(dy, k.sub(dp, rowSum(k.mul(dp, p)))), k.mul(dp, rowSum(k.mul(dy, p)))),

@@ -21,17 +21,12 @@ export interface Differentiated {
 }
 
 export interface DifferentiateOptions {
-  /** Plain inputs whose gradients are wanted; default all f32 ones. */
-  readonly wrt?: readonly string[];
   /** "heavy": keep the results of expensive ops; "none": keep nothing and compute all again from the inputs. */
   readonly save?: "heavy" | "none";
 }
 
 export function differentiate(source: Kernel, options: DifferentiateOptions = {}): Differentiated {
   const gradients = gradientsOf(source);
-  const wanted = new Set(
-    options.wrt ?? source.inputs.filter((i) => i.expr.dtype === "f32").map((i) => i.name),
-  );
   const outputs: Record<string, Expr> = {};
   const aliases: Record<string, string> = {};
   for (const { name, role, expr } of source.inputs) {
@@ -40,7 +35,7 @@ export function differentiate(source: Kernel, options: DifferentiateOptions = {}
     if (role === "parameter") {
       outputs[`g_${name}`] = accumulate(k.parameter(`g_${name}`, expr.dims as number[]), contributions);
       aliases[`g_${name}`] = `g_${name}`;
-    } else if (wanted.has(name)) outputs[`d_${name}`] = sum(contributions);
+    } else outputs[`d_${name}`] = sum(contributions);
   }
 
   const partition = new Partition(source, options.save ?? "heavy");
@@ -72,20 +67,20 @@ function gradientsOf(source: Kernel): Map<Expr, Expr[]> {
     const dy = sum(list);
     DERIVATIVES[expr.op](expr, dy).forEach((gradient, i) => {
       const operand = expr.inputs[i];
-      if (gradient !== undefined && reachesInput(operand))
+      if (gradient !== undefined && isVariable(operand))
         contribute(operand, reduceTo(gradient, operand.dims));
     });
   }
   return contributions;
 }
 
-const reaches = new WeakMap<Expr, boolean>();
-/** Constants need no gradients. */
-function reachesInput(expr: Expr): boolean {
-  let known = reaches.get(expr);
+const variables = new WeakMap<Expr, boolean>();
+/** Whether an expression depends on an input that has a gradient. */
+function isVariable(expr: Expr): boolean {
+  let known = variables.get(expr);
   if (known === undefined) {
-    known = expr.op === "input" || expr.inputs.some(reachesInput);
-    reaches.set(expr, known);
+    known = expr.op === "input" ? expr.attrs.role !== "constant" : expr.inputs.some(isVariable);
+    variables.set(expr, known);
   }
   return known;
 }
@@ -142,7 +137,7 @@ function accumulate(buffer: Expr, contributions: readonly Expr[]): Expr {
   let total = buffer;
   for (const c of contributions) {
     if (c.op === "matmul" && c.dims.length === 2)
-      total = k.gemmAccumulate(total, c.inputs[0], c.inputs[1], c.attrs as k.MatmulOptions);
+      total = k.gemmAccumulate(total, c.inputs[0], c.inputs[1], c.attrs);
     else total = k.add(total, c);
   }
   return total;

@@ -1,8 +1,13 @@
 import type { DType } from "../core/tensor.js";
 import type { OpName } from "./ops.js";
 
-/** A size known when the kernel is built, or a symbol ("T", "R") bound when it runs. */
+/** A size known when the kernel is built, or a symbol ("T", "R") bound when it runs, or a sum of both ("P+S"). */
 export type Dim = number | string;
+
+/** Both are spelled in the order given, so equal sums are equal only when written alike. */
+export function sumDims(a: Dim, b: Dim): Dim {
+  return typeof a === "number" && typeof b === "number" ? a + b : `${a}+${b}`;
+}
 
 export type AttrValue = number | boolean | string | readonly number[] | readonly Dim[] | Float32Array;
 export type Attrs = Readonly<Record<string, AttrValue>>;
@@ -16,11 +21,16 @@ export interface Expr {
   readonly dtype: DType;
 }
 
+/**
+ * What differentiation makes of an input: "input" receives a gradient `d_<name>`, "parameter" an accumulated one
+ * (`g_<name>`), "constant" none (integers, noise).
+ */
+export type Role = "input" | "parameter" | "constant";
+
 export interface KernelInput {
   readonly name: string;
   readonly expr: Expr;
-  /** Parameters receive accumulated gradients (`g_<name>`); plain inputs receive `d_<name>`. */
-  readonly role: "input" | "parameter";
+  readonly role: Role;
 }
 
 export interface KernelOutput {

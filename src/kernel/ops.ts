@@ -47,6 +47,9 @@ export const OP_NAMES = [
   "rmsNorm",
   "rmsNormGrad",
   "rmsNormScaleGrad",
+  // from positions
+  "rotary",
+  "causalBias",
   // loss
   "crossEntropy",
   "crossEntropyGrad",

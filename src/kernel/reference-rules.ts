@@ -2,6 +2,7 @@
 import { numElements } from "../core/tensor.js";
 import type { Expr } from "./kernel.js";
 import type { OpName } from "./ops.js";
+import { rotaryFrequency } from "./rotary.js";
 
 export interface Values {
   readonly data: Float64Array;
@@ -215,6 +216,21 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
   reduceMean: (e, [x]) => {
     const { sums, count } = reduce(e, x);
     return sums.map((s) => s / count);
+  },
+  rotary: (e, [positions], [, width]) => {
+    const wave = e.attrs.wave === "cos" ? Math.cos : Math.sin;
+    return Float64Array.from({ length: positions.data.length * width }, (_, at) =>
+      wave(
+        positions.data[Math.floor(at / width)] * rotaryFrequency(at % width, width, e.attrs.theta as number),
+      ),
+    );
+  },
+  causalBias: (e, [queries, keys], [, K]) => {
+    const window = (e.attrs.window as number | undefined) ?? Infinity;
+    return Float64Array.from({ length: queries.data.length * K }, (_, at) => {
+      const distance = queries.data[Math.floor(at / K)] - keys.data[at % K];
+      return distance < 0 || distance >= window ? -1e9 : 0;
+    });
   },
   softmax: (_, [x]) => rows(x, softmaxRow),
   softmaxGrad: (_, [p, dp]) => {

@@ -1,4 +1,4 @@
-import type { Attrs, Dim, Expr } from "./kernel.js";
+import { type Attrs, type Dim, type Expr, sumDims } from "./kernel.js";
 import type { OpName } from "./ops.js";
 
 type ShapeRule = (inputs: readonly Expr[], attrs: Attrs) => readonly Dim[];
@@ -110,10 +110,12 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
       fail("transpose", `[${perm.join(", ")}] does not permute the axes of ${show(x.dims)}`);
     return perm.map((axis) => x.dims[axis]);
   },
-  reshape([x], attrs) {
+  reshape([x, ...sizes], attrs) {
     const dims = attrs.dims as readonly Dim[];
-    if (dims.filter((d) => typeof d === "string").length > 1)
-      fail("reshape", `${show(dims)} has more than one symbolic size`);
+    const known = new Set(sizes.flatMap((size) => size.dims));
+    const isOpen = (d: Dim, axis: number) => typeof d === "string" && d !== x.dims[axis] && !known.has(d);
+    if (dims.filter(isOpen).length > 1)
+      fail("reshape", `${show(dims)} has more than one symbolic size that nothing tells`);
     const symbolic = [...x.dims, ...dims].some((d) => typeof d === "string");
     const product = (list: readonly Dim[]) => list.reduce<number>((p, d) => p * Number(d), 1);
     if (!symbolic && product(x.dims) !== product(dims))
@@ -143,7 +145,7 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   },
   concat(inputs, attrs) {
     const axis = attrs.axis as number;
-    const total = inputs.reduce((sum, x) => sum + Number(x.dims[axis]), 0);
+    const total = inputs.map((x) => x.dims[axis]).reduce(sumDims);
     const rest = (x: Expr) => show(x.dims.filter((_, i) => i !== axis));
     for (const x of inputs)
       if (rest(x) !== rest(inputs[0]))
@@ -158,6 +160,8 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   },
   reduceSum: reduced,
   reduceMean: reduced,
+  rotary: ([positions], attrs) => [positionAxis("rotary", positions), attrs.width as number],
+  causalBias: (inputs) => inputs.map((positions) => positionAxis("causalBias", positions)),
   softmax: same,
   softmaxGrad: sameAs("softmaxGrad"),
   layerNorm: normRule("layerNorm"),
@@ -173,6 +177,11 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   },
   crossEntropyGrad: same,
 };
+
+function positionAxis(op: string, { dims, dtype }: Expr): Dim {
+  if (dims.length !== 1 || dtype !== "i32") fail(op, `positions are ${dtype} ${show(dims)}, wanted i32 [S]`);
+  return dims[0];
+}
 
 function normRule(op: string): ShapeRule {
   return ([x, ...parameters]) => {

@@ -38,8 +38,8 @@ export function bindSymbols(
       expr.dims.forEach((dim, axis) => typeof dim === "string" && symbols.set(dim, given[axis]));
   }
   for (const { dims, inputs } of introductionsOf(kernel)) {
-    const unknown = dims.find((dim) => typeof dim === "string" && !symbols.has(dim)) as string | undefined;
-    if (unknown === undefined) continue;
+    const unknown = dims.find((dim) => sizeOf(dim, symbols) === undefined);
+    if (typeof unknown !== "string") continue;
     const elements = concreteDims(inputs[0].dims, symbols).reduce((a, b) => a * b, 1);
     const others = concreteDims(
       dims.filter((dim) => dim !== unknown),
@@ -50,11 +50,18 @@ export function bindSymbols(
   return symbols;
 }
 
+function sizeOf(dim: Dim, symbols: Symbols): number | undefined {
+  if (typeof dim === "number") return dim;
+  const terms = dim.split("+");
+  if (symbols.has(dim) || terms.length === 1) return symbols.get(dim);
+  const sizes = terms.map((term) => (/^\d+$/.test(term) ? Number(term) : symbols.get(term)));
+  return sizes.reduce((sum, size) => (sum === undefined || size === undefined ? undefined : sum + size), 0);
+}
+
 /** Dims with every symbol replaced by its size. */
 export function concreteDims(dims: readonly Dim[], symbols: Symbols): number[] {
   return dims.map((dim) => {
-    if (typeof dim === "number") return dim;
-    const size = symbols.get(dim);
+    const size = sizeOf(dim, symbols);
     assert(size !== undefined, `symbol ${dim} is not bound`);
     return size;
   });

@@ -16,6 +16,7 @@ const bias = k.parameter("b", [5]);
 const scale = k.parameter("scale", [4]);
 const shift = k.parameter("shift", [4]);
 const labels = k.input("labels", [3], "i32");
+const places = k.input("places", [3], "i32");
 const perRow = k.input("perRow", [3]);
 /** Inputs whose op is defined for positive numbers only. */
 const POSITIVE = new Set(["positive"]);
@@ -58,6 +59,11 @@ const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
   expand: [k.expand(k.input("one", [3, 1]), [3, 4])],
   reduceSum: [k.reduceSum(x, [0]), k.reduceSum(x, [1], true)],
   reduceMean: [k.reduceMean(x, [1]), k.reduceMean(x, [0], true)],
+  rotary: [k.mul(x, k.rotary(places, 4, 100, "cos")), k.add(x, k.rotary(places, 4, 100, "sin"))],
+  causalBias: [
+    k.softmax(k.add(x, k.causalBias(places, k.input("keys", [4], "i32")))),
+    k.softmax(k.add(x, k.causalBias(k.input("queries", [3], "i32"), k.input("keys", [4], "i32"), 2))),
+  ],
   softmax: [k.softmax(x)],
   softmaxGrad: [k.softmaxGrad(k.softmax(x), z)],
   layerNorm: [k.layerNorm(x, scale, shift)],

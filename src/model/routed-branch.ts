@@ -1,11 +1,35 @@
-/** The routed part of an MoE sub-layer: gate → route → encode → dispatch → expert → combine, and decode. */
+/** The routed part of an MoE sub-layer: gate → route → encode → dispatch → experts → combine, and decode. */
+import { expertWork } from "../program/expert-work.js";
 import type * as K from "../program/kinds.js";
-import * as spans from "./spans.js";
+import type { Work } from "../program/work.js";
+import type { MoeParts } from "./structure.js";
 import type { Wires } from "./wires.js";
+
+/** How tokens choose their experts. */
+export interface RoutingRule {
+  readonly topK: number;
+  /** Rows per expert = ceil(capacityFactor · topK · T / N); null: dropless. */
+  readonly capacityFactor: number | null;
+  /** Whether kept probabilities are renormalised to sum 1. */
+  readonly renormalize: boolean;
+}
+
+export interface BranchOptions {
+  readonly layer: number;
+  /** Unique: "L3"; operators of the branch begin with it. */
+  readonly name: string;
+  readonly rule: RoutingRule;
+  /** The stream that the gate reads, [T, D]. */
+  readonly source: number;
+  /** Noise on the gate's logits, fed to the program. */
+  readonly withNoise: boolean;
+  /** DGMoE: the routing whose first choice this one avoids. */
+  readonly avoid?: number;
+}
 
 export interface RoutedBranch {
   readonly layer: number;
-  readonly tag: string;
+  readonly name: string;
   readonly shape: K.MoeShape;
   readonly routing: number;
   readonly weights: number;
@@ -13,110 +37,96 @@ export interface RoutedBranch {
   readonly rows: readonly number[];
 }
 
-/** gate → route → encode → dispatch → expert → combine, rows split into chunks. */
-export function routedBranch(
-  wires: Wires,
-  layer: number,
-  source: number,
-  how: { norm: "current" | "shortcut"; tag: string; avoid?: number },
-): RoutedBranch {
-  const { config, options } = wires;
-  const T = wires.tokensPerRank;
-  const [D, N] = [config.hidden_size, config.num_experts];
-  const name = (part: string) => `L${layer}${how.tag}.${part}`;
-  const noisy = config.gate_noise && options.mode === "train";
-  const [xn, logits] = [wires.stream(name("xn")), wires.builder.value(name("logits"), T * N * 4)];
-  const inputs: Record<string, number> = { x: source };
-  if (noisy) {
-    inputs.noise = wires.builder.value(name("noise"), T * N * 4);
+/** gate → route → encode → dispatch → experts → combine, rows split into chunks. */
+export function routedBranch(wires: Wires, moe: MoeParts, options: BranchOptions): RoutedBranch {
+  const { layer, name: branch, rule, avoid } = options;
+  const { builder, tokens: T } = wires;
+  const N = moe.numExperts;
+  const at = { layer, branch };
+  const [xn, logits] = [wires.stream(`${branch}.xn`), builder.value(`${branch}.logits`, T * N * 4)];
+  const inputs: Record<string, number> = { x: options.source };
+  if (options.withNoise) {
+    inputs.noise = builder.value(`${branch}.noise`, T * N * 4);
     wires.noise.push(inputs.noise);
   }
-  wires.kernel(name("gate"), "gate", wires.kernels.gate, {
-    layer,
-    inputs,
-    outputs: { xn, logits },
-    parameters: spans.gateSpans(config, layer, how.norm, noisy),
-  });
+  wires.part(`${branch}.gate`, moe.gate, [options.withNoise], { ...at, inputs, outputs: { xn, logits } });
 
   const shape: K.MoeShape = {
     layer,
     numExperts: N,
-    topK: config.topK,
-    capacityFactor: config.capacity_factor,
-    renormalize: config.topK > 1 && config.norm_topk_prob,
-    selectionBias: spans.selectionBias(config, layer),
-    width: D,
-    epSize: options.epSize,
-    wire: options.wire ?? "f32",
+    topK: rule.topK,
+    capacityFactor: rule.capacityFactor,
+    renormalize: rule.renormalize,
+    selectionBias: moe.gate.selectionBias,
+    width: wires.width,
+    epSize: wires.options.epSize,
+    wire: wires.options.wire ?? "f32",
   };
-  const routing = wires.builder.value(name("routing"), T * shape.topK * 8);
-  const weights = wires.builder.value(name("weights"), T * shape.topK * 4);
-  const route: K.RouteData = {
-    shape,
-    logits,
-    avoid: how.avoid,
-    routing,
-    weights,
-    lossShare: 1 / wires.numRoutings,
-    index: wires.routings.length,
-  };
-  wires.routings.push(route);
-  wires.builder.add({
-    name: name("route"),
+  const routing = builder.value(`${branch}.routing`, T * shape.topK * 8);
+  const weights = builder.value(`${branch}.weights`, T * shape.topK * 4);
+  builder.add({
+    ...at,
+    name: `${branch}.route`,
     kind: "route",
-    layer,
-    reads: how.avoid === undefined ? [logits] : [logits, how.avoid],
+    reads: avoid === undefined ? [logits] : [logits, avoid],
     writes: [routing, weights],
-    cost: "route",
-    data: route,
+    // Logits, probabilities and scores, read and written.
+    work: { class: "route", flops: 0, bytes: 16 * T * N },
+    data: { shape, logits, avoid, routing, weights },
   });
-  const chunks = options.chunks ?? 1;
+  const chunks = wires.options.chunks ?? 1;
   const rows = Array.from({ length: chunks }, (_, chunk) =>
-    transferChunk(wires, layer, { name, shape, routing, xn, chunk, chunks }),
+    throughExperts(wires, moe, { ...at, shape, routing, xn, chunk, chunks }),
   );
-  return { layer, tag: how.tag, shape, routing, weights, rows };
+  return { layer, name: branch, shape, routing, weights, rows };
 }
 
-function transferChunk(
+/** One chunk's way to the experts and back. @returns the value of the rows that came back */
+function throughExperts(
   wires: Wires,
-  layer: number,
-  c: {
-    name: (part: string) => string;
-    shape: K.MoeShape;
-    routing: number;
-    xn: number;
-    chunk: number;
-    chunks: number;
+  moe: MoeParts,
+  c: K.ChunkData & {
+    readonly layer: number;
+    readonly branch: string;
+    readonly routing: number;
+    readonly xn: number;
   },
 ): number {
-  const { shape, routing, chunk, chunks } = c;
+  const { shape, routing, xn, chunk, chunks, layer, branch } = c;
+  const { builder } = wires;
+  const rows = Math.ceil(wires.tokens / chunks) * shape.topK;
   const rowBytes = shape.width * (shape.wire === "bf16" ? 2 : 4);
-  const maxBytes = Math.ceil(wires.tokensPerRank / chunks) * shape.topK * rowBytes;
-  const label = (part: string) => c.name(chunks === 1 ? part : `${part}.${chunk}`);
-  const value = (part: string) => wires.builder.value(label(part), maxBytes);
-  const common = { layer, chunk: chunks === 1 ? undefined : chunk };
+  const label = (part: string) => `${branch}.${chunks === 1 ? part : `${part}.${chunk}`}`;
+  const value = (part: string) => builder.value(label(part), rows * rowBytes);
+  const common = { layer, branch, chunk: chunks === 1 ? undefined : chunk };
   const facts: K.ChunkData = { shape, chunk, chunks };
+  const evenRows = (wires.tokens * shape.topK) / chunks;
+  const transfer = (of: "dispatch" | "combine"): Work => ({
+    class: of,
+    rows: evenRows,
+    flops: 0,
+    bytes: (evenRows * rowBytes * (shape.epSize - 1)) / shape.epSize,
+  });
 
   const send = value("send");
-  wires.builder.add({
+  builder.add({
+    ...common,
     name: label("encode"),
     kind: "encode",
-    ...common,
-    reads: [c.xn, routing],
+    reads: [xn, routing],
     writes: [send],
-    cost: "encode",
-    data: { ...facts, input: c.xn, routing, send } satisfies K.EncodeData,
+    work: { class: "encode", rows: evenRows, flops: 0, bytes: 2 * evenRows * shape.width * 4 },
+    data: { ...facts, input: xn, routing, send },
   });
   const arrived = value("arrived");
-  const counts = wires.builder.value(label("counts"), shape.numExperts * 4);
-  wires.builder.add({
+  const counts = builder.value(label("counts"), shape.numExperts * 4);
+  builder.add({
+    ...common,
     name: label("dispatch"),
     kind: "transfer",
-    stream: "network",
-    ...common,
     reads: [send, routing],
     writes: [arrived, counts],
-    cost: "dispatch",
+    work: transfer("dispatch"),
     data: {
       ...facts,
       direction: "to-experts",
@@ -125,36 +135,27 @@ function transferChunk(
       counts,
       input: send,
       output: arrived,
-    } satisfies K.TransferData,
+    },
   });
   const results = value("results");
-  const saved = wires.builder.value(label("saved"), maxBytes * 4);
-  wires.builder.add({
+  const kernel = wires.kernelOf(moe.experts, []);
+  builder.add({
+    ...common,
     name: label("expert"),
     kind: "expert",
-    ...common,
     reads: [arrived, counts],
-    writes: [results, saved],
-    cost: "expert",
-    data: {
-      ...facts,
-      kernel: wires.kernels.expert,
-      parameters: spans.expertSpans(wires.config, layer),
-      arrived,
-      counts,
-      output: results,
-      saved,
-    } satisfies K.ExpertData,
+    writes: [results],
+    work: expertWork(kernel, { rows: evenRows, shape }),
+    data: { ...facts, kernel, parameters: moe.experts.spans, arrived, counts, output: results },
   });
   const back = value("back");
-  wires.builder.add({
+  builder.add({
+    ...common,
     name: label("combine"),
     kind: "transfer",
-    stream: "network",
-    ...common,
     reads: [results, routing, counts],
     writes: [back],
-    cost: "combine",
+    work: transfer("combine"),
     data: {
       ...facts,
       direction: "to-tokens",
@@ -163,40 +164,33 @@ function transferChunk(
       counts,
       input: results,
       output: back,
-    } satisfies K.TransferData,
+    },
   });
   return back;
 }
 
-/** Adds a branch's rows to a stream, weighted. @returns the value of the sum */
+/**
+ * Adds a branch's rows to a stream, weighted.
+ * @param base the stream, [T, D]; `scale` a coefficient per token, [T, 1]
+ * @returns the value of the sum
+ */
 export function decodeBranch(
   wires: Wires,
-  layer: number,
   branch: RoutedBranch,
-  base: number,
-  scale: number | undefined,
+  to: { readonly layer: number; readonly base: number; readonly scale?: number },
 ): number {
-  const output = wires.stream(`L${layer}${branch.tag}.out`);
-  const { shape, routing, weights, rows } = branch;
-  const reads = [routing, weights, ...rows, base];
-  if (scale !== undefined) reads.push(scale);
+  const { shape, routing, weights, rows, name } = branch;
+  const { layer, base, scale } = to;
+  const output = wires.stream(`${name}.out`);
   wires.builder.add({
-    name: `L${layer}${branch.tag}.decode`,
+    name: `${name}.decode`,
     kind: "decode",
     layer,
-    reads,
+    branch: name,
+    reads: [routing, weights, ...rows, base, ...(scale === undefined ? [] : [scale])],
     writes: [output],
-    cost: "decode",
-    data: {
-      shape,
-      chunks: rows.length,
-      routing,
-      weights,
-      rows,
-      base,
-      scale,
-      output,
-    } satisfies K.DecodeData,
+    work: { class: "decode", flops: 0, bytes: (shape.topK + 2) * wires.tokens * shape.width * 4 },
+    data: { shape, chunks: rows.length, routing, weights, rows, base, scale, output },
   });
   return output;
 }

@@ -14,7 +14,7 @@ export interface ConfigKey {
 interface Described {
   readonly type?: string;
   readonly enum?: readonly unknown[];
-  readonly const?: unknown;
+  readonly const?: string | number | boolean;
   readonly anyOf?: readonly Described[];
   readonly items?: Described;
   readonly default?: unknown;

@@ -1,70 +1,83 @@
-/** The program of a model under construction: its builder, its kernels, and what every part of the wiring adds the same way. */
-import type { Differentiated } from "../kernel/differentiate.js";
+/** The program of a model under construction: its builder, and what every part of a wiring adds the same way. */
+import type { Kernel } from "../kernel/kernel.js";
+import type { Symbols } from "../kernel/symbols.js";
+import { kernelWork } from "../kernel/work.js";
 import { ProgramBuilder } from "../program/builder.js";
-import type * as K from "../program/kinds.js";
-import { type ModelConfig, isMoeBlock } from "./config.js";
-import { type KernelSet, kernelSet } from "./kernels/index.js";
+import type { Part } from "./parts/part.js";
 
-/** The sizes and the purpose that a program is built for. */
-export interface ProgramOptions {
+/** Sizes of a micro-batch on one rank, and how its rows travel. */
+export interface WireOptions {
   readonly batch: number;
   readonly sequence: number;
   readonly epSize: number;
+  /** All ranks, for traffic estimates; default the expert-parallel ones. */
+  readonly ranks?: number;
   /** Chunks of the token rows in dispatch → expert → combine (pipelined policies); 1 = whole. */
   readonly chunks?: number;
-  readonly mode: "train" | "loss" | "logits";
-  readonly recompute?: boolean;
-  readonly splitWeightGradients?: boolean;
   readonly wire?: "f32" | "bf16";
+  /** Attention that reads its rows' positions: sequences may be shorter than `sequence`. Default false. */
+  readonly anyLength?: boolean;
 }
 
 export class Wires {
   readonly builder = new ProgramBuilder();
-  readonly kernels: KernelSet;
-  readonly tokensPerRank: number;
-  readonly routings: K.RouteData[] = [];
+  /** Tokens of a micro-batch on one rank, T. */
+  readonly tokens: number;
+  /** Sizes that the kernels' expressions leave open. */
+  readonly symbols: Symbols;
+  /** Values that gate noise is fed to, in the order of the gates. */
   readonly noise: number[] = [];
-  readonly numRoutings: number;
+  readonly #kernels = new Map<string, Kernel>();
 
   constructor(
-    readonly config: ModelConfig,
-    readonly options: ProgramOptions,
+    readonly width: number,
+    readonly options: WireOptions,
   ) {
-    this.kernels = kernelSet(config, {
-      sequence: options.sequence,
-      training: options.mode === "train",
-      head: options.mode === "logits" ? "logits" : "losses",
-      recompute: options.recompute ?? false,
-    });
-    this.tokensPerRank = options.batch * options.sequence;
-    const numMoe = Array.from({ length: config.num_hidden_layers }, (_, l) => l).filter((l) =>
-      isMoeBlock(config, l),
-    );
-    this.numRoutings = numMoe.length * (config.architecture.routed === "dual" ? 2 : 1);
+    const { batch, sequence, anyLength } = options;
+    this.tokens = batch * sequence;
+    this.symbols = new Map([
+      ["T", this.tokens],
+      ["B", batch],
+      ...(anyLength ? [["S", sequence] as const] : []),
+    ]);
   }
 
   /** A value of [T, D] activations. */
   stream(name: string): number {
-    return this.builder.value(name, this.tokensPerRank * this.config.hidden_size * 4);
+    return this.builder.value(name, this.tokens * this.width * 4);
   }
 
-  /** An operator that runs a kernel; saved activations become values of their own. */
-  kernel(
+  /** The kernel of a part; equal parts share one. */
+  kernelOf<A extends readonly unknown[]>(part: Part<A>, options: A): Kernel {
+    const key = JSON.stringify([part.class, part.shape, options]);
+    let kernel = this.#kernels.get(key);
+    if (kernel === undefined) this.#kernels.set(key, (kernel = part.kernel(...options)));
+    return kernel;
+  }
+
+  /** An operator that runs a part's kernel over all tokens. */
+  part<A extends readonly unknown[]>(
     name: string,
-    cost: string,
-    kernel: Differentiated,
-    bound: Omit<K.KernelData, "kernel"> & { layer?: number },
+    part: Part<A>,
+    options: A,
+    bound: {
+      readonly layer?: number;
+      readonly branch?: string;
+      readonly inputs: Readonly<Record<string, number>>;
+      readonly outputs: Readonly<Record<string, number>>;
+    },
   ): void {
-    const outputs = { ...bound.outputs };
-    for (const saved of kernel.saved) outputs[saved] = this.builder.value(`${name}.${saved}`, 0);
+    const { layer, branch, inputs, outputs } = bound;
+    const kernel = this.kernelOf(part, options);
     this.builder.add({
       name,
       kind: "kernel",
-      layer: bound.layer,
-      reads: Object.values(bound.inputs),
+      layer,
+      branch,
+      reads: Object.values(inputs),
       writes: Object.values(outputs),
-      cost,
-      data: { kernel, inputs: bound.inputs, outputs, parameters: bound.parameters } satisfies K.KernelData,
+      work: { class: part.class, ...kernelWork(kernel, this.symbols) },
+      data: { kernel, inputs, outputs, parameters: part.spans },
     });
   }
 }

@@ -6,23 +6,19 @@ export { CommError, EnvironmentError, InputError, InterruptedError } from "../co
 export { ARCHITECTURE_NAMES, type Architecture, architecture } from "../model/architectures.js";
 export { type ModelConfig, type ModelInput, resolveModel } from "../model/config.js";
 export { PRESETS, preset } from "../model/presets.js";
-export { type ModelProgram, type ProgramOptions, buildProgram } from "../model/wiring.js";
-export type { RouteData, MoeShape } from "../program/kinds.js";
+export type { HeadOutput } from "../model/parts/head.js";
+export type { WireOptions } from "../model/wires.js";
+export { type ModelProgram, type ProgramOptions, buildProgram } from "../model/language-model.js";
 export { type OperatorSpec, ProgramBuilder } from "../program/builder.js";
-export {
-  type Operator,
-  type Pass,
-  type Program,
-  type Stream,
-  type Value,
-  dependencies,
-} from "../program/program.js";
+export type { Kind, Operator, Pass, Stream } from "../program/operator.js";
+export { type Program, type Value, dependencies } from "../program/program.js";
+export type { OperatorClass, Work } from "../program/work.js";
 export type { Schedule } from "../program/schedule.js";
 export { whyIllegal } from "../program/validate.js";
 export { lowerBound } from "../schedule/bound.js";
 export { type Policy, parsePolicy } from "../schedule/policy.js";
 export { CLUSTERS, type Cluster, cluster } from "../simulate/clusters.js";
-export { type CostTable, type Costs, tableCosts } from "../simulate/costs.js";
+export { type CostTable, type Costs, classCosts, tableCosts } from "../simulate/costs.js";
 export type { Network, Traffic } from "../simulate/network.js";
 export { type SimulateOptions, simulate } from "../simulate/simulate.js";
 export {
@@ -32,15 +28,16 @@ export {
   chromeTrace,
 } from "../timeline/chrome-trace.js";
 export { type ChartRow, speedChart } from "../timeline/speed-chart.js";
-export type { ExposedInterval, Timeline, TimelineEvent, TimelineSummary } from "../timeline/timeline.js";
+export type {
+  EventOperator,
+  ExposedInterval,
+  Timeline,
+  TimelineEvent,
+  TimelineSummary,
+} from "../timeline/timeline.js";
 export { timelineHtml } from "../timeline/timeline-html.js";
-export {
-  type Calibration,
-  type MeasuredRow,
-  type MeasuredWorkload,
-  calibrate,
-  parseCalibration,
-} from "./calibration.js";
+export { type Calibration, type MeasuredWork, calibrate } from "../simulate/calibration.js";
+export { parseCalibration } from "./parse-calibration.js";
 export { describeCluster } from "./cluster-keys.js";
 export type { PlanRow } from "./plan.js";
 export { DEFAULT_CASES, type PlanOptions, type Prediction, plan } from "./query.js";

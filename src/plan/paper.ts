@@ -8,10 +8,10 @@
  * The order of the shared-expert and ScMoE architectures agrees there; of GPT3-MoE-XL the cells of top-3 and ScMoE-2 (0.94, 1.05) do not (0.80, 0.90): launches, small kernels and stragglers are not in the model.
  */
 import { resolveModel } from "../model/config.js";
-import { buildProgram } from "../model/wiring.js";
+import { buildProgram } from "../model/language-model.js";
 import type { Program } from "../program/program.js";
 import { parsePolicy } from "../schedule/policy.js";
-import type { Costs } from "../simulate/costs.js";
+import { type Costs, classCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
 
 /** Speed-up over top-2 (ScMoE, ICML 2025, table 1). */
@@ -56,22 +56,15 @@ function pairOf(arch: string): Program {
       num_experts: 8,
       max_position_embeddings: 8,
     });
-    program = buildProgram(config, { batch: 1, sequence: 8, epSize: 8, mode: "loss" }).program;
+    program = buildProgram(config, { batch: 1, sequence: 8, epSize: 8, head: "losses" }).program;
     programs.set(arch, program);
   }
   return program;
 }
 
+/** All else takes no time. */
 function slotCosts({ attention, mlp, allToAll }: SlotConstants): Costs {
-  const table: Readonly<Record<string, number>> = {
-    attention,
-    mlp,
-    shared: mlp,
-    expert: mlp,
-    dispatch: allToAll,
-    combine: allToAll,
-  };
-  return (op) => table[op.cost] ?? 0;
+  return classCosts({ attention, mlp, shared: mlp, expert: mlp, dispatch: allToAll, combine: allToAll }, 0);
 }
 
 export function predictSpeedUps(constants: SlotConstants): Record<string, number> {

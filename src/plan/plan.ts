@@ -1,8 +1,14 @@
 /** What a cluster would see: predicted step time of architectures × policies. */
 import { mean } from "../core/statistics.js";
-import { type ModelInput, resolveModel } from "../model/config.js";
-import { buildProgram } from "../model/wiring.js";
-import type { Operator, Program } from "../program/program.js";
+import { type ModelConfig, type ModelInput, resolveModel } from "../model/config.js";
+import { bucketsOf } from "../model/buckets.js";
+import { buildProgram } from "../model/language-model.js";
+import { listParameters } from "../model/parameters.js";
+import { buildTrainingProgram } from "../model/training-program.js";
+import type { Operator } from "../program/operator.js";
+import type { Program } from "../program/program.js";
+import { type ReductionBucket, withReduction } from "../program/reduction.js";
+import { roleOf } from "../program/work.js";
 import { lowerBound } from "../schedule/bound.js";
 import { describePlacement } from "../schedule/placement.js";
 import { parsePolicy } from "../schedule/policy.js";
@@ -12,9 +18,9 @@ import type { Costs } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
 import { combined } from "../timeline/summary.js";
 import type { Timeline } from "../timeline/timeline.js";
-import { type Workload, analyticCosts } from "./analytic.js";
-import type { Calibration } from "./calibration.js";
-import { clusterNetwork, unevenLoads } from "./cluster-network.js";
+import { analyticCosts } from "../simulate/analytic.js";
+import type { Calibration } from "../simulate/calibration.js";
+import { clusterNetwork, unevenLoads } from "../simulate/cluster-network.js";
 
 export interface PlanOptions {
   readonly model: ModelInput;
@@ -25,12 +31,13 @@ export interface PlanOptions {
   readonly batch: number;
   readonly sequence: number;
   readonly epSize: number;
-  readonly mode: "train" | "loss";
+  readonly mode: "train" | "forward";
   /** Largest over mean load of a rank's experts: 1 is balanced. Which rank it is differs by layer and step. */
   readonly imbalance: number;
   /** Steps to simulate when loads are uneven; figures are means over them. */
   readonly steps: number;
-  readonly elementBytes: number;
+  /** Bytes of an activation or weight element on the devices. */
+  readonly elementBytes: 2 | 4;
 }
 
 /** The predicted step of an architecture under a policy; times in ms, means over ranks. */
@@ -38,7 +45,10 @@ export interface PlanRow {
   readonly arch: string;
   /** With the number of chunks that was chosen, when the choice was free. */
   readonly policy: string;
+  /** A micro-batch, without the reduction of gradients. */
   readonly stepMs: number;
+  /** Training: the same with the reduction of all gradients, which comes once per optimiser step. */
+  readonly reducedMs?: number;
   readonly computeMs: number;
   readonly communicationMs: number;
   readonly exposedMs: number;
@@ -76,14 +86,26 @@ function predict(options: PlanOptions, arch: string, policyName: string): PlanRo
   const { batch, sequence, epSize, mode, elementBytes, cluster, imbalance } = options;
   const config = resolveModel({ ...model, arch });
   const policy = parsePolicy(policyName);
-  const { chunks } = policy;
-  const { program } = buildProgram(config, { batch, sequence, epSize, chunks, mode });
-  const workload = { config, tokens: batch * sequence, sequence, epSize, chunks, elementBytes };
-  const costs = analyticCosts(workload, cluster, options.calibration);
+  const ranks = cluster.nodes * cluster.devicesPerNode;
+  const shape = {
+    batch,
+    sequence,
+    epSize,
+    ranks,
+    chunks: policy.chunks,
+    wire: elementBytes === 2 ? ("bf16" as const) : ("f32" as const),
+  };
+  const { program } =
+    mode === "train"
+      ? buildTrainingProgram(config, shape)
+      : buildProgram(config, { ...shape, head: "losses" });
+  const costs = analyticCosts({ cluster, calibration: options.calibration, elementBytes, ranks });
   const schedule = policy.schedule(program, costs);
+  const at = { epSize, ranks, cluster, costs, imbalance };
   const steps = Array.from({ length: imbalance > 1 ? options.steps : 1 }, (_, step) =>
-    simulateStep(program, schedule, { workload, cluster, costs, imbalance, step }),
+    simulateStep(program, schedule, { ...at, step }),
   );
+  const reducing = mode === "train" ? withReduction(program, reductionBuckets(config, options)) : undefined;
   // The simulated links carry on during a message's latency; the bound must allow for that.
   const withoutLatency: Costs = (op) =>
     Math.max(0, costs(op) - (op.stream === "network" ? cluster.latencyMs : 0));
@@ -94,6 +116,8 @@ function predict(options: PlanOptions, arch: string, policyName: string): PlanRo
       steps.map(({ summary }) => summary),
       mean,
     ),
+    reducedMs:
+      reducing && simulateStep(reducing, policy.schedule(reducing, costs), { ...at, step: 0 }).summary.stepMs,
     lowerBoundMs: lowerBound(program, withoutLatency),
     speedUp: 1,
     placement: describePlacement(program, schedule),
@@ -102,25 +126,40 @@ function predict(options: PlanOptions, arch: string, policyName: string): PlanRo
   };
 }
 
+/** A rank's gradients in the buckets that training would have. */
+function reductionBuckets(config: ModelConfig, options: PlanOptions): ReductionBucket[] {
+  const { cluster, epSize, elementBytes } = options;
+  const ranks = cluster.nodes * cluster.devicesPerNode;
+  return bucketsOf(listParameters(config), { epRank: 0, epSize }).map(({ name, kind, infos, size }) => ({
+    name,
+    families: infos.map(({ family }) => family),
+    bytes: size * elementBytes,
+    group: kind === "replicated" ? "world" : "replicas",
+    ranks: kind === "replicated" ? ranks : ranks / epSize,
+    gather: true,
+  }));
+}
+
 /** One group of ranks that share the experts stands for all. */
 function simulateStep(
   program: Program,
   schedule: Schedule,
   at: {
-    readonly workload: Workload;
+    readonly epSize: number;
+    readonly ranks: number;
     readonly cluster: Cluster;
     readonly costs: Costs;
     readonly imbalance: number;
     readonly step: number;
   },
 ): Timeline {
-  const { workload, cluster, costs, imbalance } = at;
-  const loadOf = unevenLoads(workload.epSize, imbalance, { seed: 0, step: at.step });
-  const network = clusterNetwork(workload, cluster, loadOf);
+  const { epSize, cluster, costs, imbalance } = at;
+  const loadOf = unevenLoads(epSize, imbalance, { seed: 0, step: at.step });
+  const network = clusterNetwork(at, cluster, loadOf);
   const ofRank =
     (rank: number): Costs =>
     (op: Operator) =>
-      costs(op) * (/^expert/.test(op.cost) ? loadOf(op.layer ?? 0)[rank] : 1);
-  const ranks = Array.from({ length: workload.epSize }, (_, rank) => (imbalance > 1 ? ofRank(rank) : costs));
-  return simulate(program, schedule, { costs: ranks, network });
+      costs(op) * (roleOf(op) === "expert" ? loadOf(op.layer ?? 0)[rank] : 1);
+  const ofRanks = Array.from({ length: epSize }, (_, rank) => (imbalance > 1 ? ofRank(rank) : costs));
+  return simulate(program, schedule, { costs: ofRanks, network });
 }

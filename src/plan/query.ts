@@ -3,7 +3,7 @@ import { InputError } from "../core/errors.js";
 import type { ModelInput } from "../model/config.js";
 import { preset } from "../model/presets.js";
 import { type Cluster, cluster } from "../simulate/clusters.js";
-import type { Calibration } from "./calibration.js";
+import type { Calibration } from "../simulate/calibration.js";
 import { type PlanOptions as Task, type PlanRow, plan as planCases } from "./plan.js";
 
 /** Architecture and policy pairs that are compared where none are named: the first is the baseline. */
@@ -39,8 +39,8 @@ export interface PlanOptions {
   /** Achieved shares of the device's matrix rate and of the links' rates, from 0 to 1. Default: the cluster's. */
   readonly efficiency?: number | undefined;
   readonly linkEfficiency?: number | undefined;
-  /** Bytes of an activation or weight element. Default 2. */
-  readonly elementBytes?: number | undefined;
+  /** Bytes of an activation or weight element on the devices. Default 2; with a calibration 4, as its rates are of f32. */
+  readonly elementBytes?: 2 | 4 | undefined;
 }
 
 /** Predicted steps, and what they were predicted for. */
@@ -76,10 +76,10 @@ export function plan(options: PlanOptions): Prediction {
     batch: options.batch ?? 8,
     sequence: options.sequence ?? model.max_position_embeddings,
     epSize,
-    mode: mode === "train" ? "train" : "loss",
+    mode,
     imbalance,
     steps: Math.max(1, options.steps ?? 8),
-    elementBytes: options.elementBytes ?? 2,
+    elementBytes: options.elementBytes ?? (calibration === undefined ? 2 : 4),
   };
   return { rows: planCases(task), cluster: described, epSize };
 }

@@ -1,19 +1,23 @@
 import { assert } from "../core/errors.js";
-import type { Operator, Pass, Program, Stream, Value } from "./program.js";
+import type { KindData } from "./kinds.js";
+import { type Kind, type Operator, type Pass, STREAM_OF } from "./operator.js";
+import type { Program, Value } from "./program.js";
+import { type Work, costKey } from "./work.js";
 
 /** An operator to be appended: what has a default may be left out. */
-export interface OperatorSpec {
+export interface OperatorSpec<K extends Kind> {
   readonly name: string;
-  readonly kind: string;
-  readonly stream?: Stream;
+  readonly kind: K;
+  /** Default forward. */
   readonly pass?: Pass;
   readonly layer?: number;
   readonly chunk?: number;
+  readonly branch?: string;
   readonly reads: readonly number[];
   readonly writes: readonly number[];
   readonly after?: readonly number[];
-  readonly cost: string;
-  readonly data?: unknown;
+  readonly work: Work;
+  readonly data: KindData[K];
 }
 
 /** Appends operators in topological order; the finished program is immutable plain data. */
@@ -35,6 +39,12 @@ export class ProgramBuilder {
     return this.#values.length - 1;
   }
 
+  /** A value that the session binds and keeps between runs. */
+  state(name: string, bytes: number): number {
+    this.#values.push({ id: this.#values.length, name, bytes, isState: true });
+    return this.#values.length - 1;
+  }
+
   bytesOf(value: number): number {
     return this.#values[value].bytes;
   }
@@ -43,28 +53,38 @@ export class ProgramBuilder {
     return this.#values[value].name;
   }
 
-  add(spec: OperatorSpec): number {
+  /** The id that the next operator gets. */
+  get nextId(): number {
+    return this.#operators.length;
+  }
+
+  add<K extends Kind>(spec: OperatorSpec<K>): number {
+    this.#push(this.nextId, spec);
+    return this.nextId - 1;
+  }
+
+  /** Puts an operator in another's place; what it writes beyond that must be new values. */
+  replace<K extends Kind>(id: number, spec: OperatorSpec<K>): void {
+    this.#names.delete(this.#operators[id].name);
+    this.#push(id, spec);
+  }
+
+  #push<K extends Kind>(id: number, spec: OperatorSpec<K>): void {
     assert(!this.#names.has(spec.name), `operator names are unique: ${spec.name}`);
     this.#names.add(spec.name);
-    const id = this.#operators.length;
-    this.#operators.push({
+    const pass = spec.pass ?? "forward";
+    // The compiler cannot see that kind and data of a spec belong together; `OperatorSpec` says so.
+    this.#operators[id] = {
+      ...spec,
       id,
-      name: spec.name,
-      kind: spec.kind,
-      stream: spec.stream ?? "compute",
-      pass: spec.pass ?? "forward",
-      layer: spec.layer,
-      chunk: spec.chunk,
-      reads: spec.reads,
-      writes: spec.writes,
+      stream: STREAM_OF[spec.kind],
+      pass,
       after: spec.after ?? [],
-      cost: spec.cost,
-      data: spec.data,
-    });
-    return id;
+      cost: costKey({ pass, work: spec.work }),
+    } as unknown as Operator;
   }
 
   build(name: string): Program {
-    return { name, operators: this.#operators, values: this.#values };
+    return { name, operators: [...this.#operators], values: [...this.#values] };
   }
 }

@@ -1,37 +1,61 @@
 /**
- * The operator kinds and what each carries. A kind is three things: this data, a backward rule (`differentiate.ts`),
- * and an action in the executor (`run/actions`). T = tokens of a rank's micro-batch, D = width, N = experts, K = kept choices.
+ * The kinds of operators and what each carries beside its reads and writes. T = tokens of a rank's micro-batch, D = width,
+ * N = experts, K = kept choices. Numbers that are not sizes are ids of values.
  */
-import type { Differentiated } from "../kernel/differentiate.js";
+import type { Kernel } from "../kernel/kernel.js";
+
+/** By kind. A prime marks the derivative of a kind. */
+export interface KindData {
+  readonly embed: EmbedData;
+  readonly "embed'": EmbedBackwardData;
+  readonly kernel: KernelData;
+  readonly "kernel'": KernelData;
+  readonly route: RouteData;
+  readonly "route'": RouteBackwardData;
+  readonly encode: EncodeData;
+  readonly "encode'": EncodeBackwardData;
+  readonly transfer: TransferData;
+  readonly expert: ExpertData;
+  readonly "expert'": ExpertBackwardData;
+  readonly decode: DecodeData;
+  readonly "decode'": DecodeBackwardData;
+  readonly sum: SumData;
+  readonly statistics: StatisticsData;
+  readonly "reduce-scatter": ScatterData;
+  readonly "reduce-sum": SumSlicesData;
+  readonly "all-gather": GatherData;
+}
 
 /** Where a kernel parameter lives: one tensor, or several that lie one after another in memory (q, k, v). */
 export type ParameterSpan = readonly string[];
 
+/** A kernel, forward or backward (or a half of that), and what its inputs, outputs and parameters are. */
 export interface KernelData {
-  readonly kernel: Differentiated;
-  /** Kernel input name → value id. */
+  readonly kernel: Kernel;
+  /** Kernel input name → value id. Backward: originals, saved activations, `d_<output>`; `t_…` from the input half. */
   readonly inputs: Readonly<Record<string, number>>;
-  /** Kernel output name (saved ones included) → value id. */
+  /** Kernel output name → value id: in training with saved activations; backward `d_<input>`, and `t_…` for the weight half. */
   readonly outputs: Readonly<Record<string, number>>;
   readonly parameters: Readonly<Record<string, ParameterSpan>>;
 }
 
-export interface KernelBackwardData {
-  readonly kernel: Differentiated;
-  /** Which half of the backward kernel: both, input gradients only, weight gradients only. */
-  readonly part: "both" | "input" | "weight";
-  /** Backward kernel input name (originals, saved, d_<output>; t_… from the input half) → value id. */
-  readonly inputs: Readonly<Record<string, number>>;
-  /** d_<input>, and t_… for the weight half → value id. */
-  readonly outputs: Readonly<Record<string, number>>;
-  readonly parameters: Readonly<Record<string, ParameterSpan>>;
+/** A learned vector per position, added to the rows: row t of a micro-batch has position t mod `period`. */
+export interface LearnedPositions {
+  readonly table: string;
+  readonly period: number;
 }
 
 export interface EmbedData {
   readonly tokens: number;
   readonly output: number;
   readonly embedding: string;
-  readonly positions?: string;
+  readonly positions?: LearnedPositions;
+}
+export interface EmbedBackwardData {
+  readonly tokens: number;
+  readonly gradient: number;
+  readonly embedding: string;
+  readonly positions?: LearnedPositions;
 }
 
 /** Static facts of one MoE sub-layer's routing, shared by all operators of the sub-layer. */
@@ -58,18 +82,27 @@ export interface RouteData {
   readonly routing: number;
   /** Kept gate weights [T, K]; a value of its own because gradients flow through it. */
   readonly weights: number;
-  /** Share of the mean over MoE layers that this routing's auxiliary losses have. */
-  readonly lossShare: number;
-  /** Index of this routing in the step's balance statistics. */
-  readonly index: number;
 }
 
 export interface RouteBackwardData {
-  readonly forward: RouteData;
+  readonly shape: MoeShape;
+  readonly routing: number;
   readonly dWeights: number;
   readonly dLogits: number;
+  /** Scales of the auxiliary losses, fed to the program (`LossScales`). */
+  readonly scales: number;
+  /** Index of this routing among the program's, each of which has an equal share of the auxiliary losses. */
+  readonly index: number;
+  readonly numRoutings: number;
   /** Statistics summed over ranks, when balance is global. */
   readonly statistics?: number;
+}
+
+/** Scales that enter gradients; constant over a step. */
+export interface LossScales {
+  /** Coefficient of the balance loss × this micro-batch's share of the step. */
+  readonly balance: number;
+  readonly z: number;
 }
 
 /** Rows of a token range: `chunk` of `chunks`. */
@@ -106,20 +139,24 @@ export interface TransferData extends ChunkData {
 }
 
 export interface ExpertData extends ChunkData {
-  readonly kernel: Differentiated;
+  readonly kernel: Kernel;
   /** Kernel parameter → tensor names, with "{e}" where the expert's index goes. */
   readonly parameters: Readonly<Record<string, ParameterSpan>>;
   readonly arrived: number;
   readonly counts: number;
   readonly output: number;
-  /** Permuted input rows and saved activations, kept for backward. */
-  readonly saved: number;
+  /** In training: permuted input rows and saved activations, kept for backward. */
+  readonly saved?: number;
 }
 /** The halves of a split backward pass hand over `carried`: the rows of the incoming gradient and what led to the input gradients. */
-export type ExpertBackwardData = { readonly forward: ExpertData } & (
+export type ExpertBackwardData = {
+  readonly forward: ExpertData & { readonly saved: number };
+  readonly kernel: Kernel;
+} & (
   | { readonly part: "both"; readonly dOutput: number; readonly dArrived: number }
   | { readonly part: "input"; readonly dOutput: number; readonly dArrived: number; readonly carried: number }
-  | { readonly part: "weight"; readonly carried: number }
+  /** `input` is the kernel of the other half: it knows the shapes of what was carried. */
+  | { readonly part: "weight"; readonly carried: number; readonly input: Kernel }
 );
 
 export interface DecodeData {
@@ -154,10 +191,24 @@ export interface StatisticsData {
   readonly output: number;
 }
 
-/** One bucket of gradients: slices to their owners, summed there in rank order, gathered. */
-export interface ReduceData {
+/** Ranks that meet in a transfer: all, those that share one set of experts, those that hold copies of the same experts. */
+export type Group = "world" | "ep" | "replicas";
+
+/** Slices of a bucket's gradients to their owners. */
+export interface ScatterData {
   readonly bucket: string;
-  readonly phase: "scatter" | "sum" | "gather";
-  readonly input?: number;
-  readonly output?: number;
+  readonly group: Group;
+  readonly output: number;
+}
+/** What arrived is summed in rank order. */
+export interface SumSlicesData {
+  readonly bucket: string;
+  readonly group: Group;
+  readonly input: number;
+}
+/** Every rank's slice of a bucket to every rank: of summed gradients, or (ZeRO-1) of updated weights. */
+export interface GatherData {
+  readonly bucket: string;
+  readonly group: Group;
+  readonly part: "gradients" | "weights";
 }

@@ -1,4 +1,4 @@
-import type { Stream } from "./program.js";
+import type { Stream } from "./operator.js";
 
 /**
  * An order of a program's operators per stream: plain serialisable data. Streams advance independently; an operator

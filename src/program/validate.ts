@@ -1,4 +1,5 @@
-import { type Program, STREAMS, dependencies } from "./program.js";
+import { STREAMS } from "./operator.js";
+import { type Program, dependencies } from "./program.js";
 import type { Schedule } from "./schedule.js";
 
 /**

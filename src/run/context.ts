@@ -1,49 +1,64 @@
-import type { Communicator, ExchangeResult, Pending } from "../comm/communicator.js";
+import type { Communicator, ExchangeResult, Handle } from "../comm/communicator.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Engine } from "../engine/engine.js";
-import type { Operator } from "../program/program.js";
-import type { Block, Memory } from "./memory.js";
-import type { ParameterStore } from "./parameter-store.js";
+import type { RuleTable } from "../program/operator.js";
+import type { Gradients } from "./gradients.js";
+import type { Allocation, Memory } from "./memory.js";
+import type { Weights } from "./weights.js";
 
-/** What a value holds while it lives: its content, and the memory blocks to release with it. */
+/** What a value holds while it lives: its content, and the memory to release with it. */
 export interface Held {
   readonly content: unknown;
-  readonly blocks: readonly Block[];
+  readonly allocations: readonly Allocation[];
 }
 
-/** Scales that enter gradients; constant over a step. */
-export interface LossScales {
-  /** Coefficient of the balance loss × this micro-batch's share of the step. */
-  readonly balance: number;
-  readonly z: number;
-}
-
-/** Everything an action may touch. One per rank and step. */
-export interface RunContext {
+/** What a rank lends to the operators of a session. */
+export interface Services {
   readonly engine: Engine;
   readonly memory: Memory;
-  readonly parameters: ParameterStore;
+  readonly weights: Weights;
+  /** Only where a program has a backward pass. */
+  readonly gradients?: Gradients;
   /** All ranks, and the ranks that share one set of experts. */
   readonly world: Communicator;
   readonly ep: Communicator;
   /** The ranks that hold the same experts: data-parallel replicas of them. */
   readonly replicas: Communicator;
-  readonly scales: LossScales;
-  read<T>(value: number): T;
-  tensor(value: number): Tensor<Float32Array>;
-  write(value: number, content: unknown, blocks: readonly Block[]): void;
-  /** Allocates a value's memory and writes it as a tensor. */
-  writeTensor(value: number, dims: readonly number[]): Tensor<Float32Array>;
-  /** Blocks a value holds, for a second value that shares them. */
-  share(value: number): readonly Block[];
+  /** Weights are part of the compiled kernels (they must not change afterwards), not inputs of theirs. */
+  readonly hasFixedWeights?: boolean;
 }
 
-/** A transfer under way: the executor waits for it, then calls `finish` to publish its values. */
-export interface NetworkJob {
-  readonly pending: Pending;
+/** What an operator may touch while it runs. */
+export interface RunContext {
+  read<T>(value: number): T;
+  tensor(value: number): Tensor<Float32Array>;
+  write(value: number, content: unknown, allocations: readonly Allocation[]): void;
+  /** Allocates a value's memory and writes it as a tensor. */
+  writeTensor(value: number, dims: readonly number[]): Tensor<Float32Array>;
+  /** The memory a value holds, for a second value that shares it. */
+  share(value: number): readonly Allocation[];
+}
+
+/** Something under way beside the compute stream: the session waits for it, then calls `finish` to publish its values. */
+export interface Transfer {
+  readonly pending: Handle<ExchangeResult>;
+  /** Transfers that share this arrive in the order they were started: a communicator, a device. */
+  readonly queue: object;
   /** Bytes this rank sends to other ranks. */
   readonly bytes: number;
   finish(result: ExchangeResult): void;
 }
 
-export type Action = (op: Operator, context: RunContext) => NetworkJob | undefined;
+/** Runs an operator once. What returns no transfer has finished. */
+export type Run = (context: RunContext) => Transfer | undefined;
+
+/** How each kind of operator is bound to a rank, once per session: kernels are compiled and parameters found here. */
+export type ActionTable = RuleTable<[services: Services], Run>;
+
+/** A run that never leaves anything under way. */
+export function computing(run: (context: RunContext) => void): Run {
+  return (context) => {
+    run(context);
+    return undefined;
+  };
+}

@@ -44,6 +44,24 @@ describe("activation memory", () => {
     expect(memory.peakBytes).toBe(800_000);
   });
 
+  it("takes only a full arena for a full arena: any other error is thrown", () => {
+    let arenas = 0;
+    const memory = new Memory({
+      ...engine,
+      newArena(bytes, label) {
+        arenas++;
+        const arena = engine.newArena(bytes, label);
+        arena.tryF32 = () => {
+          throw new Error("the arena is broken");
+        };
+        return arena;
+      },
+    });
+    memory.allocate(10);
+    expect(() => memory.allocate(10)).toThrow("the arena is broken");
+    expect(arenas).toBe(1);
+  });
+
   it("refuses a single tensor larger than an arena in one line", () => {
     const memory = new Memory(engine);
     expect(() => memory.allocate(ARENA_BYTES / 4 + 1)).toThrow(InputError);

@@ -1,6 +1,6 @@
 /**
- * Activation memory of a rank: reference-counted blocks in arenas. A value holds blocks; two values may hold the
- * same block (a transfer on one rank moves nothing), and the last release frees it.
+ * Activation memory of a rank: reference-counted allocations in arenas. A value holds allocations; two values may hold the
+ * same one (a transfer on one rank moves nothing), and the last release frees it.
  */
 import { InputError } from "../core/errors.js";
 import type { Arena } from "../engine/arena.js";
@@ -9,14 +9,14 @@ import type { Engine } from "../engine/engine.js";
 /** Largest arena, and so the largest single tensor. */
 export const ARENA_BYTES = 4 * 2 ** 30 - 2 ** 17;
 
-export class Block {
+export class Allocation {
   references = 1;
   constructor(
     readonly f32: Float32Array,
     readonly arena: Arena,
   ) {}
 
-  /** The block's bytes, for the communicator. */
+  /** The same bytes, for the communicator. */
   get u8(): Uint8Array {
     return new Uint8Array(this.f32.buffer, this.f32.byteOffset, this.f32.byteLength);
   }
@@ -45,46 +45,36 @@ export class Memory {
    * Uninitialised floats. Arenas are reserved address space; pages cost memory once touched.
    * @throws InputError when one tensor is larger than an arena
    */
-  allocate(numElements: number): Block {
+  allocate(numElements: number): Allocation {
     const bytes = numElements * 4;
-    let block: Block | undefined;
+    let allocation: Allocation | undefined;
     for (const arena of this.#arenas) {
-      if (arena.capacityBytes - arena.liveBytes < bytes) continue;
-      const view = tryAllocate(arena, numElements);
+      const view = arena.tryF32(numElements);
       if (view !== undefined) {
-        block = new Block(view, arena);
+        allocation = new Allocation(view, arena);
         break;
       }
     }
-    if (block === undefined) {
+    if (allocation === undefined) {
       if (bytes > this.arenaBytes)
         throw new InputError(
           `One tensor of ${gib(bytes)} is larger than the limit of ${gib(this.arenaBytes)}; use a smaller train.micro_batch_size or data.sequence_length`,
         );
       const arena = this.engine.newArena(this.arenaBytes, `activations ${this.#arenas.length}`);
       this.#arenas.push(arena);
-      block = new Block(arena.f32(numElements), arena);
+      allocation = new Allocation(arena.f32(numElements), arena);
     }
     this.#liveBytes += bytes;
-    return block;
+    return allocation;
   }
 
-  release(block: Block): void {
-    if (--block.references > 0) return;
-    block.arena.free(block.f32);
-    this.#liveBytes -= block.f32.byteLength;
+  release(allocation: Allocation): void {
+    if (--allocation.references > 0) return;
+    allocation.arena.free(allocation.f32);
+    this.#liveBytes -= allocation.f32.byteLength;
   }
 }
 
 export function gib(bytes: number): string {
   return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
-}
-
-/** An arena may have the bytes, but not in one piece; then the next arena is tried. */
-function tryAllocate(arena: Arena, numElements: number): Float32Array | undefined {
-  try {
-    return arena.f32(numElements);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,6 +1,7 @@
 /** How fast any schedule of a program could be at best. */
 import { graphOf } from "../program/graph.js";
-import type { Program, Stream } from "../program/program.js";
+import type { Stream } from "../program/operator.js";
+import type { Program } from "../program/program.js";
 import { type Costs, costArray } from "../simulate/costs.js";
 import { type Placed, placeSegment } from "./exhaustive.js";
 import { type Segment, segmentsOf } from "./segments.js";

@@ -3,6 +3,7 @@ import type { Program } from "../program/program.js";
 import type { Timeline, TimelineEvent } from "../timeline/timeline.js";
 import { expertWindows } from "./placement.js";
 import type { Schedule } from "../program/schedule.js";
+import { workLabel } from "../program/work.js";
 
 export type Cause =
   | "one rank"
@@ -77,7 +78,7 @@ const RULES: readonly Rule[] = [
         return [false, undefined];
       return [
         false,
-        `${schedule.policy} was asked for, but in this architecture no large operator may run beside dispatch and combine; ${ms(measured.summary.exposedMs)} of communication stay exposed. Use pipelined(n), or an architecture with a window (shared, scmoe-pos1 to scmoe-pos3)`,
+        `${schedule.policy} was asked for, but in this architecture no large operator may run beside dispatch and combine; ${ms(measured.summary.exposedMs)} of communication stay exposed. Use pipelined(n), or an architecture with a window (a shared expert, a shortcut)`,
       ];
     },
   },
@@ -100,7 +101,7 @@ const RULES: readonly Rule[] = [
       if (predicted.summary.exposedMs < PREDICTED_SHARE * (exposedMs + lateMs)) return [false, undefined];
       return [
         false,
-        `the network is slower than the window: transfers take ${ms(communicationMs)}, the step computes ${ms(computeMs)}, and even as predicted ${ms(predicted.summary.exposedMs)} cannot be hidden. A wider window (scmoe-pos3), chunks (adaptive(2)), bf16 on the wire or a faster link would help`,
+        `the network is slower than the window: transfers take ${ms(communicationMs)}, the step computes ${ms(computeMs)}, and even as predicted ${ms(predicted.summary.exposedMs)} cannot be hidden. A wider window (a shortcut from further back), chunks (adaptive(2)), bf16 on the wire or a faster link would help`,
       ];
     },
   },
@@ -192,11 +193,14 @@ function stalledTransfers({ events, exposed, numRanks }: Timeline): { stalled: n
   return { stalled, exposed: total };
 }
 
-/** ": dispatch takes 12.0 ms, planned with 8.0 ms", the class whose total changed most. */
+/** "; dispatch took 12.0 ms in all, 8.0 ms were planned", of what changed most. */
 function largestChange(measured: Timeline, predicted: Timeline): string {
   const totals = (events: readonly TimelineEvent[], ranks: number): Map<string, number> => {
     const sums = new Map<string, number>();
-    for (const e of events) sums.set(e.cost, (sums.get(e.cost) ?? 0) + (e.endMs - e.startMs) / ranks);
+    for (const e of events) {
+      const label = workLabel({ pass: e.pass, work: e });
+      sums.set(label, (sums.get(label) ?? 0) + (e.endMs - e.startMs) / ranks);
+    }
     return sums;
   };
   const [is, was] = [

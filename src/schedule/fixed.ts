@@ -6,9 +6,8 @@ import { graphOf } from "../program/graph.js";
 import type { Program } from "../program/program.js";
 import { expertWindows } from "./placement.js";
 import type { Schedule } from "../program/schedule.js";
+import { roleOf } from "../program/work.js";
 import { orderByStream } from "./sequential.js";
-
-const LARGE_OR_EXPERT = /^(attention|mlp|shared|expert)/;
 
 /** Slots of the widest window: large operators that neither lead to an expert nor wait for it, plus one. */
 export function numSlots(program: Program): number {
@@ -67,13 +66,15 @@ export function fixed(
 function distanceToTransfer(program: Program): number[] {
   const { before } = graphOf(program);
   const urgency = program.operators.map((op): number =>
-    op.stream !== "compute" ? 0 : /^decode/.test(op.cost) && op.pass === "forward" ? 3 : 2,
+    op.stream !== "compute" ? 0 : op.kind === "decode" ? 3 : 2,
   );
   for (let id = program.operators.length - 1; id >= 0; id--)
     if (urgency[id] <= 1)
       for (const b of before[id]) {
         const op = program.operators[b];
-        if (op.stream === "compute" && !LARGE_OR_EXPERT.test(op.cost)) urgency[b] = Math.min(urgency[b], 1);
+        const role = roleOf(op);
+        if (op.stream === "compute" && role !== "large" && role !== "expert")
+          urgency[b] = Math.min(urgency[b], 1);
       }
   return urgency;
 }

@@ -1,6 +1,7 @@
 /** List scheduling on a virtual clock: always the most urgent operator that can run now. */
 import { type Graph, graphOf } from "../program/graph.js";
-import { type Program, STREAMS } from "../program/program.js";
+import { STREAMS } from "../program/operator.js";
+import type { Program } from "../program/program.js";
 import { type Costs, costArray } from "../simulate/costs.js";
 import type { Schedule } from "../program/schedule.js";
 import { orderByStream } from "./sequential.js";

@@ -1,12 +1,13 @@
 /** Where the experts are: the large operators of their window, and a description of a schedule for people. */
 import { ancestorsOf } from "../program/graph.js";
-import type { Operator, Program } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
+import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
+import { type Role, roleOf, workLabel } from "../program/work.js";
 
-const LARGE = /^(attention|mlp|shared)(?!.*w$)/;
-
-function isExpert(op: Operator): boolean {
-  return op.stream === "compute" && /^expert(?!.*w$)/.test(op.cost);
+/** Weight gradients alone may run anywhere: they are neither experts to be placed nor places. */
+function hasRole(op: Operator, role: Role): boolean {
+  return roleOf(op) === role && op.work.half !== "weight";
 }
 
 const windows = new WeakMap<Program, Map<number, readonly number[]>>();
@@ -16,10 +17,10 @@ export function expertWindows(program: Program): ReadonlyMap<number, readonly nu
   let found = windows.get(program);
   if (found !== undefined) return found;
   const ancestors = ancestorsOf(program);
-  const large = program.operators.filter((op) => op.stream === "compute" && LARGE.test(op.cost));
+  const large = program.operators.filter((op) => hasRole(op, "large"));
   found = new Map();
   for (const expert of program.operators) {
-    if (!isExpert(expert)) continue;
+    if (!hasRole(expert, "expert")) continue;
     const layer = expert.layer ?? 0;
     const window = large.filter(
       (op) =>
@@ -50,7 +51,7 @@ export function describePlacement(program: Program, schedule: Pick<Schedule, "or
       if (program.operators[expert].pass !== pass || window.length === 0) continue;
       const passed = window.filter((id) => at(id) < at(expert)).sort((a, b) => at(a) - at(b));
       const after =
-        passed.length === 0 ? "first" : `after ${program.operators[passed[passed.length - 1]].cost}`;
+        passed.length === 0 ? "first" : `after ${workLabel(program.operators[passed[passed.length - 1]])}`;
       const place = `slot ${passed.length + 1} of ${window.length + 1} (${after})`;
       places.set(place, (places.get(place) ?? 0) + 1);
     }

@@ -16,7 +16,7 @@ export interface Policy {
   readonly chunks: number;
   /** Whether the schedule depends on measured costs. */
   readonly usesCosts: boolean;
-  schedule(program: Program, costs?: Costs): Schedule;
+  readonly schedule: (program: Program, costs?: Costs) => Schedule;
 }
 
 const POLICIES: readonly { pattern: RegExp; make: (name: string, argument: number) => Policy }[] = [

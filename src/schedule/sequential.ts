@@ -1,4 +1,5 @@
-import type { Program, Stream } from "../program/program.js";
+import type { Stream } from "../program/operator.js";
+import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
 
 /** Operators per stream in the order given. */

@@ -5,7 +5,8 @@
  */
 import { assert } from "../core/errors.js";
 import { graphOf } from "../program/graph.js";
-import type { Operator, Program } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
+import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
 import { type Network, type PortTimes, Ports } from "./network.js";
 

@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
-import type { Operator, Program } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
+import type { Program } from "../program/program.js";
 import { MeasuredCosts, agreedCosts, costDrift } from "./costs.js";
 
 const program: Program = {

@@ -1,6 +1,9 @@
 /** What operators cost: measured on this machine, or unit costs when nothing is known yet. */
+import { InputError } from "../core/errors.js";
 import { median, trimmedMean } from "../core/statistics.js";
-import type { Operator, Program } from "../program/program.js";
+import type { Operator, Stream } from "../program/operator.js";
+import type { Program } from "../program/program.js";
+import { type OperatorClass, roleOf, workLabel } from "../program/work.js";
 import type { TimelineEvent } from "../timeline/timeline.js";
 
 /** Milliseconds of an operator: compute time, or time a transfer occupies the link. */
@@ -11,34 +14,32 @@ export function costArray(program: Program, costs: Costs): Float64Array {
   return Float64Array.from(program.operators, costs);
 }
 
-/** Before anything has been measured: matrix work counts, the rest hardly, transfers are dear. */
+/** Before anything has been measured: matrix work counts, the rest hardly, transfers of rows are dear. */
 export const unitCosts: Costs = (op) => {
-  if (op.stream !== "compute") return /dispatch|combine/.test(op.cost) ? 1 : 0.1;
-  const size = /attention|mlp|expert|shared|head/.test(op.cost) ? 1 : 0.05;
+  const role = roleOf(op);
+  if (op.stream !== "compute") return role === "rows" ? 1 : 0.1;
+  const size = role === "small" ? 0.05 : 1;
   return op.pass === "backward" ? 2 * size : size;
 };
 
-/** Chunked operators of one class differ from whole ones; layers do not. */
-export function costClass(op: Pick<Operator, "cost" | "stream">): string {
-  return `${op.stream} ${op.cost}`;
+/** Milliseconds by class, the same forward and backward; `otherwise` for classes that are not named. */
+export function classCosts(table: Partial<Record<OperatorClass, number>>, otherwise: number): Costs {
+  return (op) => table[op.work.class] ?? otherwise;
 }
 
-/** Durations seen so far per cost class; what is typical of the most recent ones. */
+/** Durations seen so far, by what operators cost alike; what is typical of the most recent ones. */
 export class MeasuredCosts {
   readonly #samples = new Map<string, number[]>();
 
   static readonly WINDOW = 96;
 
   add(events: readonly TimelineEvent[]): void {
-    // Transfers queue behind each other: an operator occupies the link from when the one before it has arrived.
-    let linkFree = -Infinity;
+    // Transfers queue behind each other: an operator occupies its stream from when the one before it has arrived.
+    const free: Record<Stream, number> = { compute: -Infinity, network: -Infinity, storage: -Infinity };
     for (const event of [...events].sort((a, b) => a.startMs - b.startMs)) {
-      let from = event.startMs;
-      if (event.stream === "network") {
-        from = Math.max(from, Math.min(linkFree, event.endMs));
-        linkFree = Math.max(linkFree, event.endMs);
-      }
-      const key = costClass(event);
+      const from = Math.max(event.startMs, Math.min(free[event.stream], event.endMs));
+      free[event.stream] = Math.max(free[event.stream], event.endMs);
+      const key = event.cost;
       const list = this.#samples.get(key) ?? [];
       list.push(event.endMs - from);
       if (list.length > MeasuredCosts.WINDOW) list.shift();
@@ -46,16 +47,16 @@ export class MeasuredCosts {
     }
   }
 
-  /** Typical milliseconds per cost class. */
+  /** Typical milliseconds by cost key. */
   typical(): CostTable {
     return Object.fromEntries([...this.#samples].map(([key, list]) => [key, trimmedMean(list)]));
   }
 }
 
-/** Milliseconds per cost class. */
+/** Milliseconds by `Operator.cost`. */
 export type CostTable = Readonly<Record<string, number>>;
 
-/** What ranks agree on: per class the median of what is typical of each of them. */
+/** What ranks agree on: the median of what is typical of each of them. */
 export function agreedCosts(tables: readonly CostTable[]): CostTable {
   const keys = [...new Set(tables.flatMap((table) => Object.keys(table)))].sort();
   return Object.fromEntries(
@@ -64,30 +65,82 @@ export function agreedCosts(tables: readonly CostTable[]): CostTable {
 }
 
 /**
- * How far costs have moved, as a share of all of a program's costs, and the class that moved most. Times of streams
- * count alike: a link that halved its rate is a change as large as a kernel that takes as much longer.
+ * How far costs have moved, as a share of all of a program's costs, and an operator of the kind that moved most. Times of
+ * streams count alike: a link that halved its rate is a change as large as a kernel that takes as much longer.
  */
 export function costDrift(
   program: Program,
   before: CostTable,
   after: CostTable,
-): { readonly share: number; readonly cost: string } {
-  const counts = new Map<string, number>();
-  for (const op of program.operators) {
-    const key = costClass(op);
-    if (key in after) counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  let [moved, total, largest, cost] = [0, 0, -1, ""];
-  for (const [key, count] of counts) {
-    const change = count * Math.abs(after[key] - (before[key] ?? 0));
+): { readonly share: number; readonly most: Operator | undefined } {
+  const alike = new Map<string, Operator[]>();
+  for (const op of program.operators)
+    if (op.cost in after) alike.set(op.cost, [...(alike.get(op.cost) ?? []), op]);
+  let [moved, total, largest] = [0, 0, -1];
+  let most: Operator | undefined;
+  for (const [key, operators] of alike) {
+    const change = operators.length * Math.abs(after[key] - (before[key] ?? 0));
     moved += change;
-    total += count * (before[key] ?? 0);
-    if (change > largest) [largest, cost] = [change, key];
+    total += operators.length * (before[key] ?? 0);
+    if (change > largest) [largest, most] = [change, operators[0]];
   }
-  return { share: total === 0 ? (moved > 0 ? Infinity : 0) : moved / total, cost };
+  return { share: total === 0 ? (moved > 0 ? Infinity : 0) : moved / total, most };
 }
 
-/** Costs from a table by class; a class that was never seen costs nothing. */
+/**
+ * Costs from a table.
+ * @throws InputError from the costs, for an operator that the table does not know
+ */
 export function tableCosts(table: CostTable): Costs {
-  return (op) => table[costClass(op)] ?? 0;
+  return (op) => {
+    const ms = table[op.cost];
+    if (ms === undefined)
+      throw new InputError(`No cost is known of ${op.name} (${op.cost}); measure a program that has it`);
+    return ms;
+  };
+}
+
+/**
+ * Costs from a table; what it does not know is estimated from the operator's work, at the rate of what it knows of the same
+ * stream.
+ * @param programs whose operators the table was measured on, for their work
+ * @param say hears once which operators are estimated
+ */
+export function estimatedCosts(
+  table: CostTable,
+  programs: readonly Program[],
+  say: (line: string) => void,
+): Costs {
+  const rates = new Map<Stream, Record<"flops" | "bytes" | "ms" | "count", number>>();
+  for (const { cost, stream, work } of programs.flatMap((program) => program.operators)) {
+    if (table[cost] === undefined) continue;
+    const known = rates.get(stream) ?? { flops: 0, bytes: 0, ms: 0, count: 0 };
+    known.flops += work.flops;
+    known.bytes += work.bytes;
+    known.ms += table[cost];
+    known.count++;
+    rates.set(stream, known);
+  }
+  const unknown = new Set<string>();
+  return (op) => {
+    const ms = table[op.cost];
+    if (ms !== undefined) return ms;
+    const {
+      flops,
+      bytes,
+      count,
+      ms: total,
+    } = rates.get(op.stream) ?? { flops: 0, bytes: 0, ms: 0, count: 1 };
+    // Whichever of its two kinds of work is the larger share of what is known.
+    const share = Math.max(flops > 0 ? op.work.flops / flops : 0, bytes > 0 ? op.work.bytes / bytes : 0);
+    const estimate = total * (share > 0 ? share : 1 / count);
+    if (!unknown.has(op.cost)) {
+      if (unknown.size === 0)
+        say(
+          `No cost is known of ${workLabel(op)} (${op.name}): estimated from its work, ${estimate.toFixed(2)} ms`,
+        );
+      unknown.add(op.cost);
+    }
+    return estimate;
+  };
 }

@@ -2,7 +2,7 @@
  * Networks of one and of two levels. On two levels a transfer occupies a rank's port inside the node and its port
  * between nodes, each for what it carries there; ranks of a node may share one way out.
  */
-import type { Operator } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
 
 /** Bytes per rank of a group, in rank order; each rank's larger direction is what its port carries. */
 export interface Traffic {

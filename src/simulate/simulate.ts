@@ -1,11 +1,17 @@
 /** Runs a schedule on a virtual clock, by the executor's rules. */
-import type { Operator, Program } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
+import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
 import { type ClockWatcher, runClock } from "./clock.js";
 import { type Costs, costArray } from "./costs.js";
 import type { Network } from "./network.js";
 import { StepTally } from "../timeline/summary.js";
-import type { ExposedInterval, Timeline, TimelineEvent } from "../timeline/timeline.js";
+import {
+  type ExposedInterval,
+  type Timeline,
+  type TimelineEvent,
+  eventOperator,
+} from "../timeline/timeline.js";
 
 /** What a simulated step costs on each rank, and the network between them. */
 export interface SimulateOptions {
@@ -52,11 +58,11 @@ class Recorder implements ClockWatcher {
   }
 
   ran(op: Operator, rank: number, startMs: number, endMs: number, issuedMs?: number): void {
-    const { stream, id, name, cost, pass, layer } = op;
-    const bytes = stream === "network" ? this.program.values[op.writes[0] ?? 0]?.bytes : undefined;
+    const { stream } = op;
+    const bytes = stream === "network" ? op.work.bytes : undefined;
     this.tally.ran(rank, { stream, bytes, issuedMs, startMs, endMs });
     if (this.#kept !== undefined && !this.#kept.has(rank)) return;
-    const event = { rank, stream, operator: id, name, cost, pass, layer, startMs, endMs, bytes };
+    const event = { rank, ...eventOperator(op), startMs, endMs, bytes };
     this.events.push(issuedMs === undefined ? event : { ...event, issuedMs });
   }
 

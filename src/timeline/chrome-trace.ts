@@ -1,5 +1,6 @@
 /** Chrome trace events (opens in Perfetto): one process per rank, one thread per stream, arrows along the rows' way. */
-import { STREAMS } from "../program/program.js";
+import { STREAMS } from "../program/operator.js";
+import type { OperatorClass } from "../program/work.js";
 import type { Timeline, TimelineEvent } from "./timeline.js";
 
 /** A step under a name; what is only planned has nothing measured. */
@@ -135,13 +136,16 @@ function bytesUnderWay(timeline: Timeline, firstPid: number, us: (ms: number) =>
 }
 
 /**
- * dispatch → expert → combine of each rank, layer and chunk, forward and backward, as pairs of indices into the
+ * dispatch → expert → combine of each rank, routed branch and chunk, forward and backward, as pairs of indices into the
  * events. An operator that runs once per micro-batch is followed run by run.
  */
 export function flows(events: readonly TimelineEvent[]): [number, number][] {
   const runs = new Map<string, number[]>();
+  const keyOf = (e: TimelineEvent, of: OperatorClass): string =>
+    `${e.rank} ${e.branch} ${e.chunk ?? ""} ${e.pass} ${of}`;
   events.forEach((e, i) => {
-    const key = `${e.rank} ${e.name}`;
+    if (e.branch === undefined || e.half === "weight") return;
+    const key = keyOf(e, e.class);
     const list = runs.get(key);
     if (list === undefined) runs.set(key, [i]);
     else list.push(i);
@@ -149,11 +153,9 @@ export function flows(events: readonly TimelineEvent[]): [number, number][] {
   const pairs: [number, number][] = [];
   for (const list of runs.values()) {
     const expert = events[list[0]];
-    if (expert.stream !== "compute" || !/^expert('i?)?$/.test(expert.cost)) continue;
-    const sibling = (part: string): number[] =>
-      runs.get(`${expert.rank} ${expert.name.replace("expert", part)}`) ?? [];
-    const [first, last] = expert.pass === "forward" ? ["dispatch", "combine"] : ["combine", "dispatch"];
-    const [into, out] = [sibling(first), sibling(last)];
+    if (expert.class !== "expert") continue;
+    const [first, last] = expert.pass === "forward" ? DOWN : UP;
+    const [into, out] = [runs.get(keyOf(expert, first)) ?? [], runs.get(keyOf(expert, last)) ?? []];
     list.forEach((index, k) => {
       if (into[k] !== undefined) pairs.push([into[k], index]);
       if (out[k] !== undefined) pairs.push([index, out[k]]);
@@ -161,3 +163,7 @@ export function flows(events: readonly TimelineEvent[]): [number, number][] {
   }
   return pairs;
 }
+
+/** Transfers before and after the experts, forward and backward. */
+const DOWN = ["dispatch", "combine"] as const;
+const UP = ["combine", "dispatch"] as const;

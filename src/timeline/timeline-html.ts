@@ -1,16 +1,11 @@
 /** A self-contained page: ranks × streams, measured over predicted, exposed communication shaded, zoom and pan. */
-import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { EnvironmentError } from "../core/errors.js";
+import { PAGE_SCRIPT } from "#page-script";
 import type { Timeline, TimelineEvent } from "./timeline.js";
 import { type TitledTimelines, flows } from "./chrome-trace.js";
 import type { PageCase, PageData, PageOperator, PageSide } from "./page/data.js";
 import { TIMELINE_STYLE } from "./timeline-style.js";
 
-/**
- * One HTML document that needs nothing else.
- * @throws EnvironmentError when the page's script is not built
- */
+/** One HTML document that needs nothing else. Its script is what `scripts/build.mjs` bundles from `page/`. */
 export function timelineHtml(steps: readonly TitledTimelines[]): string {
   const data: PageData = { cases: steps.map(pageCase) };
   // Inside a script element only "</" could end it early.
@@ -46,8 +41,7 @@ export function timelineHtml(steps: readonly TitledTimelines[]): string {
 <div id="tip" role="tooltip" hidden></div>
 <template id="nothing"><section><h2>Nothing selected</h2><p>Click an operator or a shaded wait. Wheel zooms, dragging moves, shift + wheel moves sideways.</p><p class="keys"><kbd>←</kbd> <kbd>→</kbd> move · <kbd>+</kbd> <kbd>−</kbd> zoom · <kbd>0</kbd> whole step · <kbd>n</kbd> <kbd>p</kbd> next, previous operator · <kbd>Enter</kbd> zoom to it · <kbd>Esc</kbd> nothing selected</p></section></template>
 <script id="data" type="application/json">${json}</script>
-<script>(() => {
-${pageScript()}})();</script>
+<script>${PAGE_SCRIPT}</script>
 </html>
 `;
 }
@@ -56,11 +50,11 @@ ${pageScript()}})();</script>
 function pageCase({ title, measured, predicted }: TitledTimelines): PageCase {
   const operators: PageOperator[] = [];
   const indices = new Map<string, number>();
-  const indexOf = ({ name, cost, stream, pass }: TimelineEvent): number => {
+  const indexOf = ({ name, class: ofClass, stream, pass }: TimelineEvent): number => {
     let index = indices.get(name);
     if (index === undefined) {
       indices.set(name, (index = operators.length));
-      operators.push({ name, cost, stream, pass });
+      operators.push({ name, class: ofClass, stream, pass });
     }
     return index;
   };
@@ -88,32 +82,4 @@ function pageCase({ title, measured, predicted }: TitledTimelines): PageCase {
 
 function microseconds(ms: number): number {
   return Math.round(ms * 1e3) / 1e3;
-}
-
-/** Modules of the page's script, each after those it imports. */
-const MODULES = ["data", "layout", "viewport", "draw", "panel", "main"];
-
-/** The compiled modules as one script: imports and exports fall away, names are unique among them. */
-function pageScript(): string {
-  return MODULES.map((name) => {
-    const text = readCompiled(`page/${name}.js`);
-    return text
-      .replace(/^import\s[^;]*;\n/gm, "")
-      .replace(/^export \{\};\n/gm, "")
-      .replace(/^export /gm, "")
-      .replace(/^\/\/# sourceMappingURL=.*\n?/gm, "")
-      .replaceAll("</", "<\\/");
-  }).join("");
-}
-
-function readCompiled(file: string): string {
-  const here = fileURLToPath(new URL(`./${file}`, import.meta.url));
-  for (const path of [here, here.replace(/src([\\/])timeline/, "dist$1timeline")]) {
-    try {
-      return readFileSync(path, "utf8");
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    }
-  }
-  throw new EnvironmentError(`The timeline page is not built (${here}); run: npm run build`);
 }

@@ -1,16 +1,26 @@
-import type { Pass, Stream } from "../program/program.js";
+import type { Operator } from "../program/operator.js";
+import type { OperatorClass } from "../program/work.js";
 
-/** One operator's run on one rank, measured or simulated. Times in milliseconds from the start of the step. */
-export interface TimelineEvent {
-  readonly rank: number;
-  readonly stream: Stream;
+/** What an event says of its operator. */
+export interface EventOperator extends Pick<
+  Operator,
+  "stream" | "name" | "pass" | "layer" | "chunk" | "branch" | "cost"
+> {
   /** Operator id in the program; the same operator has the same id on every rank. */
   readonly operator: number;
-  readonly name: string;
-  readonly cost: string;
-  readonly pass: Pass;
-  readonly layer?: number;
-  /** Network operators: when this rank issued it. It starts when the last rank has. */
+  readonly class: OperatorClass;
+  readonly half?: "input" | "weight";
+}
+
+export function eventOperator(op: Operator): EventOperator {
+  const { id, stream, name, pass, layer, chunk, branch, cost, work } = op;
+  return { operator: id, stream, name, pass, layer, chunk, branch, cost, class: work.class, half: work.half };
+}
+
+/** One operator's run on one rank, measured or simulated. Times in milliseconds from the start of the step. */
+export interface TimelineEvent extends EventOperator {
+  readonly rank: number;
+  /** Network and storage: when this rank issued it. A transfer starts when the last rank has. */
   readonly issuedMs?: number;
   readonly startMs: number;
   readonly endMs: number;

@@ -1,10 +1,9 @@
 /** A rank's part of a checkpoint: which tensors it writes, and how any number of ranks reads them back. */
 import { gatherJson } from "../comm/collectives.js";
-import { EnvironmentError, InputError } from "../core/errors.js";
-import { type ModelConfig, modelToJson, resolveModel } from "../model/config.js";
-import { listParameters } from "../model/parameters.js";
-import type { Bucket, BucketTensor } from "../run/parameter-store.js";
-import type { Rank } from "../run/rank.js";
+import { EnvironmentError } from "../core/errors.js";
+import { modelToJson } from "../model/config.js";
+import { loadWeights } from "../run/load-weights.js";
+import type { BucketTensor } from "../run/weights.js";
 import {
   type CheckpointReader,
   type WrittenShard,
@@ -15,6 +14,7 @@ import {
 } from "../storage/checkpoint-dir.js";
 import type { Disk } from "../storage/files.js";
 import type { TensorToStore } from "../storage/safetensors.js";
+import { type Moments, type Trainee, momentsOf } from "./trainee.js";
 
 export interface TrainerState {
   /** Optimiser steps done. */
@@ -29,7 +29,7 @@ export interface TrainerState {
  * @throws EnvironmentError on every rank, naming the rank that failed
  */
 export function saveCheckpoint(
-  rank: Rank,
+  rank: Trainee,
   directory: string,
   facts: { state: TrainerState; tokenizer?: string; keep: number; disk?: Disk },
 ): void {
@@ -46,9 +46,7 @@ export function saveCheckpoint(
     const failed = all.findIndex((o) => o.error !== undefined);
     if (failed >= 0) {
       if (isFirst) abandonCheckpoint(directory);
-      throw new EnvironmentError(
-        world.size > 1 ? `Rank ${failed}: ${all[failed].error}` : (all[failed].error as string),
-      );
+      throw new EnvironmentError(world.size > 1 ? `Rank ${failed}: ${all[failed].error}` : all[failed].error);
     }
     return all.map((o) => o.value as T);
   };
@@ -75,11 +73,11 @@ export function saveCheckpoint(
 }
 
 /** Replicated tensors are dealt to ranks in turn; experts are written by the first of their replicas. */
-function modelTensors(rank: Rank): TensorToStore[] {
-  const { world, parameters } = rank;
+function modelTensors(rank: Trainee): TensorToStore[] {
+  const { world, weights } = rank;
   const list: TensorToStore[] = [];
   let turn = 0;
-  for (const bucket of parameters.buckets)
+  for (const bucket of weights.buckets)
     for (const tensor of bucket.tensors) {
       const mine = bucket.kind === "expert" ? rank.replicas.rank === 0 : turn++ % world.size === world.rank;
       if (mine)
@@ -92,40 +90,42 @@ function modelTensors(rank: Rank): TensorToStore[] {
         );
     }
   if (world.rank === 0)
-    for (const { info, data } of parameters.buffers.values())
+    for (const { info, data } of weights.buffers.values())
       list.push({ name: info.name, dtype: "F32", dims: info.dims, data });
   return list;
 }
 
-function optimizerTensors(rank: Rank): TensorToStore[] {
+function optimizerTensors(rank: Trainee): TensorToStore[] {
   const { world } = rank;
   const list: TensorToStore[] = [];
   let turn = 0;
-  for (const bucket of rank.parameters.buckets)
+  for (const bucket of rank.weights.buckets) {
+    const moments = momentsOf(rank, bucket);
+    const isWhole = moments.start === 0 && moments.end === bucket.size;
     for (const tensor of bucket.tensors) {
       const inTurn = turn++ % world.size === world.rank;
-      const isWhole = bucket.ownedStart === 0 && bucket.ownedEnd === bucket.size;
       if (isWhole && !(bucket.kind === "expert" ? rank.replicas.rank === 0 : inTurn)) continue;
-      for (const moment of MOMENTS) list.push(...ownedPiece(bucket, tensor, moment, isWhole));
+      for (const moment of MOMENTS) list.push(...ownedPiece(moments, tensor, moment, isWhole));
     }
+  }
   return list;
 }
 
 const MOMENTS = [
-  { suffix: "exp_avg", of: (bucket: Bucket) => bucket.expAvg },
-  { suffix: "exp_avg_sq", of: (bucket: Bucket) => bucket.expAvgSq },
+  { suffix: "exp_avg", of: (moments: Moments) => moments.expAvg },
+  { suffix: "exp_avg_sq", of: (moments: Moments) => moments.expAvgSq },
 ] as const;
 
 function ownedPiece(
-  bucket: Bucket,
+  moments: Moments,
   tensor: BucketTensor,
   moment: (typeof MOMENTS)[number],
   isWhole: boolean,
 ): TensorToStore[] {
-  const start = Math.max(tensor.offset, bucket.ownedStart);
-  const end = Math.min(tensor.offset + tensor.size, bucket.ownedEnd);
+  const start = Math.max(tensor.offset, moments.start);
+  const end = Math.min(tensor.offset + tensor.size, moments.end);
   if (start >= end) return [];
-  const data = moment.of(bucket).subarray(start - bucket.ownedStart, end - bucket.ownedStart);
+  const data = moment.of(moments).subarray(start - moments.start, end - moments.start);
   const name = `${tensor.info.name}.${moment.suffix}`;
   if (isWhole) return [stored(tensor, name, data)];
   return [
@@ -142,46 +142,22 @@ function stored(tensor: BucketTensor, name: string, data: Float32Array): TensorT
   return { name, dtype: "F32", dims: tensor.info.dims, data };
 }
 
-/** The model config a checkpoint was written with. */
-export function checkpointConfig(reader: CheckpointReader): ModelConfig {
-  return resolveModel(reader.json("config.json"), `${reader.directory}/config.json`);
-}
-
 /**
- * Reads this rank's tensors, whatever layout wrote them.
+ * Reads this rank's weights and moments, whatever layout wrote them.
  * @throws InputError when a tensor is missing, unknown or of another shape
  */
-export function loadCheckpoint(rank: Rank, reader: CheckpointReader, parts: { optimizer: boolean }): void {
-  checkNames(rank.config, reader);
-  for (const bucket of rank.parameters.buckets)
+export function loadCheckpoint(rank: Trainee, reader: CheckpointReader): void {
+  loadWeights(rank, reader);
+  for (const bucket of rank.weights.buckets) {
+    const moments = momentsOf(rank, bucket);
     for (const tensor of bucket.tensors) {
-      reader.readInto(
-        "model",
-        tensor.info.name,
-        bucket.weights.subarray(tensor.offset, tensor.offset + tensor.size),
-      );
-      if (!parts.optimizer) continue;
-      const start = Math.max(tensor.offset, bucket.ownedStart);
-      const end = Math.min(tensor.offset + tensor.size, bucket.ownedEnd);
+      const start = Math.max(tensor.offset, moments.start);
+      const end = Math.min(tensor.offset + tensor.size, moments.end);
       if (start >= end) continue;
       for (const { suffix, of } of MOMENTS) {
-        const out = of(bucket).subarray(start - bucket.ownedStart, end - bucket.ownedStart);
+        const out = of(moments).subarray(start - moments.start, end - moments.start);
         reader.readPiecesInto("optimizer", `${tensor.info.name}.${suffix}`, out, start - tensor.offset);
       }
     }
-  for (const { info, data } of rank.parameters.buffers.values()) reader.readInto("model", info.name, data);
-}
-
-function checkNames(config: ModelConfig, reader: CheckpointReader): void {
-  const wanted = new Map(listParameters(config).map((p) => [p.name, p]));
-  for (const [name, { dims }] of wanted) {
-    const found = reader.dims("model", name);
-    if (found.join() !== dims.join())
-      throw new InputError(
-        `${reader.directory}: "${name}" is [${found.join(", ")}], the config wants [${dims.join(", ")}]`,
-      );
   }
-  const extra = reader.names("model").find((name) => !wanted.has(name));
-  if (extra !== undefined)
-    throw new InputError(`${reader.directory}: "${extra}" has no place in arch ${config.arch}`);
 }

@@ -7,13 +7,13 @@ import { openPrepared, prepareData } from "../data/prepare.js";
 import type { TokenFile } from "../data/token-file.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type JobContext, defineJob } from "../launch/job.js";
-import { buildProgram } from "../model/wiring.js";
-import { actionTable } from "../run/actions/index.js";
-import { execute } from "../run/executor.js";
+import { type ModelProgram, buildProgram } from "../model/language-model.js";
+import type { Schedule } from "../program/schedule.js";
+import { checkpointConfig, loadWeights } from "../run/load-weights.js";
 import { type Rank, createRank } from "../run/rank.js";
+import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
 import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
-import { checkpointConfig, loadCheckpoint } from "./checkpoint.js";
 
 export interface EvaluateShape {
   readonly sequence: number;
@@ -23,36 +23,44 @@ export interface EvaluateShape {
 }
 
 /** Mean nats per token over held-out text; at most one pass over it. */
-export function evaluate(rank: Rank, file: TokenFile, shape: EvaluateShape): number {
-  const { world, config } = rank;
-  const model = buildProgram(config, {
-    batch: shape.batch,
-    sequence: shape.sequence,
-    epSize: rank.ep.size,
-    mode: "loss",
-  });
-  const plan = {
-    program: model.program,
-    schedule: sequential(model.program),
-    actions: actionTable(shape.sequence),
-    keep: new Set([model.output]),
-  };
-  const perRound = shape.batch * world.size;
-  const rounds = Math.max(
-    1,
-    Math.min(shape.batches, Math.floor(numWindows(file, shape.sequence) / perRound)),
-  );
-  let sum = 0;
-  for (let round = 0; round < rounds; round++) {
-    const batch = evalBatch(file, { ...shape, ranks: world.size }, round, world.rank);
-    const dims = [batch.tokens.length];
-    const feeds = new Map<number, unknown>([[model.tokens, { data: batch.tokens, dims }]]);
-    if (model.labels !== undefined) feeds.set(model.labels, { data: batch.labels, dims });
-    const run = execute(plan, { ...rank, scales: { balance: 0, z: 0 } }, feeds);
-    for (const loss of run.read<Tensor<Float32Array>>(model.output).data) sum += loss / dims[0];
-    run.release();
+export class Evaluator {
+  readonly #model: ModelProgram;
+  readonly #session: Session;
+  readonly #schedule: Schedule;
+
+  constructor(
+    readonly rank: Rank,
+    readonly file: TokenFile,
+    readonly shape: EvaluateShape,
+  ) {
+    const { batch, sequence } = shape;
+    this.#model = buildProgram(rank.config, { batch, sequence, epSize: rank.ep.size, head: "losses" });
+    this.#session = new Session(rank, this.#model.program, { keep: [this.#model.output] });
+    this.#schedule = sequential(this.#model.program);
   }
-  return sumScalars(world, [sum / (rounds * world.size)], "validation loss")[0];
+
+  run(): number {
+    const { file, shape } = this;
+    const { world } = this.rank;
+    const perRound = shape.batch * world.size;
+    const rounds = Math.max(
+      1,
+      Math.min(shape.batches, Math.floor(numWindows(file, shape.sequence) / perRound)),
+    );
+    let sum = 0;
+    for (let round = 0; round < rounds; round++) {
+      const batch = evalBatch(file, { ...shape, ranks: world.size }, round, world.rank);
+      const dims = [batch.tokens.length];
+      const feeds = new Map<number, unknown>([
+        [this.#model.tokens, { data: batch.tokens, dims }],
+        [this.#model.labels as number, { data: batch.labels, dims }],
+      ]);
+      const run = this.#session.run(this.#schedule, feeds);
+      for (const loss of run.read<Tensor<Float32Array>>(this.#model.output).data) sum += loss / dims[0];
+      run.release();
+    }
+    return sumScalars(world, [sum / (rounds * world.size)], "validation loss")[0];
+  }
 }
 
 export interface EvaluateOptions {
@@ -87,8 +95,8 @@ function run(context: JobContext, options: EvaluateOptions): EvaluateResult {
       `--sequence ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
     );
   const engine = createOrtEngine();
-  const rank = createRank({ config, engine, world: context.world, training: false });
-  loadCheckpoint(rank, reader, { optimizer: false });
+  const rank = createRank({ config, engine, world: context.world });
+  loadWeights(rank, reader);
   reader.close();
   const prepared = prepareData({
     corpus: options.corpus,
@@ -101,7 +109,8 @@ function run(context: JobContext, options: EvaluateOptions): EvaluateResult {
     },
   });
   const data = openPrepared(prepared.directory, config.vocab_size);
-  const loss = evaluate(rank, data.validation, { sequence, batch: options.batch, batches: options.batches });
+  const { batch, batches } = options;
+  const loss = new Evaluator(rank, data.validation, { sequence, batch, batches }).run();
   engine.dispose();
   return { checkpoint: directory, loss, perplexity: Math.exp(loss), unigramEntropy: data.unigramEntropy };
 }

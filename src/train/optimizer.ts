@@ -1,9 +1,9 @@
 /** AdamW over flat buckets, with clipping by the norm of the whole model (conventions, "AdamW"). */
 import { sumScalars } from "../comm/collectives.js";
 import { sliceOf } from "../comm/slots.js";
-import { gather, reductionGroup } from "../run/actions/reduction.js";
-import type { Bucket } from "../run/parameter-store.js";
-import type { Rank } from "../run/rank.js";
+import { groupOf } from "../run/actions/reduction.js";
+import type { Bucket } from "../run/weights.js";
+import { type Trainee, momentsOf } from "./trainee.js";
 
 export interface AdamWOptions {
   readonly beta1: number;
@@ -18,12 +18,12 @@ export interface AdamWOptions {
  * Norm over every parameter of the model, whichever rank holds it: each rank adds the squares of its slice of each
  * bucket, the sums are added in rank order.
  */
-export function gradientNorm(rank: Rank): number {
+export function gradientNorm(rank: Trainee): number {
   let sum = 0;
-  for (const bucket of rank.parameters.buckets) {
-    const group = reductionGroup(bucket, rank);
+  for (const bucket of rank.weights.buckets) {
+    const group = rank[groupOf(bucket)];
     const { start, end } = sliceOf(bucket.size, group.rank, group.size);
-    sum += rank.engine.routines.sumSquares(bucket.gradients.subarray(start, end));
+    sum += rank.engine.routines.sumSquares(rank.gradients.bucket(bucket).subarray(start, end));
   }
   return Math.sqrt(sumScalars(rank.world, [sum], "gradient norm")[0]);
 }
@@ -34,36 +34,30 @@ export function clipFactor(norm: number, clipNorm: number | null): number {
   return Math.min(1, clipNorm / (norm + 1e-6));
 }
 
-/** One update, `step` counted from 1. Weight decay applies to tensors with two or more dimensions only. */
-export function adamWStep(
-  rank: Rank,
-  options: AdamWOptions,
-  update: { readonly step: number; readonly learningRate: number; readonly gradScale: number },
-): void {
-  for (const bucket of rank.parameters.buckets) updateBucket(rank, bucket, options, update);
-  if (!rank.zero) return;
-  for (const bucket of rank.parameters.buckets) {
-    if (bucket.kind !== "replicated") continue;
-    gather(`weights ${bucket.name}`, rank.world, bucket.weights).pending.wait();
-  }
+export interface Update {
+  /** Counted from 1. */
+  readonly step: number;
+  readonly learningRate: number;
+  readonly gradScale: number;
 }
 
-function updateBucket(
-  rank: Rank,
-  bucket: Bucket,
-  options: AdamWOptions,
-  update: { step: number; learningRate: number; gradScale: number },
-): void {
-  const { ownedStart, ownedEnd } = bucket;
+/** One update of what this rank owns. Weight decay applies to tensors with two or more dimensions only. */
+export function adamWStep(rank: Trainee, options: AdamWOptions, update: Update): void {
+  for (const bucket of rank.weights.buckets) updateBucket(rank, bucket, options, update);
+}
+
+function updateBucket(rank: Trainee, bucket: Bucket, options: AdamWOptions, update: Update): void {
+  const { start: ownedStart, end: ownedEnd, expAvg, expAvgSq } = momentsOf(rank, bucket);
+  const gradients = rank.gradients.bucket(bucket);
   for (const { info, offset, size } of bucket.tensors) {
     const start = Math.max(offset, ownedStart);
     const end = Math.min(offset + size, ownedEnd);
     if (start >= end) continue;
     rank.engine.routines.adamw(
       bucket.weights.subarray(start, end),
-      bucket.gradients.subarray(start, end),
-      bucket.expAvg.subarray(start - ownedStart, end - ownedStart),
-      bucket.expAvgSq.subarray(start - ownedStart, end - ownedStart),
+      gradients.subarray(start, end),
+      expAvg.subarray(start - ownedStart, end - ownedStart),
+      expAvgSq.subarray(start - ownedStart, end - ownedStart),
       {
         learningRate: update.learningRate,
         beta1: options.beta1,

@@ -1,50 +1,77 @@
 /** One optimiser step of one rank: micro-batches forward and backward, reduction, clipping, update. */
 import { sumScalars } from "../comm/collectives.js";
 import type { Tensor } from "../core/tensor.js";
-import { buildProgram } from "../model/wiring.js";
-import type { ModelProgram, ProgramOptions } from "../model/wiring.js";
+import {
+  type TrainingOptions,
+  type TrainingProgram,
+  buildTrainingProgram,
+} from "../model/training-program.js";
 import { balanceLoss, zLoss } from "../moe/routing.js";
 import { type LoadCounts, type LoadStatistics, countLoad, loadStatistics } from "../moe/statistics.js";
-import { withReduction } from "../program/reduction.js";
+import type { LossScales } from "../program/kinds.js";
 import type { Program } from "../program/program.js";
-import { actionTable } from "../run/actions/index.js";
-import { type GlobalStatistics, type RoutingValue, gateNoise } from "../run/actions/gate.js";
-import { reductionGroup } from "../run/actions/reduction.js";
-import { type Plan, type RunResult, execute } from "../run/executor.js";
-import type { Rank } from "../run/rank.js";
+import { type ReductionBucket, weightGathering, withReduction } from "../program/reduction.js";
 import type { Schedule } from "../program/schedule.js";
+import { type GlobalStatistics, type RoutingValue, gateNoise } from "../run/actions/gate.js";
+import { groupOf } from "../run/actions/reduction.js";
+import type { RunResult } from "../run/execution.js";
+import type { Allocation } from "../run/memory.js";
+import { Session } from "../run/session.js";
+import { sequential } from "../schedule/sequential.js";
 import { type AdamWOptions, adamWStep, clipFactor, gradientNorm } from "./optimizer.js";
+import type { Trainee } from "./trainee.js";
+
+/** A session and the order it runs in. */
+export interface Scheduled {
+  readonly session: Session;
+  readonly schedule: Schedule;
+}
+
+/** What a step runs, made ready once; another schedule makes another of these around the same sessions. */
+export interface StepSessions {
+  readonly model: TrainingProgram;
+  /** Every micro-batch but the last; and the last, which also reduces gradients. */
+  readonly accumulate: Scheduled;
+  readonly last: Scheduled;
+  /** ZeRO-1: gathers updated weights. */
+  readonly gather?: Scheduled;
+}
 
 /** Makes a schedule for a program; called once per program (and again when costs drift). */
 export type Scheduler = (program: Program) => Schedule;
 
-export interface StepPlans {
-  readonly model: ModelProgram;
-  /** Every micro-batch but the last; and the last, which also reduces gradients. */
-  readonly accumulate: Plan;
-  readonly last: Plan;
-}
-
-export function planStep(rank: Rank, options: ProgramOptions, scheduler: Scheduler): StepPlans {
-  const model = buildProgram(rank.config, options);
-  const keep = new Set([model.output, ...model.routings.map((route) => route.routing)]);
-  if (model.statistics !== undefined) keep.add(model.statistics);
-  const actions = actionTable(options.sequence);
-  const plan = (program: Program): Plan => ({ program, schedule: scheduler(program), actions, keep });
+export function openStep(rank: Trainee, options: TrainingOptions, scheduler: Scheduler): StepSessions {
+  const model = buildTrainingProgram(rank.config, { ...options, ranks: rank.world.size });
+  const keep = [model.output, ...model.routings.map(({ data }) => data.routing)];
+  if (model.statistics !== undefined) keep.push(model.statistics);
+  const scheduled = (program: Program, of: Scheduler): Scheduled => ({
+    session: new Session(rank, program, { keep }),
+    schedule: of(program),
+  });
+  const buckets = reductionBuckets(rank);
+  const gathering = weightGathering(buckets);
   return {
     model,
-    accumulate: plan(model.program),
-    last: plan(withReduction(model.program, reductionBuckets(rank))),
+    accumulate: scheduled(model.program, scheduler),
+    last: scheduled(withReduction(model.program, buckets), scheduler),
+    gather: gathering.operators.length === 0 ? undefined : scheduled(gathering, sequential),
   };
 }
 
+/** The same sessions in another order. */
+export function reschedule(sessions: StepSessions, scheduler: Scheduler): StepSessions {
+  const again = ({ session }: Scheduled): Scheduled => ({ session, schedule: scheduler(session.program) });
+  return { ...sessions, accumulate: again(sessions.accumulate), last: again(sessions.last) };
+}
+
 /** What `withReduction` must know of a rank's gradient buckets. */
-export function reductionBuckets(rank: Rank): Parameters<typeof withReduction>[1] {
-  return rank.parameters.buckets.map((bucket) => ({
+export function reductionBuckets(rank: Trainee): ReductionBucket[] {
+  return rank.weights.buckets.map((bucket) => ({
     name: bucket.name,
-    tensors: bucket.tensors.map((t) => t.info.name),
+    families: bucket.tensors.map((t) => t.info.family),
     bytes: bucket.size * 4,
-    ranks: reductionGroup(bucket, rank).size,
+    group: groupOf(bucket),
+    ranks: rank[groupOf(bucket)].size,
     gather: !(rank.zero && bucket.kind === "replicated"),
   }));
 }
@@ -74,26 +101,32 @@ export interface StepReport {
   readonly gradientNorm: number;
   /** Load per MoE routing over the tokens of all ranks, in the order of `model.routings`. */
   readonly loads: readonly LoadStatistics[];
-  /** Timelines of the micro-batches. */
+  /** Timelines of the micro-batches, and of what gathers weights after the update. */
   readonly runs: readonly RunResult[];
 }
 
 /** @throws CommError when a peer is late or lost */
 export function trainStep(
-  rank: Rank,
-  plans: StepPlans,
+  rank: Trainee,
+  sessions: StepSessions,
   microBatches: readonly MicroBatch[],
   options: StepOptions,
 ): StepReport {
-  const { gradients, report } = forwardBackward(rank, plans, microBatches, options);
+  const { gradients, report } = forwardBackward(rank, sessions, microBatches, options);
   const norm = gradientNorm(rank);
   adamWStep(rank, options.optimizer, {
     step: options.step + 1,
     learningRate: options.learningRate,
     gradScale: clipFactor(norm, options.optimizer.clipNorm),
   });
-  updateSelectionBias(rank, plans.model, gradients);
-  return { ...report, gradientNorm: norm };
+  const runs = [...report.runs];
+  if (sessions.gather !== undefined) {
+    const run = sessions.gather.session.run(sessions.gather.schedule, new Map());
+    run.release();
+    runs.push(run);
+  }
+  updateSelectionBias(rank, sessions.model, gradients);
+  return { ...report, runs, gradientNorm: norm };
 }
 
 interface MicroResult {
@@ -105,26 +138,27 @@ interface MicroResult {
 
 /** Gradients of a step, summed over micro-batches and ranks, left in the parameter store. */
 export function forwardBackward(
-  rank: Rank,
-  plans: StepPlans,
+  rank: Trainee,
+  sessions: StepSessions,
   microBatches: readonly MicroBatch[],
   options: Pick<StepOptions, "step" | "seed">,
 ): { gradients: readonly MicroResult[]; report: Omit<StepReport, "gradientNorm"> } {
   const { config } = rank;
-  rank.parameters.zeroGradients();
+  rank.gradients.zero();
   const share = 1 / (rank.world.size * microBatches.length);
-  const scales = {
+  const scales: LossScales = {
     balance: config.balance === "aux" ? config.router_aux_loss_coef * share : 0,
     z: config.router_z_loss_coef * share,
   };
   const results: MicroResult[] = [];
   const runs: RunResult[] = [];
-  const routings: RoutingValue["routing"][][] = plans.model.routings.map(() => []);
+  const routings: RoutingValue["routing"][][] = sessions.model.routings.map(() => []);
   microBatches.forEach((batch, micro) => {
-    const plan = micro === microBatches.length - 1 ? plans.last : plans.accumulate;
-    const feeds = feedBatch(rank, plans.model, batch, { ...options, micro, share });
-    const run = execute(plan, { ...rank, scales }, feeds.values);
-    results.push(readLosses(rank, plans.model, run, routings));
+    const { session, schedule } = micro === microBatches.length - 1 ? sessions.last : sessions.accumulate;
+    const feeds = feedBatch(rank, sessions.model, batch, { ...options, micro, share });
+    feeds.values.set(sessions.model.scales, scales);
+    const run = session.run(schedule, feeds.values);
+    results.push(readLosses(rank, sessions.model, run, routings));
     run.release();
     feeds.release();
     runs.push(run);
@@ -162,27 +196,26 @@ function total(results: readonly MicroResult[], key: "lm" | "balance" | "z"): nu
 
 /** Copies a micro-batch into engine memory; the seed of every loss is its share of the step's mean. */
 function feedBatch(
-  rank: Rank,
-  model: ModelProgram,
+  rank: Trainee,
+  model: TrainingProgram,
   batch: MicroBatch,
   at: { step: number; seed: number; micro: number; share: number },
 ): { values: Map<number, unknown>; release: () => void } {
   const T = batch.tokens.length;
   const values = new Map<number, unknown>();
-  const blocks = [rank.memory.allocate(T), rank.memory.allocate(T), rank.memory.allocate(T)];
-  const asInts = (block: (typeof blocks)[0]) => new Int32Array(block.f32.buffer, block.f32.byteOffset, T);
-  asInts(blocks[0]).set(batch.tokens);
-  asInts(blocks[1]).set(batch.labels);
-  blocks[2].f32.fill(at.share / T);
-  values.set(model.tokens, { data: asInts(blocks[0]), dims: [T] } satisfies Tensor);
-  if (model.labels !== undefined)
-    values.set(model.labels, { data: asInts(blocks[1]), dims: [T] } satisfies Tensor);
-  if (model.seed !== undefined) values.set(model.seed, { data: blocks[2].f32, dims: [T] } satisfies Tensor);
+  const memory = [rank.memory.allocate(T), rank.memory.allocate(T), rank.memory.allocate(T)];
+  const asInts = ({ f32 }: Allocation) => new Int32Array(f32.buffer, f32.byteOffset, T);
+  asInts(memory[0]).set(batch.tokens);
+  asInts(memory[1]).set(batch.labels);
+  memory[2].f32.fill(at.share / T);
+  values.set(model.tokens, { data: asInts(memory[0]), dims: [T] } satisfies Tensor);
+  values.set(model.labels, { data: asInts(memory[1]), dims: [T] } satisfies Tensor);
+  values.set(model.seed, { data: memory[2].f32, dims: [T] } satisfies Tensor);
   model.noise.forEach((value, index) => {
     const N = rank.config.num_experts;
-    const block = rank.memory.allocate(T * N);
-    blocks.push(block);
-    const noise = { data: block.f32, dims: [T, N] };
+    const allocation = rank.memory.allocate(T * N);
+    memory.push(allocation);
+    const noise = { data: allocation.f32, dims: [T, N] };
     gateNoise(noise, {
       seed: at.seed,
       step: at.step,
@@ -192,12 +225,12 @@ function feedBatch(
     });
     values.set(value, noise);
   });
-  return { values, release: () => blocks.forEach((block) => rank.memory.release(block)) };
+  return { values, release: () => memory.forEach((allocation) => rank.memory.release(allocation)) };
 }
 
 function readLosses(
-  rank: Rank,
-  model: ModelProgram,
+  rank: Trainee,
+  model: TrainingProgram,
   run: RunResult,
   routings: RoutingValue["routing"][][],
 ): MicroResult {
@@ -209,37 +242,34 @@ function readLosses(
   const useGlobal = rank.config.balance_statistics === "global" && statistics !== undefined;
   let balance = 0;
   let z = 0;
-  for (const route of model.routings) {
-    const { routing } = run.read<RoutingValue>(route.routing);
-    routings[route.index].push(routing);
+  const lossShare = 1 / model.routings.length;
+  model.routings.forEach(({ data }, index) => {
+    const { routing } = run.read<RoutingValue>(data.routing);
+    routings[index].push(routing);
+    const { firstChoices, probabilitySums, numTokens } = routing;
     balance +=
-      route.lossShare *
+      lossShare *
       (useGlobal
-        ? balanceLoss(
-            statistics.firstChoices[route.index],
-            statistics.probabilitySums[route.index],
-            statistics.numTokens,
-          )
-        : balanceLoss(routing.firstChoices, routing.probabilitySums, routing.numTokens));
-    z += route.lossShare * zLoss(routing);
-  }
+        ? balanceLoss(statistics.firstChoices[index], statistics.probabilitySums[index], statistics.numTokens)
+        : balanceLoss(firstChoices, probabilitySums, numTokens));
+    z += lossShare * zLoss(routing);
+  });
   return { lm: lm / losses.length, balance, z, statistics };
 }
 
 /** Bias-based balancing without an auxiliary loss: the bias of overloaded experts falls, of idle ones rises. */
-function updateSelectionBias(rank: Rank, model: ModelProgram, results: readonly MicroResult[]): void {
+function updateSelectionBias(rank: Trainee, model: TrainingProgram, results: readonly MicroResult[]): void {
   if (rank.config.balance !== "bias") return;
   const rate = rank.config.balance_bias_rate;
   const loads = new Map<string, Float64Array>();
-  for (const route of model.routings) {
-    const name = route.shape.selectionBias as string;
-    const load = loads.get(name) ?? new Float64Array(route.shape.numExperts);
-    for (const { statistics } of results)
-      statistics?.load[route.index].forEach((rows, e) => (load[e] += rows));
+  model.routings.forEach(({ data: { shape } }, index) => {
+    const name = shape.selectionBias as string;
+    const load = loads.get(name) ?? new Float64Array(shape.numExperts);
+    for (const { statistics } of results) statistics?.load[index].forEach((rows, e) => (load[e] += rows));
     loads.set(name, load);
-  }
+  });
   for (const [name, load] of loads) {
-    const bias = rank.parameters.buffers.get(name)?.data;
+    const bias = rank.weights.buffers.get(name)?.data;
     if (bias === undefined) continue;
     const mean = load.reduce((a, b) => a + b, 0) / load.length;
     load.forEach((rows, e) => (bias[e] += rate * Math.sign(mean - rows)));

@@ -6,14 +6,13 @@ import { singleCommunicator } from "../comm/single.js";
 import { InputError } from "../core/errors.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Engine } from "../engine/engine.js";
-import { buildProgram } from "../model/wiring.js";
-import { actionTable } from "../run/actions/index.js";
-import { execute } from "../run/executor.js";
-import { type Rank, createRank } from "../run/rank.js";
+import { buildProgram } from "../model/language-model.js";
+import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
 import { type Fixture, openFixture } from "./fixture.js";
 import { adamWStep, clipFactor, gradientNorm } from "./optimizer.js";
-import { type MicroBatch, forwardBackward, planStep } from "./step.js";
+import { type MicroBatch, forwardBackward, openStep } from "./step.js";
+import { type Trainee, createTrainee } from "./trainee.js";
 
 /** Relative; norms and gradients as ‖a − b‖/‖b‖. */
 export const TOLERANCE = { loss: 1e-4, gradient: 1e-3, weight: 1e-3, logits: 1e-4 } as const;
@@ -72,10 +71,10 @@ export function verifyFixture(directory: string, engine: Engine): VerifyReport {
 
 function compare(fixture: Fixture, engine: Engine): VerifyReport {
   const { config, run, batch, sequence } = fixture;
-  const rank = createRank({ config, engine, world: singleCommunicator(), training: true });
-  for (const name of fixture.initial.names) fixture.initial.readInto(name, rank.parameters.weight(name));
+  const rank = createTrainee({ config, engine, world: singleCommunicator() });
+  for (const name of fixture.initial.names) fixture.initial.readInto(name, rank.weights.weight(name));
   const logitsError = compareLogits(rank, fixture);
-  const plans = planStep(rank, { batch, sequence, epSize: 1, mode: "train" }, sequential);
+  const sessions = openStep(rank, { batch, sequence, epSize: 1 }, sequential);
   const [beta1, beta2] = run.betas;
   const optimizer = {
     beta1,
@@ -86,7 +85,7 @@ function compare(fixture: Fixture, engine: Engine): VerifyReport {
   };
   let gradients: TensorError[] = [];
   const steps = run.steps.map((wanted, step): StepError => {
-    const { report } = forwardBackward(rank, plans, [microBatch(fixture, step)], { step, seed: 0 });
+    const { report } = forwardBackward(rank, sessions, [microBatch(fixture, step)], { step, seed: 0 });
     const norm = gradientNorm(rank);
     const factor = clipFactor(norm, run.clip_norm);
     if (step === 0) gradients = compareGradients(rank, fixture, factor);
@@ -103,7 +102,7 @@ function compare(fixture: Fixture, engine: Engine): VerifyReport {
   const noise = new Set(gradients.filter((g) => g.undetermined).map((g) => g.name));
   const weights = fixture.final.names.map((name) => ({
     name,
-    error: distance(rank.parameters.weight(name), fixture.final.readF32(name)),
+    error: distance(rank.weights.weight(name), fixture.final.readF32(name)),
     undetermined: noise.has(name),
   }));
   const failures = judge({ logitsError, steps, gradients, weights });
@@ -158,34 +157,32 @@ function microBatch({ tokens, batch, sequence: S }: Fixture, step: number): Micr
   return { tokens: inputs, labels, firstToken: 0 };
 }
 
-function compareLogits(rank: Rank, fixture: Fixture): number | null {
+function compareLogits(rank: Trainee, fixture: Fixture): number | null {
   if (fixture.logits === undefined) return null;
   const { batch, sequence } = fixture;
-  const model = buildProgram(rank.config, { batch, sequence, epSize: 1, mode: "logits" });
-  const plan = {
-    program: model.program,
-    schedule: sequential(model.program),
-    actions: actionTable(sequence),
-    keep: new Set([model.output]),
-  };
+  const model = buildProgram(rank.config, { batch, sequence, epSize: 1, head: "logits" });
+  const session = new Session(rank, model.program, { keep: [model.output] });
   const { tokens } = microBatch(fixture, 0);
   const feeds = new Map<number, unknown>([[model.tokens, { data: tokens, dims: [tokens.length] }]]);
-  const run = execute(plan, { ...rank, scales: { balance: 0, z: 0 } }, feeds);
+  const run = session.run(sequential(model.program), feeds);
   const error = distance(run.read<Tensor<Float32Array>>(model.output).data, fixture.logits.readF32("logits"));
   run.release();
   return error;
 }
 
 /** @throws InputError when the file leaves out a tensor whose gradient is not zero */
-function compareGradients(rank: Rank, { gradients: file, initial }: Fixture, factor: number): TensorError[] {
+function compareGradients(
+  rank: Trainee,
+  { gradients: file, initial }: Fixture,
+  factor: number,
+): TensorError[] {
   const wanted = new Map(file.names.map((name) => [name, file.readF32(name)]));
   const whole = Math.hypot(...[...wanted.values()].map(norm2));
   return initial.names.map((name) => {
-    const found = rank.parameters.gradient(name).map((x) => x * factor);
+    const found = rank.gradients.gradient(name).map((x) => x * factor);
     const values = wanted.get(name) ?? new Float32Array(found.length);
-    // Learned positions leave the keys' bias without effect; rotated keys do not.
-    const cancels = rank.config.style === "gpt" && name.endsWith(".k_proj.bias");
-    const noise = (cancels ? CANCELLED : NOISE) * whole;
+    const { hasNoGradient } = rank.weights.find(name).tensor.info;
+    const noise = (hasNoGradient ? CANCELLED : NOISE) * whole;
     if (!wanted.has(name) && norm2(found) > noise)
       throw new InputError(`${file.path} has no gradient of "${name}", which is not zero`);
     return {

@@ -7,7 +7,7 @@ import { COMPARE_MODES, type CompareMode } from "../../bench/contestants.js";
 import { launcherSize } from "../../comm/mpi/library.js";
 import { InputError } from "../../core/errors.js";
 import { ARCHITECTURE_NAMES } from "../../model/architectures.js";
-import { calibrate } from "../../plan/calibration.js";
+import { calibrate } from "../../simulate/calibration.js";
 import { parsePolicy } from "../../schedule/policy.js";
 import { replaceFile } from "../../storage/files.js";
 import { comparisonNotes, comparisonTable, writeComparison } from "../comparison.js";
@@ -172,10 +172,13 @@ export function parseCases(archs: string, policies: readonly string[]): CompareC
   );
 }
 
-function writeCalibration(path: string, result: CompareResult, options: Measured): void {
-  const { model, batch, sequence } = options;
-  const measured = { model, batch, sequence, epSize: options.epSize ?? result.ranks, elementBytes: 4 };
+/** Rows of whole rows: chunks have rates of their own. */
+function writeCalibration(path: string, result: CompareResult, { model }: Measured): void {
   const source = `${cpus()[0]?.model ?? "unknown processor"}, ${result.ranks} ranks, D = ${model.hidden_size}, f32`;
-  const found = calibrate(result.rows, measured, { source, ranks: result.ranks });
+  const whole = result.rows.filter(({ policy }) => parsePolicy(policy).chunks === 1);
+  const found = calibrate(
+    whole.flatMap(({ costs }) => costs),
+    { source, ranks: result.ranks },
+  );
   replaceFile(path, `${JSON.stringify(found, undefined, 2)}\n`);
 }

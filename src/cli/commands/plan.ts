@@ -96,10 +96,20 @@ export function addPlan(program: Command): void {
         writeFileSync(join(flags.out, "chart.svg"), speedChart(charted));
       }
       if (flags.json) return printJson(rows.map(({ timeline: _timeline, ...row }) => row));
+      const isTraining = flags.mode === "train";
       const isUneven = rows.some((row) => row.lateMs > 0);
       const table = (flags.markdown ? markdownTable : formatTable)(
         [
-          ...["arch", "policy", "step ms", "speed-up", "compute", "communication", "exposed"],
+          ...[
+            "arch",
+            "policy",
+            "step ms",
+            ...(isTraining ? ["with reduction"] : []),
+            "speed-up",
+            "compute",
+            "communication",
+            "exposed",
+          ],
           ...(isUneven ? ["late"] : []),
           ...["hidden", "bound"],
         ],
@@ -107,6 +117,7 @@ export function addPlan(program: Command): void {
           row.arch,
           row.policy,
           row.stepMs.toFixed(2),
+          ...(isTraining ? [(row.reducedMs ?? NaN).toFixed(2)] : []),
           `${row.speedUp.toFixed(2)} ×`,
           row.computeMs.toFixed(2),
           row.communicationMs.toFixed(2),

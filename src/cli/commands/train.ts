@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { train } from "../../api/train.js";
 import { type RunConfig, listKeys } from "../../train/config.js";
 import { openRun } from "../../train/open-run.js";
-import type { TrainResult } from "../../train/trainer.js";
+import type { TrainResult } from "../../train/train-job.js";
 import { collect, countNumber, megabytes, printJson } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 

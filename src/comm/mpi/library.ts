@@ -32,10 +32,12 @@ export interface MpiLibrary {
     gotOffsets: BigInt64Array,
     times: Float64Array,
   ): number;
+  released(id: number): number;
   error(id: number): string;
   last_label(rank: number): string;
   abort(code: number): void;
   finalize(timeoutMs: number): number;
+  stop(timeoutMs: number): number;
 }
 
 const SIGNATURES: Readonly<Record<keyof MpiLibrary, string>> = {
@@ -47,10 +49,12 @@ const SIGNATURES: Readonly<Record<keyof MpiLibrary, string>> = {
   wanted: "int64_t scmoe_mpi_wanted(int64_t)",
   room: "void scmoe_mpi_room(int64_t, int64_t)",
   wait: "int scmoe_mpi_wait(int64_t, double, void *, void *, void *)",
+  released: "int scmoe_mpi_released(int64_t)",
   error: "const char *scmoe_mpi_error(int64_t)",
   last_label: "const char *scmoe_mpi_last_label(int)",
   abort: "void scmoe_mpi_abort(int)",
   finalize: "int scmoe_mpi_finalize(double)",
+  stop: "int scmoe_mpi_stop(double)",
 };
 
 /** The library handle is kept with its functions: koffi unloads a library whose handle is collected. */

@@ -19,6 +19,14 @@ const START_MS = 20_000;
 const TAG_SEQUENCES = 1 << 12;
 const FINALIZE_MS = 10_000;
 
+/**
+ * Exchanges whose memory MPI may read and write (native/mpi/exchange.h has the rule). Not of a communicator: MPI goes on
+ * with them when nobody knows the communicator any more.
+ */
+const lent = new Set<MpiPending>();
+/** Those of them that were late or failed: MPI may let go of them later, or never. */
+const overdue = new Set<MpiPending>();
+
 interface Seat {
   readonly mpi: MpiLibrary;
   readonly rank: number;
@@ -46,6 +54,8 @@ export function joinMpi(options: { deadlineMs: number; onOperator?: (label: stri
     throw new EnvironmentError(
       `The launcher started ${expected} ranks, MPI sees ${size}: mpirun belongs to another MPI than the one scmoe was built with; run: npm run build:mpi`,
     );
+  // This thread's memory goes with it, MPI's own thread stays.
+  process.once("exit", () => mpi.stop(FINALIZE_MS));
   const seat: Seat = {
     mpi,
     rank: mpi.rank(),
@@ -90,6 +100,7 @@ class MpiCommunicator implements Communicator {
 
   exchange(request: ExchangeRequest): Pending {
     const { mpi, onOperator } = this.seat;
+    for (const pending of overdue) pending.reclaim();
     const tag = this.id * TAG_SEQUENCES + (this.#sequence++ % TAG_SEQUENCES);
     const startMs = nowMs();
     const { label, send, recv, notes } = request;
@@ -122,7 +133,7 @@ class MpiCommunicator implements Communicator {
       notesIn,
     );
     copyOwnPart(request, this.rank);
-    return new MpiPending(this, request, { id, startMs, others: this.#others, notesIn, notesOut });
+    return new MpiPending(this, request, { id, startMs, others: this.#others, notesIn });
   }
 
   split(colorOf: (rank: number) => number): Communicator {
@@ -143,7 +154,7 @@ class MpiCommunicator implements Communicator {
   }
 }
 
-/** Native code reads and writes it later: it must not lie on the heap, where small arrays move. */
+/** Native code writes it later: it must not lie on the heap, where small arrays move. */
 function offHeap(length: number): Int32Array {
   return new Int32Array(new SharedArrayBuffer(Math.max(1, length) * 4), 0, length);
 }
@@ -154,7 +165,6 @@ interface Posted {
   /** Peers in the order in which native code has them. */
   readonly others: readonly number[];
   readonly notesIn: Int32Array;
-  readonly notesOut: Int32Array;
 }
 
 /** What `wait` of the library returns. */
@@ -167,10 +177,11 @@ class MpiPending implements Pending {
 
   constructor(
     readonly comm: MpiCommunicator,
-    /** Held until everything has arrived: MPI reads and writes its memory by address. */
     readonly request: ExchangeRequest,
     readonly at: Posted,
-  ) {}
+  ) {
+    lent.add(this);
+  }
 
   get done(): boolean {
     if (this.#result !== undefined) return true;
@@ -179,23 +190,31 @@ class MpiPending implements Pending {
     return state === 1;
   }
 
-  wait(deadlineMs = this.comm.deadlineMs): ExchangeResult {
+  wait(deadlineMs = this.comm.deadlineMs, sinceMs = nowMs()): ExchangeResult {
     if (this.#result !== undefined) return this.#result;
     const { mpi } = this.comm.seat;
     const { others, id, startMs } = this.at;
     const got = new BigInt64Array(Math.max(1, others.length));
     const offsets = new BigInt64Array(Math.max(1, others.length));
     const times = new Float64Array(2);
-    const limit = nowMs() + deadlineMs;
+    const limit = sinceMs + deadlineMs;
     let status: number;
     do {
       status = mpi.wait(id, Math.max(0, limit - nowMs()), got, offsets, times);
       if (status === STATUS.wantsRoom) this.#makeRoom();
     } while (status === STATUS.wantsRoom);
     if (status !== STATUS.finished) throw this.#error(status, got, deadlineMs);
+    lent.delete(this);
     const result = this.#regions(got, offsets);
     const begin = Math.max(startMs, times[0]);
     return (this.#result = { ...result, startMs: begin, endMs: Math.max(begin, times[1]) });
+  }
+
+  /** Lets go of the memory if MPI has. */
+  reclaim(): void {
+    if (this.comm.seat.mpi.released(this.at.id) === 0) return;
+    lent.delete(this);
+    overdue.delete(this);
   }
 
   /** Gives a pool that is too small memory for everything. */
@@ -240,6 +259,7 @@ class MpiPending implements Pending {
         ? `no answer from ${seen || "any rank"} within ${deadlineMs / 1e3} s`
         : mpi.error(this.at.id);
     this.comm.seat.broken = true;
+    overdue.add(this);
     return new CommError(`${label}: ${reason}`, { rank, peers: late, operator: label });
   }
 }

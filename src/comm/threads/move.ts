@@ -1,13 +1,14 @@
 /** Moving messages between two ranks of a board. Either may do it, whoever gets to it first; a claim settles who. */
 import { copyBytes } from "../../core/address.js";
 import { nowMs } from "../../core/clock.js";
-import { type BoardView, FIELD, WORD } from "./board.js";
+import type { BoardView } from "./board.js";
+import { FIELD, type Ring, WORD } from "./ring.js";
 
 /** One rank in one exchange. */
 export interface Place {
   readonly view: BoardView;
-  /** The communicator. */
-  readonly id: number;
+  /** Of the communicator. */
+  readonly ring: Ring;
   readonly sequence: number;
   /** Rank of the world. */
   readonly rank: number;
@@ -15,24 +16,24 @@ export interface Place {
 }
 
 /** Index of the message from one rank to another in the board's `claims` and `moved`. */
-export function messageIndex({ view, id, sequence }: Place, from: number, to: number): number {
-  return view.slot(id, to, sequence) * view.board.size + from;
+export function messageIndex({ ring, sequence }: Place, from: number, to: number): number {
+  return ring.slot(to, sequence) * ring.size + from;
 }
 
 /** Moves both messages between this rank and a peer that nobody has taken on, if both have posted. */
 export function movePair(place: Place, peer: number): void {
-  const { view, id, sequence, rank, label } = place;
-  if (Atomics.load(view.posted, view.slot(id, peer, sequence)) !== sequence + 1) return;
+  const { view, ring, sequence, rank, label } = place;
+  if (Atomics.load(ring.posted, ring.slot(peer, sequence)) !== sequence + 1) return;
   for (const [from, to] of [
     [rank, peer],
     [peer, rank],
   ]) {
     const index = messageIndex(place, from, to);
-    const claim = Atomics.load(view.claims, index);
+    const claim = Atomics.load(ring.claims, index);
     if (Math.abs(claim) === sequence + 1) continue;
-    if (Atomics.compareExchange(view.claims, index, claim, sequence + 1) !== claim) continue;
-    const [mine, theirs] = [view.slot(id, rank, sequence), view.slot(id, peer, sequence)];
-    if (view.hashes[mine] !== view.hashes[theirs])
+    if (Atomics.compareExchange(ring.claims, index, claim, sequence + 1) !== claim) continue;
+    const [mine, theirs] = [ring.slot(rank, sequence), ring.slot(peer, sequence)];
+    if (ring.hashes[mine] !== ring.hashes[theirs])
       view.giveUp(`Ranks ${rank} and ${peer} are in different operators: ${label} and ${view.label(peer)}`);
     move(place, from, to);
   }
@@ -40,12 +41,12 @@ export function movePair(place: Place, peer: number): void {
 
 /** Moves a claimed message, or parks it when its pool has no room. */
 function move(place: Place, from: number, to: number): void {
-  const { view, id, sequence, label } = place;
-  const { fields } = view;
+  const { view, ring, sequence, label } = place;
+  const { fields } = ring;
   const index = messageIndex(place, from, to);
-  const toSlot = view.slot(id, to, sequence);
-  const sent = view.field(view.slot(id, from, sequence), to, 0);
-  const received = view.field(toSlot, from, 0);
+  const toSlot = ring.slot(to, sequence);
+  const sent = ring.field(ring.slot(from, sequence), to, 0);
+  const received = ring.field(toSlot, from, 0);
   const bytes = fields[sent + FIELD.sendBytes];
   const room = fields[received + FIELD.recvBytes];
   const notes = fields[sent + FIELD.noteBytes];
@@ -59,10 +60,10 @@ function move(place: Place, from: number, to: number): void {
   fields[received + FIELD.readyMs] = nowMs();
   copyBytes(fields[received + FIELD.recvNotes], fields[sent + FIELD.sendNotes], notes);
   if (room < 0) {
-    const offset = Atomics.add(view.poolUsed, toSlot, bytes / WORD);
+    const offset = Atomics.add(ring.poolUsed, toSlot, bytes / WORD);
     fields[received + FIELD.gotOffset] = offset * WORD;
-    if (offset + bytes / WORD > view.poolRoom[toSlot]) {
-      Atomics.store(view.claims, index, -(sequence + 1));
+    if (offset + bytes / WORD > ring.poolRoom[toSlot]) {
+      Atomics.store(ring.claims, index, -(sequence + 1));
       view.wakeRank(to);
       return;
     }
@@ -72,10 +73,10 @@ function move(place: Place, from: number, to: number): void {
 
 /** Copies the rows of a message that is claimed and has its place. */
 function deliver(place: Place, from: number, to: number): void {
-  const { view, id, sequence } = place;
-  const { fields } = view;
-  const sent = view.field(view.slot(id, from, sequence), to, 0);
-  const received = view.field(view.slot(id, to, sequence), from, 0);
+  const { view, ring, sequence } = place;
+  const { fields } = ring;
+  const sent = ring.field(ring.slot(from, sequence), to, 0);
+  const received = ring.field(ring.slot(to, sequence), from, 0);
   const bytes = fields[received + FIELD.gotBytes];
   const offset = fields[received + FIELD.recvBytes] < 0 ? fields[received + FIELD.gotOffset] : 0;
   copyBytes(fields[received + FIELD.recvAddress] + offset, fields[sent + FIELD.sendAddress], bytes);
@@ -85,31 +86,31 @@ function deliver(place: Place, from: number, to: number): void {
 
 /** The receiver's part after its pool has grown: delivers a parked message into the new memory. */
 export function deliverParked(place: Place, from: number, pool: number): void {
-  const { view, id, sequence, rank } = place;
-  view.fields[view.field(view.slot(id, rank, sequence), from, FIELD.recvAddress)] = pool;
+  const { ring, sequence, rank } = place;
+  ring.fields[ring.field(ring.slot(rank, sequence), from, FIELD.recvAddress)] = pool;
   const index = messageIndex(place, from, rank);
-  if (Atomics.compareExchange(view.claims, index, -(sequence + 1), sequence + 1) === -(sequence + 1))
+  if (Atomics.compareExchange(ring.claims, index, -(sequence + 1), sequence + 1) === -(sequence + 1))
     deliver(place, from, rank);
 }
 
 /** Gives a message up, unless somebody is moving it: then waits until that is over. */
 export function withdrawMessage(place: Place, from: number, to: number): void {
-  const { view, sequence } = place;
+  const { ring, sequence } = place;
   const index = messageIndex(place, from, to);
   for (;;) {
-    const claim = Atomics.load(view.claims, index);
+    const claim = Atomics.load(ring.claims, index);
     if (claim === sequence + 1) break;
-    if (Atomics.compareExchange(view.claims, index, claim, sequence + 1) === claim)
+    if (Atomics.compareExchange(ring.claims, index, claim, sequence + 1) === claim)
       settle(place, { from, to }, -(sequence + 1));
   }
-  while (Math.abs(Atomics.load(view.moved, index)) !== sequence + 1) Atomics.wait(pillow, 0, 0, 0.1);
+  while (Math.abs(Atomics.load(ring.moved, index)) !== sequence + 1) Atomics.wait(pillow, 0, 0, 0.1);
 }
 
 /** Both ranks wait for both messages of their pair, so they are woken by the second. */
 function settle(place: Place, { from, to }: { from: number; to: number }, outcome: number): void {
-  const { view } = place;
-  Atomics.store(view.moved, messageIndex(place, from, to), outcome);
-  if (Math.abs(Atomics.load(view.moved, messageIndex(place, to, from))) !== Math.abs(outcome)) return;
+  const { view, ring } = place;
+  Atomics.store(ring.moved, messageIndex(place, from, to), outcome);
+  if (Math.abs(Atomics.load(ring.moved, messageIndex(place, to, from))) !== Math.abs(outcome)) return;
   view.wakeRank(from);
   view.wakeRank(to);
 }

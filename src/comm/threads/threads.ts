@@ -1,49 +1,36 @@
 /** Ranks as threads of one process: a message is one copy from the sender's memory into the receiver's. */
 import { nowMs } from "../../core/clock.js";
-import { assert } from "../../core/errors.js";
-import { addressOf } from "../../core/address.js";
-import { type Communicator, type ExchangeRequest, type Pending, isPool, membersOf } from "../communicator.js";
+import { type Communicator, type ExchangeRequest, type Pending, membersOf } from "../communicator.js";
 import type { Link } from "../link.js";
-import { copyOwnPart } from "../slots.js";
-import { type Board, BoardView, FIELD, MAX_COMMUNICATORS, RING, WORD } from "./board.js";
-import { type Place, movePair } from "./move.js";
+import { type Board, BoardView } from "./board.js";
 import { ThreadsPending } from "./pending.js";
-
-/** Rows worth waking a peer for, to copy them together. */
-const SHARED_BYTES = 1 << 17;
-
-/** State that the communicators of one rank share. */
-export interface Seat {
-  readonly view: BoardView;
-  readonly rank: number;
-  nextCommunicator: number;
-  /** Exchanges not yet waited for, of all communicators: peers may still read and write their memory. */
-  readonly open: Set<ThreadsPending>;
-}
+import { RING, type Ring, WORD } from "./ring.js";
+import { Seat } from "./seat.js";
 
 /** This thread's place at a board; call once per rank. */
 export function joinThreads(board: Board, rank: number): Communicator {
-  const seat = { view: new BoardView(board), rank, nextCommunicator: 1, open: new Set<ThreadsPending>() };
-  return new ThreadsCommunicator(
-    seat,
-    0,
-    Array.from({ length: board.size }, (_, r) => r),
-  );
+  const members = Array.from({ length: board.size }, (_, r) => r);
+  return new ThreadsCommunicator(new Seat(new BoardView(board), rank), 0, members);
 }
 
 class ThreadsCommunicator implements Communicator {
   readonly kind = "threads";
   readonly rank: number;
+  readonly #others: readonly number[];
+  readonly #ring: Ring;
   #sequence = 0;
-  readonly #ring: (ThreadsPending | undefined)[] = [];
+  /** The youngest exchange at each place of the ring, in line or posted. */
+  readonly #youngest: (ThreadsPending | undefined)[] = [];
 
   constructor(
     readonly seat: Seat,
-    readonly id: number,
+    id: number,
     /** [size] ranks of the world that take part. */
     readonly members: readonly number[],
   ) {
     this.rank = members.indexOf(seat.rank);
+    this.#others = Array.from({ length: this.size - 1 }, (_, i) => members[(this.rank + 1 + i) % this.size]);
+    this.#ring = seat.view.ring(id);
   }
 
   get size(): number {
@@ -55,79 +42,35 @@ class ThreadsCommunicator implements Communicator {
   }
 
   exchange(request: ExchangeRequest): Pending {
-    const { view, rank } = this.seat;
+    const { seat, members } = this;
+    const { view, rank } = seat;
+    const { label } = request;
     const sequence = this.#sequence++;
-    const before = this.#ring[sequence % RING];
-    assert(
-      before === undefined || before.finished,
-      `at most ${RING} exchanges are under way; ${before?.place.label} was never waited for`,
-    );
-    const place: Place = { view, id: this.id, sequence, rank, label: request.label };
-    const startMs = nowMs();
-    const [notesOut, notes] = this.#post(place, request);
-    const others = Array.from(
-      { length: this.size - 1 },
-      (_, i) => this.members[(this.rank + 1 + i) % this.size],
-    );
-    const pending = new ThreadsPending(this.seat, place, {
-      request,
-      members: this.members,
-      notesOut,
-      notes,
-      startMs,
-    });
-    this.#ring[sequence % RING] = pending;
-    this.seat.open.add(pending);
-    // Those who wait already take their share of copying large rows while this rank copies its own part. Then ranks
-    // start with their next, not all with the same one.
-    this.members.forEach((peer, p) => {
-      if (peer !== rank && request.send.bytes[p] >= SHARED_BYTES) view.wakeRank(peer);
-    });
-    copyOwnPart(request, this.rank);
-    for (const peer of others) movePair(place, peer);
+    const place = { view, ring: this.#ring, sequence, rank, label };
+    const [notesOut, notesIn] = this.#notes(request);
+    const started = { request, members, others: this.#others, notesOut, notesIn, startMs: nowMs() };
+    const pending = new ThreadsPending(seat, place, started, this.#youngest[sequence % RING]);
+    this.#youngest[sequence % RING] = pending;
+    view.setLabel(rank, label);
+    seat.open.add(pending);
+    seat.advance();
+    if (!pending.post()) seat.inLine.add(pending);
     return pending;
   }
 
-  /** Writes the request where peers see it. @returns the memory of the notes, out and in */
-  #post({ view, sequence, label }: Place, request: ExchangeRequest): [Int32Array, Int32Array] {
-    const { send, recv, notes } = request;
-    const { fields } = view;
-    const slot = view.slot(this.id, this.seat.rank, sequence);
-    const perPeer = (notes?.length ?? 0) / this.size;
-    const notesOut = sharedWords(notes?.length ?? 0);
-    const notesIn = sharedWords(notes?.length ?? 0);
-    if (notes !== undefined) {
-      notesOut.set(notes);
-      const own = notes.subarray(this.rank * perPeer, (this.rank + 1) * perPeer);
-      notesIn.set(own, this.rank * perPeer);
-    }
-    view.setLabel(this.seat.rank, label);
-    view.hashes[slot] = hash(label);
-    const pool = isPool(recv);
-    view.poolUsed[slot] = pool ? send.bytes[this.rank] / WORD : 0;
-    view.poolRoom[slot] = pool ? Math.floor(recv.buffer.byteLength / WORD) : 0;
-    const address = (array: ArrayBufferView): number => Number(addressOf(array));
-    const [from, to] = [address(send.buffer), address(recv.buffer)];
-    const [fromNotes, toNotes] = [address(notesOut), address(notesIn)];
-    this.members.forEach((peer, p) => {
-      const at = view.field(slot, peer, 0);
-      fields[at + FIELD.sendAddress] = from + send.offsets[p];
-      fields[at + FIELD.sendBytes] = send.bytes[p];
-      fields[at + FIELD.recvAddress] = pool ? to : to + recv.offsets[p];
-      fields[at + FIELD.recvBytes] = pool ? -1 : recv.bytes[p];
-      fields[at + FIELD.sendNotes] = fromNotes + p * perPeer * WORD;
-      fields[at + FIELD.recvNotes] = toNotes + p * perPeer * WORD;
-      fields[at + FIELD.noteBytes] = perPeer * WORD;
-    });
-    Atomics.store(view.posted, slot, sequence + 1);
-    return [notesOut, notesIn];
+  /** Memory of the notes, out and in: the caller may write on its own once the exchange has been started. */
+  #notes({ notes }: ExchangeRequest): [Int32Array, Int32Array] {
+    if (notes === undefined || notes.length === 0) return [NO_WORDS, NO_WORDS];
+    const [out, into] = [sharedWords(notes.length), sharedWords(notes.length)];
+    const perPeer = notes.length / this.size;
+    out.set(notes);
+    into.set(notes.subarray(this.rank * perPeer, (this.rank + 1) * perPeer), this.rank * perPeer);
+    return [out, into];
   }
 
   split(colorOf: (rank: number) => number): Communicator {
-    const id = this.seat.nextCommunicator++;
-    assert(id < MAX_COMMUNICATORS, `at most ${MAX_COMMUNICATORS} communicators`);
     const members = membersOf(this.size, this.rank, colorOf).map((r) => this.members[r]);
-    return new ThreadsCommunicator(this.seat, id, members);
+    return new ThreadsCommunicator(this.seat, this.seat.nextCommunicator++, members);
   }
 
   setLink(link: Link | undefined): void {
@@ -136,30 +79,16 @@ class ThreadsCommunicator implements Communicator {
 
   abort(reason: string): void {
     this.seat.view.giveUp(reason);
-    withdraw(this.seat);
+    this.seat.withdraw();
   }
 
   close(): void {
-    withdraw(this.seat);
+    this.seat.withdraw();
   }
 }
 
-/** Before a rank lets go of memory that peers know by address. */
-function withdraw(seat: Seat): void {
-  for (const pending of seat.open) pending.withdraw();
-  seat.open.clear();
-}
-
-const NO_WORDS = new Int32Array(new SharedArrayBuffer(WORD), 0, 0);
-
 function sharedWords(length: number): Int32Array {
-  if (length === 0) return NO_WORDS;
   return new Int32Array(new SharedArrayBuffer(length * WORD));
 }
 
-/** FNV-1a. */
-function hash(text: string): number {
-  let h = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
-  return h | 0;
-}
+const NO_WORDS = sharedWords(1).subarray(0, 0);

@@ -33,7 +33,7 @@ export function encodeOnnx(kernel: Kernel): EncodedKernel {
 }
 
 /** An accumulated gradient has the same name as an output and as an input; ONNX wants them different. */
-export function onnxOutputName(name: string, kernel: Kernel): string {
+function onnxOutputName(name: string, kernel: Kernel): string {
   return kernel.inputs.some((i) => i.name === name) ? `${name}_out` : name;
 }
 

@@ -1,10 +1,17 @@
 /** An ONNX graph under construction: nodes, initialisers, names. Field numbers follow onnx.proto (IR version 10). */
+import { InputError } from "../../core/errors.js";
 import type { DType } from "../../core/tensor.js";
 import type { Dim } from "../kernel.js";
 import { ProtoWriter } from "./wire.js";
 
-const ELEMENT_TYPE: Readonly<Record<DType, number>> = { f32: 1, i32: 6 };
-const INT64 = 7;
+/** TensorProto.DataType */
+export const ELEMENT_TYPE = { f32: 1, i32: 6, i64: 7, f64: 11 } as const satisfies Record<
+  DType | "i64" | "f64",
+  number
+>;
+
+/** Of one Protocol Buffers message. */
+const MAX_MODEL_BYTES = 2 ** 31 - 1;
 
 export type NodeAttr = number | { readonly float: number } | string | readonly number[];
 
@@ -41,8 +48,9 @@ export class OnnxGraph {
     return output;
   }
 
+  /** The values are not copied before `encode`. */
   f32(values: Float32Array, dims: readonly number[]): string {
-    const raw = new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice();
+    const raw = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     return this.#initializer(`c${this.#initializers.size}`, ELEMENT_TYPE.f32, dims, raw);
   }
 
@@ -54,9 +62,26 @@ export class OnnxGraph {
     }));
   }
 
+  f64(values: Float64Array): string {
+    return this.#shared(`d${values.join("_")}`, () => ({
+      type: ELEMENT_TYPE.f64,
+      dims: [values.length],
+      raw: new Uint8Array(values.slice().buffer),
+    }));
+  }
+
+  /** A scalar of 32 bits; `ints` are the 64-bit lists that shapes and axes are given as. */
+  i32(value: number): string {
+    return this.#shared(`n${value}`, () => ({
+      type: ELEMENT_TYPE.i32,
+      dims: [],
+      raw: new Uint8Array(Int32Array.of(value).buffer),
+    }));
+  }
+
   ints(values: readonly number[]): string {
     return this.#shared(`i${values.join("_")}`, () => ({
-      type: INT64,
+      type: ELEMENT_TYPE.i64,
       dims: [values.length],
       raw: new Uint8Array(BigInt64Array.from(values, BigInt).buffer),
     }));
@@ -72,7 +97,7 @@ export class OnnxGraph {
     return name;
   }
 
-  /** Serialises a ModelProto. */
+  /** Serialises a ModelProto. @throws InputError when it has more bytes than onnxruntime reads */
   encode(name: string, inputs: readonly ValueInfo[], outputs: readonly ValueInfo[]): Uint8Array {
     const model = new ProtoWriter();
     model.int(1, 10).string(2, "scmoe");
@@ -89,6 +114,10 @@ export class OnnxGraph {
     });
     model.message(8, (w) => w.string(1, "").int(2, 21));
     model.message(8, (w) => w.string(1, "com.microsoft").int(2, 1));
+    if (model.numBytes > MAX_MODEL_BYTES)
+      throw new InputError(
+        `${name}: with its fixed weights the kernel has ${(model.numBytes / 2 ** 30).toFixed(2)} GiB, onnxruntime reads at most 2 GiB; fix fewer weights and bind the others as inputs`,
+      );
     return model.finish();
   }
 }

@@ -1,7 +1,8 @@
 /** How each op is said in ONNX (opset 21, plus FusedMatMul of com.microsoft). */
 import type { Dim, Expr } from "../kernel.js";
 import type { OpName } from "../ops.js";
-import type { OnnxGraph } from "./graph.js";
+import { rotaryFrequency } from "../rotary.js";
+import { ELEMENT_TYPE, type OnnxGraph } from "./graph.js";
 
 /** Adds nodes for one expression whose operands have the names given; returns the result's name. */
 export type OnnxRule = (g: OnnxGraph, e: Expr, inputs: readonly string[]) => string;
@@ -16,6 +17,27 @@ const flag = (value: unknown): number => (value ? 1 : 0);
 /** A symbol becomes −1: ONNX infers it. */
 const shapeInput = (g: OnnxGraph, dims: readonly Dim[]): string =>
   g.ints(dims.map((dim) => (typeof dim === "number" ? dim : -1)));
+
+/** Several symbols: those x has in the same place are copied (0), one is inferred, the rest come from operands that have them. */
+function reshapeInput(
+  g: OnnxGraph,
+  { attrs, inputs: [x, ...sources] }: Expr,
+  names: readonly string[],
+): string {
+  const dims = attrs.dims as readonly Dim[];
+  if (dims.filter((dim) => typeof dim === "string").length <= 1) return shapeInput(g, dims);
+  const isKnown = (dim: Dim): boolean => sources.some((source) => source.dims.includes(dim));
+  const open = dims.filter((dim, axis) => typeof dim === "string" && x.dims[axis] !== dim);
+  const inferred = dims.indexOf(open.find((dim) => !isKnown(dim)) ?? open[0]);
+  const parts = dims.map((dim, axis) => {
+    if (typeof dim === "number") return g.ints([dim]);
+    if (axis === inferred || x.dims[axis] === dim) return g.ints([axis === inferred ? -1 : 0]);
+    const source = sources.findIndex((s) => s.dims.includes(dim));
+    const at = sources[source].dims.indexOf(dim);
+    return g.node("Shape", [names[source]], { start: at, end: at + 1 });
+  });
+  return g.node("Concat", parts, { axis: 0 });
+}
 
 const reduction =
   (op: string): OnnxRule =>
@@ -77,7 +99,7 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
       beta: { float: 1 },
     }),
   transpose: (g, { attrs }, [x]) => g.node("Transpose", [x], { perm: attrs.perm as readonly number[] }),
-  reshape: (g, { attrs }, [x]) => g.node("Reshape", [x, shapeInput(g, attrs.dims as readonly Dim[])]),
+  reshape: (g, e, [x, ...sizes]) => g.node("Reshape", [x, reshapeInput(g, e, sizes)]),
   slice: (g, { attrs }, [x]) =>
     g.node("Slice", [
       x,
@@ -111,6 +133,23 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
   },
   reduceSum: reduction("ReduceSum"),
   reduceMean: reduction("ReduceMean"),
+  // Angles in double precision: a position times a frequency has more digits than f32.
+  rotary: (g, { attrs }, [positions]) => {
+    const [width, theta] = [attrs.width as number, attrs.theta as number];
+    const frequencies = Float64Array.from({ length: width }, (_, i) => rotaryFrequency(i, width, theta));
+    const column = g.node("Unsqueeze", [g.node("Cast", [positions], { to: ELEMENT_TYPE.f64 }), g.ints([1])]);
+    const angles = g.node("Mul", [column, g.f64(frequencies)]);
+    return g.node("Cast", [g.node(attrs.wave === "cos" ? "Cos" : "Sin", [angles])], { to: ELEMENT_TYPE.f32 });
+  },
+  causalBias: (g, { attrs }, [queries, keys]) => {
+    const column = g.node("Unsqueeze", [queries, g.ints([1])]);
+    let hidden = g.node("Greater", [keys, column]);
+    if (attrs.window !== undefined) {
+      const last = g.node("Sub", [column, g.i32(attrs.window as number)]);
+      hidden = g.node("Or", [hidden, g.node("LessOrEqual", [keys, last])]);
+    }
+    return g.node("Where", [hidden, g.scalar(-1e9), g.scalar(0)]);
+  },
   softmax: (g, _, [x]) => g.node("Softmax", [x], { axis: -1 }),
   softmaxGrad: (g, _, [p, dp]) => {
     const delta = lastSum(g, g.node("Mul", [p, dp]));

@@ -3,6 +3,10 @@ export class ProtoWriter {
   readonly #chunks: Uint8Array[] = [];
   #length = 0;
 
+  get numBytes(): number {
+    return this.#length;
+  }
+
   #push(bytes: Uint8Array): void {
     this.#chunks.push(bytes);
     this.#length += bytes.length;
@@ -46,7 +50,10 @@ export class ProtoWriter {
   message(field: number, write: (inner: ProtoWriter) => void): this {
     const inner = new ProtoWriter();
     write(inner);
-    return this.bytes(field, inner.finish());
+    this.#varint(field * 8 + 2);
+    this.#varint(inner.#length);
+    for (const chunk of inner.#chunks) this.#push(chunk);
+    return this;
   }
 
   finish(): Uint8Array {

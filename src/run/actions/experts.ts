@@ -3,182 +3,180 @@
  * each local expert runs on its rows (no padding), and the results go back into the layout by source.
  */
 import type { Tensor } from "../../core/tensor.js";
-import { splitBackward } from "../../kernel/differentiate.js";
 import type { Kernel } from "../../kernel/kernel.js";
 import { concreteDims } from "../../kernel/symbols.js";
 import { type ExpertSide, expertOffsets, localExperts, packedStarts, permutation } from "../../moe/layout.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
-import type { RunContext } from "../context.js";
-import type { Block } from "../memory.js";
-import { bindParameters } from "./kernels.js";
+import type { OperatorOf } from "../../program/operator.js";
+import { type Run, type RunContext, type Services, computing } from "../context.js";
+import type { Allocation, Memory } from "../memory.js";
+import { type KernelWithParameters, withParameters } from "./kernels.js";
 import type { RowBuffer } from "./rows.js";
 
 interface SavedExperts {
   /** Input rows by expert, [R, D]. */
   readonly rows: Float32Array;
-  /** Saved activations by kernel output name. */
-  readonly activations: Map<string, RowValues>;
+  readonly activations: readonly RowValues[];
 }
 
-/** Values of all experts' rows one after another, with elements per row. */
+/** A kernel output of all experts' rows one after another, with elements per row. */
 interface RowValues {
+  readonly name: string;
   readonly data: Float32Array;
   readonly rowElements: number;
 }
 
-export function runExperts(op: Operator, context: RunContext): void {
-  const data = op.data as K.ExpertData;
-  const { shape } = data;
-  const arrived = context.read<RowBuffer>(data.arrived);
-  const side = context.read<ExpertSide>(data.counts);
-  const single = shape.epSize === 1;
-  const kept: Block[] = [];
-  const rows = single ? arrived.rows : byExpert(arrived, side, shape.width, context, kept);
-  if (single) kept.push(...context.share(data.arrived));
-
-  const kernel = data.kernel.forward;
-  const results = context.memory.allocate(side.numRows * shape.width);
-  const activations = new Map<string, RowValues>();
-  for (const output of kernel.outputs) {
-    if (output.name === "y") continue;
-    const rowElements = perRow(kernel, output.name);
-    const block = context.memory.allocate(side.numRows * rowElements);
-    kept.push(block);
-    activations.set(output.name, { data: block.f32, rowElements });
-  }
-  forEachExpert(data, side, (e, from, to, slice) => {
-    const bindings: Record<string, Tensor> = {
-      x: slice(rows, shape.width),
-      y: slice(results.f32, shape.width),
-    };
-    for (const [name, { data: saved, rowElements }] of activations)
-      bindings[name] = shapeLike(
-        kernel,
-        name,
-        saved.subarray(from * rowElements, to * rowElements),
-        to - from,
-      );
-    bindParameters(bindings, kernel, expertSpans(data, e, context), context);
-    context.engine.compile(kernel).run(bindings);
+export function bindExperts({ data }: OperatorOf<"expert">, services: Services): Run {
+  const { memory } = services;
+  const { shape, kernel } = data;
+  const { width } = shape;
+  const isSingle = shape.epSize === 1;
+  const experts = expertKernels(kernel, data, services);
+  const saved = kernel.outputs
+    .filter((output) => output.name !== "y")
+    .map(({ name }) => ({ name, rowElements: perRow(kernel, name) }));
+  return computing((context) => {
+    const arrived = context.read<RowBuffer>(data.arrived);
+    const side = context.read<ExpertSide>(data.counts);
+    const kept: Allocation[] = [];
+    const rows = isSingle ? arrived.rows : byExpert(arrived, side, { width, memory, kept });
+    if (isSingle) kept.push(...context.share(data.arrived));
+    const results = memory.allocate(side.numRows * width);
+    const activations: RowValues[] = saved.map(({ name, rowElements }) => {
+      const allocation = memory.allocate(side.numRows * rowElements);
+      kept.push(allocation);
+      return { name, data: allocation.f32, rowElements };
+    });
+    forEachExpert(experts, side, (expert, range) => {
+      const bindings: Record<string, Tensor> = {
+        ...expert.parameters,
+        x: rowsOf(rows, width, range),
+        y: rowsOf(results.f32, width, range),
+      };
+      bindRows(bindings, activations, { kernel, range });
+      expert.run(bindings);
+    });
+    if (data.saved !== undefined)
+      context.write(data.saved, { rows, activations } satisfies SavedExperts, kept);
+    else for (const allocation of kept) memory.release(allocation);
+    if (isSingle)
+      context.write(data.output, { rows: results.f32, starts: [0] } satisfies RowBuffer, [results]);
+    else writeBySource(data.output, results, side, { width, memory, context });
   });
-  context.write(data.saved, { rows, activations } satisfies SavedExperts, kept);
-  if (single) context.write(data.output, { rows: results.f32, starts: [0] } satisfies RowBuffer, [results]);
-  else {
-    bySource(data.output, results, side, shape.width, context);
-    context.memory.release(results);
-  }
 }
 
 /** What the input half of a split backward pass leaves to the weight half. */
 interface CarriedExperts {
   /** Incoming gradient by expert, [R, D]. */
   readonly dRows: Float32Array;
-  readonly intermediates: SavedExperts["activations"];
+  readonly intermediates: readonly RowValues[];
 }
 
-export function runExpertsBackward(op: Operator, context: RunContext): void {
-  const data = op.data as K.ExpertBackwardData;
-  const { forward, part } = data;
-  const { width } = forward.shape;
-  const side = context.read<ExpertSide>(forward.counts);
-  const saved = context.read<SavedExperts>(forward.saved);
-  const halves = part === "both" ? undefined : splitBackward(forward.kernel.backward);
-  const kernel = halves === undefined || part === "both" ? forward.kernel.backward : halves[part];
-  const { dRows, intermediates, blocks } =
-    part === "weight"
-      ? { ...context.read<CarriedExperts>(data.carried), blocks: [] }
-      : incomingGradients(data.dOutput, forward, side, context);
-  for (const output of kernel.outputs) {
-    if (!output.name.startsWith("t_")) continue;
-    const rowElements = perRow(kernel, output.name);
-    const block = context.memory.allocate(side.numRows * rowElements);
-    blocks.push(block);
-    intermediates.set(output.name, { data: block.f32, rowElements });
-  }
-  const out = part === "weight" ? undefined : context.memory.allocate(side.numRows * width);
-  forEachExpert(forward, side, (e, from, to, slice) => {
-    const bindings: Record<string, Tensor> = { x: slice(saved.rows, width), d_y: slice(dRows, width) };
-    if (out !== undefined) bindings.d_x = slice(out.f32, width);
-    const bindRows = (rows: SavedExperts["activations"], shapes: Kernel): void => {
-      for (const [name, { data: values, rowElements }] of rows)
-        bindings[name] = shapeLike(
-          shapes,
-          name,
-          values.subarray(from * rowElements, to * rowElements),
-          to - from,
-        );
-    };
-    bindRows(saved.activations, forward.kernel.forward);
-    if (halves !== undefined) bindRows(intermediates, halves.input);
-    bindParameters(bindings, kernel, expertSpans(forward, e, context), context);
-    for (const output of kernel.outputs)
-      if (output.aliasOf !== undefined) bindings[output.name] = bindings[output.aliasOf];
-    context.engine.compile(kernel).run(bindings);
+export function bindExpertsBackward({ data }: OperatorOf<"expert'">, services: Services): Run {
+  const { memory } = services;
+  const { forward, kernel } = data;
+  const { width, epSize } = forward.shape;
+  const isSingle = epSize === 1;
+  const experts = expertKernels(kernel, forward, services);
+  const made = kernel.outputs
+    .filter((output) => output.name.startsWith("t_"))
+    .map(({ name }) => ({ name, rowElements: perRow(kernel, name) }));
+  /** The kernel that knows the shapes of what one half hands to the other. */
+  const carrier = data.part === "weight" ? data.input : kernel;
+  const incoming = (context: RunContext, side: ExpertSide, kept: Allocation[]): CarriedExperts => {
+    if (data.part === "weight") return context.read<CarriedExperts>(data.carried);
+    const buffer = context.read<RowBuffer>(data.dOutput);
+    if (isSingle) kept.push(...context.share(data.dOutput));
+    const dRows = isSingle ? buffer.rows : byExpert(buffer, side, { width, memory, kept });
+    const intermediates = made.map(({ name, rowElements }) => {
+      const allocation = memory.allocate(side.numRows * rowElements);
+      kept.push(allocation);
+      return { name, data: allocation.f32, rowElements };
+    });
+    return { dRows, intermediates };
+  };
+  return computing((context) => {
+    const side = context.read<ExpertSide>(forward.counts);
+    const saved = context.read<SavedExperts>(forward.saved);
+    const kept: Allocation[] = [];
+    const { dRows, intermediates } = incoming(context, side, kept);
+    const out = data.part === "weight" ? undefined : memory.allocate(side.numRows * width);
+    forEachExpert(experts, side, (expert, range) => {
+      const bindings: Record<string, Tensor> = {
+        ...expert.parameters,
+        x: rowsOf(saved.rows, width, range),
+        d_y: rowsOf(dRows, width, range),
+      };
+      if (out !== undefined) bindings.d_x = rowsOf(out.f32, width, range);
+      bindRows(bindings, saved.activations, { kernel: forward.kernel, range });
+      bindRows(bindings, intermediates, { kernel: carrier, range });
+      for (const { name, aliasOf } of kernel.outputs)
+        if (aliasOf !== undefined) bindings[name] = bindings[aliasOf];
+      expert.run(bindings);
+    });
+    if (data.part === "input")
+      context.write(data.carried, { dRows, intermediates } satisfies CarriedExperts, kept);
+    else for (const allocation of kept) memory.release(allocation);
+    if (data.part === "weight" || out === undefined) return;
+    if (isSingle) context.write(data.dArrived, { rows: out.f32, starts: [0] } satisfies RowBuffer, [out]);
+    else writeBySource(data.dArrived, out, side, { width, memory, context });
   });
-  if (part === "input")
-    context.write(data.carried, { dRows, intermediates } satisfies CarriedExperts, blocks);
-  else for (const block of blocks) context.memory.release(block);
-  if (part === "weight" || out === undefined) return;
-  if (forward.shape.epSize === 1)
-    context.write(data.dArrived, { rows: out.f32, starts: [0] } satisfies RowBuffer, [out]);
-  else {
-    bySource(data.dArrived, out, side, width, context);
-    context.memory.release(out);
-  }
 }
 
-/** The gradient of the experts' outputs in the layout by expert, with the blocks that hold it. */
-function incomingGradients(
-  dOutput: number,
-  forward: K.ExpertData,
-  side: ExpertSide,
-  context: RunContext,
-): { dRows: Float32Array; intermediates: Map<string, RowValues>; blocks: Block[] } {
-  const incoming = context.read<RowBuffer>(dOutput);
-  const blocks: Block[] = [];
-  const intermediates = new Map<string, RowValues>();
-  if (forward.shape.epSize === 1) {
-    blocks.push(...context.share(dOutput));
-    return { dRows: incoming.rows, intermediates, blocks };
-  }
-  return { dRows: byExpert(incoming, side, forward.shape.width, context, blocks), intermediates, blocks };
+/** A kernel with the parameters of each local expert. */
+function expertKernels(
+  kernel: Kernel,
+  { parameters, shape }: Pick<K.ExpertData, "parameters" | "shape">,
+  services: Services,
+): KernelWithParameters[] {
+  const local = localExperts(shape);
+  return Array.from({ length: local }, (_, e) => {
+    const index = String(services.ep.rank * local + e);
+    const spans = Object.fromEntries(
+      Object.entries(parameters).map(([name, span]) => [
+        name,
+        span.map((tensor) => tensor.replace("{e}", index)),
+      ]),
+    );
+    return withParameters(kernel, spans, services);
+  });
 }
 
-/** Calls `visit` for each local expert that has rows, with its row range and a slicer of row-wise arrays. */
+/** Rows [from, to) of the layout by expert. */
+interface RowRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Calls `visit` for each local expert that has rows. */
 function forEachExpert(
-  data: K.ExpertData,
+  experts: readonly KernelWithParameters[],
   side: ExpertSide,
-  visit: (
-    e: number,
-    from: number,
-    to: number,
-    slice: (rows: Float32Array, width: number) => Tensor<Float32Array>,
-  ) => void,
+  visit: (expert: KernelWithParameters, range: RowRange) => void,
 ): void {
   const offsets = expertOffsets(side);
-  for (let e = 0; e < localExperts(data.shape); e++) {
+  experts.forEach((expert, e) => {
     const [from, to] = [offsets[e], offsets[e + 1]];
-    if (from === to) continue;
-    visit(e, from, to, (rows, width) => ({
-      data: rows.subarray(from * width, to * width),
-      dims: [to - from, width],
-    }));
-  }
+    if (from < to) visit(expert, { from, to });
+  });
 }
 
-function expertSpans(
-  data: K.ExpertData,
-  local: number,
-  context: RunContext,
-): Record<string, K.ParameterSpan> {
-  const index = String(context.ep.rank * localExperts(data.shape) + local);
-  return Object.fromEntries(
-    Object.entries(data.parameters).map(([name, span]) => [
-      name,
-      span.map((tensor) => tensor.replace("{e}", index)),
-    ]),
-  );
+function rowsOf(rows: Float32Array, width: number, { from, to }: RowRange): Tensor<Float32Array> {
+  return { data: rows.subarray(from * width, to * width), dims: [to - from, width] };
+}
+
+/** Binds what one expert has of each kernel output, shaped as `kernel` says. */
+function bindRows(
+  bindings: Record<string, Tensor>,
+  values: readonly RowValues[],
+  at: { readonly kernel: Kernel; readonly range: RowRange },
+): void {
+  const { from, to } = at.range;
+  for (const { name, data, rowElements } of values)
+    bindings[name] = {
+      data: data.subarray(from * rowElements, to * rowElements),
+      dims: shapeOf(at.kernel, name, to - from),
+    };
 }
 
 function perRow(kernel: Kernel, output: string): number {
@@ -187,38 +185,41 @@ function perRow(kernel: Kernel, output: string): number {
 
 function shapeOf(kernel: Kernel, output: string, numRows: number): number[] {
   const found = kernel.outputs.find((o) => o.name === output);
-  if (found === undefined) throw new Error(`the expert kernel has no output ${output}`);
+  if (found === undefined) throw new Error(`${kernel.name} has no output ${output}`);
   return concreteDims(found.expr.dims, new Map([["R", numRows]]));
-}
-
-function shapeLike(kernel: Kernel, output: string, data: Float32Array, numRows: number): Tensor {
-  return { data, dims: shapeOf(kernel, output, numRows) };
 }
 
 function byExpert(
   buffer: RowBuffer,
   side: ExpertSide,
-  width: number,
-  context: RunContext,
-  blocks: Block[],
+  at: { readonly width: number; readonly memory: Memory; readonly kept: Allocation[] },
 ): Float32Array {
-  const block = context.memory.allocate(side.numRows * width);
-  blocks.push(block);
+  const { width } = at;
+  const allocation = at.memory.allocate(side.numRows * width);
+  at.kept.push(allocation);
   for (const run of permutation(side, buffer.starts))
-    block.f32.set(
+    allocation.f32.set(
       buffer.rows.subarray(run.bySource * width, (run.bySource + run.numRows) * width),
       run.byExpert * width,
     );
-  return block.f32;
+  return allocation.f32;
 }
 
-function bySource(value: number, results: Block, side: ExpertSide, width: number, context: RunContext): void {
-  const block = context.memory.allocate(side.numRows * width);
+/** Writes rows in the layout by source, and releases them in the layout by expert. */
+function writeBySource(
+  value: number,
+  results: Allocation,
+  side: ExpertSide,
+  at: { readonly width: number; readonly memory: Memory; readonly context: RunContext },
+): void {
+  const { width, memory } = at;
+  const allocation = memory.allocate(side.numRows * width);
   const starts = packedStarts(side);
   for (const run of permutation(side, starts))
-    block.f32.set(
+    allocation.f32.set(
       results.f32.subarray(run.byExpert * width, (run.byExpert + run.numRows) * width),
       run.bySource * width,
     );
-  context.write(value, { rows: block.f32, starts } satisfies RowBuffer, [block]);
+  at.context.write(value, { rows: allocation.f32, starts } satisfies RowBuffer, [allocation]);
+  memory.release(results);
 }

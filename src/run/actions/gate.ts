@@ -4,13 +4,13 @@ import { route, routeGradient } from "../../moe/routing.js";
 import { type TokenSide, tokenSide } from "../../moe/layout.js";
 import type { Routing } from "../../moe/routing.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
-import type { RunContext } from "../context.js";
+import type { OperatorOf } from "../../program/operator.js";
+import { type Run, type Services, computing } from "../context.js";
 
 /** What a routing value holds: the routing and, made when first asked for, the row layout of each chunk. */
 export interface RoutingValue {
   readonly routing: Routing;
-  side(shape: K.MoeShape, chunk: number, chunks: number): TokenSide;
+  readonly side: (shape: K.MoeShape, chunk: number, chunks: number) => TokenSide;
 }
 
 export function routingValue(routing: Routing): RoutingValue {
@@ -26,20 +26,20 @@ export function routingValue(routing: Routing): RoutingValue {
   };
 }
 
-export function runRoute(op: Operator, context: RunContext): void {
-  const data = op.data as K.RouteData;
-  const logits = context.tensor(data.logits);
+export function bindRoute({ data }: OperatorOf<"route">, { weights }: Services): Run {
   const { shape } = data;
-  const weights = context.writeTensor(data.weights, [logits.dims[0], shape.topK]);
-  const routing = route(logits.data, weights.data, {
-    shape,
-    selectionBias:
-      shape.selectionBias === undefined
-        ? undefined
-        : context.parameters.buffers.get(shape.selectionBias)?.data,
-    avoid: data.avoid === undefined ? undefined : context.read<RoutingValue>(data.avoid).routing,
+  const selectionBias =
+    shape.selectionBias === undefined ? undefined : weights.buffers.get(shape.selectionBias)?.data;
+  return computing((context) => {
+    const logits = context.tensor(data.logits);
+    const kept = context.writeTensor(data.weights, [logits.dims[0], shape.topK]);
+    const routing = route(logits.data, kept.data, {
+      shape,
+      selectionBias,
+      avoid: data.avoid === undefined ? undefined : context.read<RoutingValue>(data.avoid).routing,
+    });
+    context.write(data.routing, routingValue(routing), []);
   });
-  context.write(data.routing, routingValue(routing), []);
 }
 
 /** Statistics summed over ranks: [routings][first choices [N], rows per expert [N]], and the number of tokens. */
@@ -50,20 +50,24 @@ export interface GlobalStatistics {
   readonly numTokens: number;
 }
 
-export function runRouteBackward(op: Operator, context: RunContext): void {
-  const { forward, dWeights, dLogits, statistics } = op.data as K.RouteBackwardData;
-  const { routing } = context.read<RoutingValue>(forward.routing);
-  const out = context.writeTensor(dLogits, [routing.numTokens, routing.numExperts]);
-  const summed = statistics === undefined ? undefined : context.read<GlobalStatistics>(statistics);
-  // With global statistics the loss is one for all ranks: its gradient per token counts all tokens, and no rank averages.
-  const ranks = summed === undefined ? 1 : context.world.size;
-  routeGradient(out.data, context.tensor(dWeights).data, routing, forward.shape, {
-    balanceScale: context.scales.balance * forward.lossShare * ranks,
-    zScale: context.scales.z * forward.lossShare,
-    global:
-      summed === undefined
-        ? undefined
-        : { firstChoices: summed.firstChoices[forward.index], numTokens: summed.numTokens },
+export function bindRouteBackward({ data }: OperatorOf<"route'">, { world }: Services): Run {
+  const { shape, index, numRoutings, statistics } = data;
+  const lossShare = 1 / numRoutings;
+  return computing((context) => {
+    const { routing } = context.read<RoutingValue>(data.routing);
+    const scales = context.read<K.LossScales>(data.scales);
+    const out = context.writeTensor(data.dLogits, [routing.numTokens, routing.numExperts]);
+    const summed = statistics === undefined ? undefined : context.read<GlobalStatistics>(statistics);
+    // With global statistics the loss is one for all ranks: its gradient per token counts all tokens, and no rank averages.
+    const ranks = summed === undefined ? 1 : world.size;
+    routeGradient(out.data, context.tensor(data.dWeights).data, routing, shape, {
+      balanceScale: scales.balance * lossShare * ranks,
+      zScale: scales.z * lossShare,
+      global:
+        summed === undefined
+          ? undefined
+          : { firstChoices: summed.firstChoices[index], numTokens: summed.numTokens },
+    });
   });
 }
 

@@ -1,62 +1,60 @@
 import type { Tensor } from "../../core/tensor.js";
-import { splitBackward } from "../../kernel/differentiate.js";
+import type { Bindings, Executable } from "../../engine/engine.js";
 import type { Kernel } from "../../kernel/kernel.js";
 import { bindSymbols, concreteDims } from "../../kernel/symbols.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
-import type { RunContext } from "../context.js";
+import type { OperatorOf } from "../../program/operator.js";
+import { type Run, type Services, computing } from "../context.js";
 
-export function runKernel(op: Operator, context: RunContext): void {
-  const data = op.data as K.KernelData;
-  const kernel = data.kernel.forward;
-  const bindings: Record<string, Tensor> = {};
-  for (const [name, value] of Object.entries(data.inputs)) bindings[name] = context.read<Tensor>(value);
-  bindParameters(bindings, kernel, data.parameters, context);
-  const symbols = bindSymbols(kernel, bindings);
-  for (const output of kernel.outputs)
-    bindings[output.name] = context.writeTensor(
-      data.outputs[output.name],
-      concreteDims(output.expr.dims, symbols),
-    );
-  context.engine.compile(kernel).run(bindings);
+export function bindKernel({ data }: OperatorOf<"kernel" | "kernel'">, services: Services): Run {
+  const { kernel, inputs, outputs } = data;
+  const { run, parameters } = withParameters(kernel, data.parameters, services);
+  const given = kernel.inputs.flatMap(({ name }) =>
+    inputs[name] === undefined ? [] : [[name, inputs[name]] as const],
+  );
+  return computing((context) => {
+    const bindings: Record<string, Tensor> = { ...parameters };
+    for (const [name, value] of given) bindings[name] = context.read<Tensor>(value);
+    const symbols = bindSymbols(kernel, bindings);
+    for (const { name, aliasOf, expr } of kernel.outputs) {
+      const value = outputs[name];
+      if (aliasOf === undefined)
+        bindings[name] = context.writeTensor(value, concreteDims(expr.dims, symbols));
+      else {
+        bindings[name] = bindings[aliasOf];
+        // Updated in place: a state by its new name.
+        if (value !== undefined) context.write(value, bindings[aliasOf], context.share(inputs[aliasOf]));
+      }
+    }
+    run(bindings);
+  });
 }
 
-export function runKernelBackward(op: Operator, context: RunContext): void {
-  const data = op.data as K.KernelBackwardData;
-  const kernel = data.part === "both" ? data.kernel.backward : splitBackward(data.kernel.backward)[data.part];
-  const bindings: Record<string, Tensor> = {};
-  for (const input of kernel.inputs) {
-    const value = data.inputs[input.name];
-    if (value !== undefined) bindings[input.name] = context.read<Tensor>(value);
-  }
-  bindParameters(bindings, kernel, data.parameters, context);
-  const symbols = bindSymbols(kernel, bindings);
-  for (const output of kernel.outputs) {
-    if (output.aliasOf !== undefined) bindings[output.name] = bindings[output.aliasOf];
-    else
-      bindings[output.name] = context.writeTensor(
-        data.outputs[output.name],
-        concreteDims(output.expr.dims, symbols),
-      );
-  }
-  context.engine.compile(kernel).run(bindings);
+export interface KernelWithParameters {
+  /** Weights by parameter name and gradients by `g_<name>`, for whichever of them the kernel reads. */
+  readonly parameters: Bindings;
+  /** @param bindings everything, parameters included */
+  run(bindings: Bindings): void;
 }
 
-/** Binds weights by parameter name and gradients by `g_<name>`, for whichever of them the kernel reads. */
-export function bindParameters(
-  bindings: Record<string, Tensor>,
+/** Compiles a kernel and finds its parameters. */
+export function withParameters(
   kernel: Kernel,
   spans: Readonly<Record<string, K.ParameterSpan>>,
-  context: RunContext,
-): void {
+  services: Services,
+): KernelWithParameters {
+  const { engine, weights, gradients, hasFixedWeights } = services;
+  const parameters: Record<string, Tensor> = {};
+  const fixed: Record<string, Tensor> = {};
   for (const { name, expr } of kernel.inputs) {
-    if (bindings[name] !== undefined) continue;
     const isGradient = name.startsWith("g_");
     const span = spans[isGradient ? name.slice(2) : name];
     if (span === undefined) continue;
-    bindings[name] = {
-      data: context.parameters.span(span, isGradient ? "gradients" : "weights"),
-      dims: expr.dims as readonly number[],
-    };
+    const data = isGradient ? gradients?.span(span) : weights.span(span);
+    if (data === undefined) throw new Error(`${kernel.name} adds to gradients, but this session has none`);
+    parameters[name] = { data, dims: expr.dims as readonly number[] };
+    if (!isGradient) fixed[name] = parameters[name];
   }
+  const executable: Executable = engine.compile(kernel, hasFixedWeights ? fixed : undefined);
+  return { parameters, run: (bindings) => executable.run(bindings) };
 }

@@ -1,8 +1,8 @@
 /** Encode and decode: token rows into one region per destination, and the inverse. Layouts: `moe/layout.ts`. */
 import { numElements } from "../../core/tensor.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
-import type { RunContext } from "../context.js";
+import type { OperatorOf } from "../../program/operator.js";
+import { type Run, type RunContext, type Services, computing } from "../context.js";
 import type { RoutingValue } from "./gate.js";
 
 /** Rows with the first row of each peer's region. */
@@ -11,35 +11,30 @@ export interface RowBuffer {
   readonly starts: readonly number[];
 }
 
-export function runEncode(op: Operator, context: RunContext): void {
-  const data = op.data as K.EncodeData;
-  const side = context.read<RoutingValue>(data.routing).side(data.shape, data.chunk, data.chunks);
-  const { width } = data.shape;
-  const block = context.memory.allocate(side.numRows * width);
-  context.engine.routines.gatherRows(block.f32, context.tensor(data.input).data, side.token, width);
-  context.write(data.send, { rows: block.f32, starts: side.regionStart } satisfies RowBuffer, [block]);
+export function bindEncode({ data }: OperatorOf<"encode">, { engine, memory }: Services): Run {
+  const { shape, chunk, chunks } = data;
+  return computing((context) => {
+    const side = context.read<RoutingValue>(data.routing).side(shape, chunk, chunks);
+    const rows = memory.allocate(side.numRows * shape.width);
+    engine.routines.gatherRows(rows.f32, context.tensor(data.input).data, side.token, shape.width);
+    context.write(data.send, { rows: rows.f32, starts: side.regionStart } satisfies RowBuffer, [rows]);
+  });
 }
 
 /** dInput[t] = Σ over kept choices of the row's gradient, choices ascending. */
-export function runEncodeBackward(op: Operator, context: RunContext): void {
-  const data = op.data as K.EncodeBackwardData;
-  const { routing, side: sideOf } = context.read<RoutingValue>(data.routing);
+export function bindEncodeBackward({ data }: OperatorOf<"encode'">, { engine }: Services): Run {
   const { width, topK } = data.shape;
-  const out = context.writeTensor(data.dInput, [routing.numTokens, width]);
-  out.data.fill(0);
-  data.dSend.forEach((value, chunk) => {
-    const side = sideOf(data.shape, chunk, data.chunks);
-    const T = side.end - side.start;
-    const part = out.data.subarray(side.start * width, side.end * width);
-    context.engine.routines.combineRows(
-      part,
-      part,
-      context.read<RowBuffer>(value).rows,
-      side.slot,
-      ones(T * topK),
-      undefined,
-      { T, K: topK, width },
-    );
+  return computing((context) => {
+    const { routing, side: sideOf } = context.read<RoutingValue>(data.routing);
+    const out = context.writeTensor(data.dInput, [routing.numTokens, width]);
+    out.data.fill(0);
+    data.dSend.forEach((value, chunk) => {
+      const { start, end, slot } = sideOf(data.shape, chunk, data.chunks);
+      const [T, part] = [end - start, out.data.subarray(start * width, end * width)];
+      const { rows } = context.read<RowBuffer>(value);
+      const dims = { T, K: topK, width };
+      engine.routines.combineRows(part, part, rows, slot, ones(T * topK), undefined, dims);
+    });
   });
 }
 
@@ -50,46 +45,48 @@ function ones(length: number): Float32Array {
   return array;
 }
 
-export function runDecode(op: Operator, context: RunContext): void {
-  const data = op.data as K.DecodeData;
-  const base = context.tensor(data.base);
-  const out = context.writeTensor(data.output, base.dims).data;
-  forEachChunk(data, context, (c) =>
-    context.engine.routines.combineRows(
-      c.tokens(out),
-      c.tokens(base.data),
-      c.rows,
-      c.slot,
-      c.weights,
-      c.scale,
-      c.dims,
-    ),
-  );
+export function bindDecode({ data }: OperatorOf<"decode">, { engine }: Services): Run {
+  return computing((context) => {
+    const base = context.tensor(data.base);
+    const out = context.writeTensor(data.output, base.dims).data;
+    forEachChunk(data, context, (c) =>
+      engine.routines.combineRows(
+        c.tokens(out),
+        c.tokens(base.data),
+        c.rows,
+        c.slot,
+        c.weights,
+        c.scale,
+        c.dims,
+      ),
+    );
+  });
 }
 
-export function runDecodeBackward(op: Operator, context: RunContext): void {
-  const { forward, dOutput, dRows, dWeights, dScale } = op.data as K.DecodeBackwardData;
-  const dOut = context.tensor(dOutput).data;
-  const weights = context.tensor(forward.weights);
-  const dW = context.writeTensor(dWeights, weights.dims).data;
-  const T = weights.dims[0];
-  const dS = dScale === undefined ? undefined : context.writeTensor(dScale, [T, 1]).data;
+export function bindDecodeBackward({ data }: OperatorOf<"decode'">, { engine, memory }: Services): Run {
+  const { forward, dOutput, dRows, dWeights, dScale } = data;
   const K = forward.shape.topK;
-  forEachChunk(forward, context, (c, chunk) => {
-    const buffer = context.read<RowBuffer>(forward.rows[chunk]);
-    const block = context.memory.allocate(buffer.rows.length);
-    context.write(dRows[chunk], { rows: block.f32, starts: buffer.starts } satisfies RowBuffer, [block]);
-    context.engine.routines.combineRowsGrad(
-      block.f32,
-      dW.subarray(c.start * K, c.end * K),
-      dS?.subarray(c.start, c.end),
-      c.tokens(dOut),
-      c.rows,
-      c.slot,
-      c.weights,
-      c.scale,
-      c.dims,
-    );
+  return computing((context) => {
+    const dOut = context.tensor(dOutput).data;
+    const weights = context.tensor(forward.weights);
+    const dW = context.writeTensor(dWeights, weights.dims).data;
+    const dS = dScale === undefined ? undefined : context.writeTensor(dScale, [weights.dims[0], 1]).data;
+    forEachChunk(forward, context, (c, chunk) => {
+      const { rows, starts } = context.read<RowBuffer>(forward.rows[chunk]);
+      const gradient = memory.allocate(rows.length);
+      context.write(dRows[chunk], { rows: gradient.f32, starts } satisfies RowBuffer, [gradient]);
+      engine.routines.combineRowsGrad(
+        gradient.f32,
+        dW.subarray(c.start * K, c.end * K),
+        dS?.subarray(c.start, c.end),
+        c.tokens(dOut),
+        c.rows,
+        c.slot,
+        c.weights,
+        c.scale,
+        c.dims,
+      );
+    });
   });
 }
 
@@ -133,14 +130,15 @@ function forEachChunk(
 }
 
 /** out = a + b + … in the order of the operands. */
-export function runSum(op: Operator, context: RunContext): void {
-  const { operands, output } = op.data as K.SumData;
-  const [first, second, ...rest] = operands.map((value) => context.tensor(value));
-  const out = context.writeTensor(output, first.dims).data;
-  context.engine.routines.add(out, first.data, second.data);
-  for (const operand of rest) {
-    if (operand.data.length !== numElements(first.dims))
-      throw new Error(`${op.name}: operands differ in size`);
-    context.engine.routines.addInto(out, operand.data);
-  }
+export function bindSum({ name, data }: OperatorOf<"sum">, { engine }: Services): Run {
+  return computing((context) => {
+    const [first, second, ...rest] = data.operands.map((value) => context.tensor(value));
+    const out = context.writeTensor(data.output, first.dims).data;
+    engine.routines.add(out, first.data, second.data);
+    for (const operand of rest) {
+      if (operand.data.length !== numElements(first.dims))
+        throw new Error(`${name}: operands differ in size`);
+      engine.routines.addInto(out, operand.data);
+    }
+  });
 }

@@ -7,142 +7,153 @@ import type { ExchangeResult, Slots } from "../../comm/communicator.js";
 import { bytesToOthers } from "../../comm/slots.js";
 import { type ExpertSide, expertSide, localExperts, packedStarts, rowBytes } from "../../moe/layout.js";
 import type * as K from "../../program/kinds.js";
-import type { Operator } from "../../program/program.js";
-import type { NetworkJob, RunContext } from "../context.js";
-import type { Block } from "../memory.js";
+import type { OperatorOf } from "../../program/operator.js";
+import type { Run, RunContext, Services, Transfer } from "../context.js";
+import type { Allocation } from "../memory.js";
 import type { RoutingValue } from "./gate.js";
 import type { RowBuffer } from "./rows.js";
 
-export function runTransfer(op: Operator, context: RunContext): NetworkJob | undefined {
-  const data = op.data as K.TransferData;
-  if (data.shape.epSize === 1) {
-    keepHere(data, context);
-    return undefined;
-  }
-  return data.bringsCounts ? withCounts(op, data, context) : withKnownSizes(op, data, context);
+export function bindTransfer(op: OperatorOf<"transfer">, services: Services): Run {
+  if (op.data.shape.epSize === 1) return (context) => keepHere(op.data, context);
+  const rows = new RowTransfer(op, services);
+  return op.data.bringsCounts
+    ? (context) => rows.withCounts(context)
+    : (context) => rows.withKnownSizes(context);
 }
 
 /** On one rank nothing moves: the output is the input's memory. */
-function keepHere(data: K.TransferData, context: RunContext): void {
+function keepHere(data: K.TransferData, context: RunContext): undefined {
   if (data.bringsCounts) {
     const side = context.read<RoutingValue>(data.routing).side(data.shape, data.chunk, data.chunks);
     context.write(data.counts, expertSide([side.counts]), []);
   }
-  const blocks = context.share(data.input);
-  context.write(data.output, context.read<RowBuffer>(data.input), blocks);
+  context.write(data.output, context.read<RowBuffer>(data.input), context.share(data.input));
+  return undefined;
 }
 
 /** Room beyond the most rows that an operator has seen; and at first, beyond as many rows as it sends. */
 const SLACK = 1.25;
-/** Rows that have arrived at an operator; what more needs comes as a second, exact buffer. */
-const mostRows = new WeakMap<Operator, number>();
 
-function withCounts(op: Operator, data: K.TransferData, context: RunContext): NetworkJob {
-  const { shape } = data;
-  const side = context.read<RoutingValue>(data.routing).side(shape, data.chunk, data.chunks);
-  const wire = toWire(context.read<RowBuffer>(data.input).rows, context, shape);
-  const allocate = (rows: number): Block => context.memory.allocate((rows * rowBytes(shape)) / 4);
-  const expected = Math.ceil((mostRows.get(op) ?? side.numRows) * SLACK);
-  const blocks = [allocate(Math.max(side.rowsTo[context.ep.rank], expected))];
-  const pending = context.ep.exchange({
-    label: op.name,
-    send: slots(wire.u8, side.regionStart, side.rowsTo, shape),
-    recv: {
-      buffer: blocks[0].u8,
-      grow: (bytes) => (blocks[1] = allocate(bytes / rowBytes(shape))).u8,
-    },
-    notes: side.counts,
-  });
-  return job(pending, { rowsTo: side.rowsTo, wire, context, shape }, (result) => {
-    const local = localExperts(shape);
-    const experts = expertSide(
-      result.bytes.map((_, peer) => result.notes.slice(peer * local, (peer + 1) * local)),
-    );
-    mostRows.set(op, Math.max(mostRows.get(op) ?? 0, experts.numRows));
-    context.write(data.counts, experts, []);
-    const starts = result.offsets.map((offset) => offset / rowBytes(shape));
-    const rows = blocks[blocks.length - 1];
-    if (blocks.length > 1) context.memory.release(blocks[0]);
-    publish(context, data, rows, starts);
-  });
-}
+class RowTransfer {
+  readonly #rowBytes: number;
+  /** Rows that have arrived in earlier runs; what more needs comes as a second, exact buffer. */
+  #mostRows: number | undefined;
 
-function withKnownSizes(op: Operator, data: K.TransferData, context: RunContext): NetworkJob {
-  const { shape } = data;
-  const side = context.read<RoutingValue>(data.routing).side(shape, data.chunk, data.chunks);
-  const experts = context.read<ExpertSide>(data.counts);
-  const atTokens = { starts: side.regionStart, rows: side.rowsTo, total: side.numRows };
-  const atExperts = { starts: packedStarts(experts), rows: experts.rowsFrom, total: experts.numRows };
-  const [from, to] = data.direction === "to-experts" ? [atTokens, atExperts] : [atExperts, atTokens];
-  const input = context.read<RowBuffer>(data.input);
-  const wire = toWire(input.rows, context, shape);
-  const received = context.memory.allocate((to.total * rowBytes(shape)) / 4);
-  const pending = context.ep.exchange({
-    label: op.name,
-    send: slots(wire.u8, input.starts, from.rows, shape),
-    recv: slots(received.u8, to.starts, to.rows, shape),
-  });
-  return job(pending, { rowsTo: from.rows, wire, context, shape }, () =>
-    publish(context, data, received, to.starts),
-  );
-}
+  constructor(
+    readonly op: OperatorOf<"transfer">,
+    readonly services: Services,
+  ) {
+    this.#rowBytes = rowBytes(op.data.shape);
+  }
 
-function job(
-  pending: NetworkJob["pending"],
-  sent: { rowsTo: readonly number[]; wire: Wire; context: RunContext; shape: K.MoeShape },
-  finish: (result: ExchangeResult) => void,
-): NetworkJob {
-  const { context, wire, shape } = sent;
-  return {
-    pending,
-    bytes: bytesToOthers(
-      sent.rowsTo.map((rows) => rows * rowBytes(shape)),
-      context.ep.rank,
-    ),
-    finish(result) {
-      if (wire.temporary !== undefined) context.memory.release(wire.temporary);
-      finish(result);
-    },
-  };
-}
+  withCounts(context: RunContext): Transfer {
+    const { data, name } = this.op;
+    const { ep, memory } = this.services;
+    const side = context.read<RoutingValue>(data.routing).side(data.shape, data.chunk, data.chunks);
+    const wire = this.#toWire(context.read<RowBuffer>(data.input).rows);
+    const expected = Math.ceil((this.#mostRows ?? side.numRows) * SLACK);
+    const rooms = [this.#allocate(Math.max(side.rowsTo[ep.rank], expected))];
+    const pending = ep.exchange({
+      label: name,
+      send: this.#slots(wire.u8, side.regionStart, side.rowsTo),
+      recv: {
+        buffer: rooms[0].u8,
+        grow: (bytes) => (rooms[1] = this.#allocate(bytes / this.#rowBytes)).u8,
+      },
+      notes: side.counts,
+    });
+    return this.#transfer(pending, side.rowsTo, wire, (result) => {
+      const local = localExperts(data.shape);
+      const experts = expertSide(
+        result.bytes.map((_, peer) => result.notes.slice(peer * local, (peer + 1) * local)),
+      );
+      this.#mostRows = Math.max(this.#mostRows ?? 0, experts.numRows);
+      context.write(data.counts, experts, []);
+      const starts = result.offsets.map((offset) => offset / this.#rowBytes);
+      if (rooms.length > 1) memory.release(rooms[0]);
+      this.#publish(context, rooms[rooms.length - 1], starts);
+    });
+  }
 
-function slots(
-  buffer: Uint8Array,
-  startRows: readonly number[],
-  numRows: readonly number[],
-  shape: K.MoeShape,
-): Slots {
-  const bytes = rowBytes(shape);
-  return { buffer, offsets: startRows.map((row) => row * bytes), bytes: numRows.map((rows) => rows * bytes) };
+  withKnownSizes(context: RunContext): Transfer {
+    const { data, name } = this.op;
+    const side = context.read<RoutingValue>(data.routing).side(data.shape, data.chunk, data.chunks);
+    const experts = context.read<ExpertSide>(data.counts);
+    const atTokens = { starts: side.regionStart, rows: side.rowsTo, total: side.numRows };
+    const atExperts = { starts: packedStarts(experts), rows: experts.rowsFrom, total: experts.numRows };
+    const [from, to] = data.direction === "to-experts" ? [atTokens, atExperts] : [atExperts, atTokens];
+    const input = context.read<RowBuffer>(data.input);
+    const wire = this.#toWire(input.rows);
+    const received = this.#allocate(to.total);
+    const pending = this.services.ep.exchange({
+      label: name,
+      send: this.#slots(wire.u8, input.starts, from.rows),
+      recv: this.#slots(received.u8, to.starts, to.rows),
+    });
+    return this.#transfer(pending, from.rows, wire, () => this.#publish(context, received, to.starts));
+  }
+
+  #transfer(
+    pending: Transfer["pending"],
+    rowsTo: readonly number[],
+    wire: Wire,
+    finish: (result: ExchangeResult) => void,
+  ): Transfer {
+    const { ep, memory } = this.services;
+    return {
+      pending,
+      queue: ep,
+      bytes: bytesToOthers(
+        rowsTo.map((rows) => rows * this.#rowBytes),
+        ep.rank,
+      ),
+      finish(result) {
+        if (wire.temporary !== undefined) memory.release(wire.temporary);
+        finish(result);
+      },
+    };
+  }
+
+  #allocate(rows: number): Allocation {
+    return this.services.memory.allocate((rows * this.#rowBytes) / 4);
+  }
+
+  #slots(buffer: Uint8Array, startRows: readonly number[], numRows: readonly number[]): Slots {
+    const bytes = this.#rowBytes;
+    return {
+      buffer,
+      offsets: startRows.map((row) => row * bytes),
+      bytes: numRows.map((rows) => rows * bytes),
+    };
+  }
+
+  /** With bf16 on the wire, rows are rounded before they travel and widened after. */
+  #toWire(rows: Float32Array): Wire {
+    if (this.op.data.shape.wire === "f32")
+      return { u8: new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength) };
+    const { memory, engine } = this.services;
+    const temporary = memory.allocate(Math.ceil(rows.length / 2));
+    const { buffer, byteOffset } = temporary.f32;
+    engine.routines.toBf16(new Uint16Array(buffer, byteOffset, rows.length), rows);
+    return { u8: temporary.u8, temporary };
+  }
+
+  #publish(context: RunContext, received: Allocation, starts: readonly number[]): void {
+    const { data } = this.op;
+    let rows = received;
+    if (data.shape.wire === "bf16") {
+      const { memory, engine } = this.services;
+      const halves = new Uint16Array(received.f32.buffer, received.f32.byteOffset, received.f32.length * 2);
+      rows = memory.allocate(halves.length);
+      engine.routines.fromBf16(rows.f32, halves);
+      memory.release(received);
+    }
+    context.write(data.output, { rows: rows.f32, starts } satisfies RowBuffer, [rows]);
+  }
 }
 
 interface Wire {
   readonly u8: Uint8Array;
   /** Released when the transfer has finished. */
-  readonly temporary?: Block;
-}
-
-/** With bf16 on the wire, rows are rounded before they travel and widened after. */
-function toWire(rows: Float32Array, context: RunContext, shape: K.MoeShape): Wire {
-  if (shape.wire === "f32") return { u8: new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength) };
-  const block = context.memory.allocate(Math.ceil(rows.length / 2));
-  context.engine.routines.toBf16(new Uint16Array(block.f32.buffer, block.f32.byteOffset, rows.length), rows);
-  return { u8: block.u8, temporary: block };
-}
-
-function publish(
-  context: RunContext,
-  data: K.TransferData,
-  received: Block,
-  starts: readonly number[],
-): void {
-  if (data.shape.wire === "f32") {
-    context.write(data.output, { rows: received.f32, starts } satisfies RowBuffer, [received]);
-    return;
-  }
-  const halves = new Uint16Array(received.f32.buffer, received.f32.byteOffset, received.f32.length * 2);
-  const block = context.memory.allocate(halves.length);
-  context.engine.routines.fromBf16(block.f32, halves);
-  context.memory.release(received);
-  context.write(data.output, { rows: block.f32, starts } satisfies RowBuffer, [block]);
+  readonly temporary?: Allocation;
 }

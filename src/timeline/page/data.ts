@@ -1,3 +1,5 @@
+import type { OperatorClass } from "../../program/work.js";
+
 /** What the page is given: the cases of one comparison, or the one step of a run, as compact JSON. */
 export interface PageData {
   readonly cases: readonly PageCase[];
@@ -13,7 +15,7 @@ export interface PageCase {
 
 export interface PageOperator {
   readonly name: string;
-  readonly cost: string;
+  readonly class: OperatorClass;
   readonly stream: "compute" | "network" | "storage";
   readonly pass: "forward" | "backward";
 }
@@ -40,23 +42,44 @@ export interface PageSummary {
   readonly overlapShare: number;
 }
 
-/** Classes of operators that the page tells apart, with the style sheet's variable and words for the legend. */
-export const CLASSES = [
-  { key: "attention", label: "attention", pattern: /^attention/ },
-  { key: "mlp", label: "MLP", pattern: /^mlp/ },
-  { key: "shared", label: "shared expert", pattern: /^shared/ },
-  { key: "expert", label: "routed experts", pattern: /^expert/ },
-  { key: "routing", label: "gate, encode, decode", pattern: /^(gate|route|encode|decode|statistics)/ },
-  { key: "head", label: "embedding, head", pattern: /^(head|embed)/ },
-  { key: "dispatch", label: "dispatch", pattern: /^dispatch/ },
-  { key: "combine", label: "combine", pattern: /^combine/ },
-  { key: "reduction", label: "gradient reduction", pattern: /^(reduce|scatter|gather)/ },
-  { key: "other", label: "sums, others", pattern: /./ },
+/** What the page tells apart, with the style sheet's variable and words for the legend. */
+export const COLOURS = [
+  { key: "attention", label: "attention" },
+  { key: "mlp", label: "MLP" },
+  { key: "shared", label: "shared expert" },
+  { key: "expert", label: "routed experts" },
+  { key: "routing", label: "gate, encode, decode" },
+  { key: "head", label: "embedding, head" },
+  { key: "dispatch", label: "dispatch" },
+  { key: "combine", label: "combine" },
+  { key: "reduction", label: "gradient reduction" },
+  { key: "other", label: "sums, others" },
 ] as const;
-export type OperatorClass = (typeof CLASSES)[number]["key"];
+export type Colour = (typeof COLOURS)[number]["key"];
 
-export function classOf(operator: PageOperator): OperatorClass {
-  return CLASSES.find(({ pattern }) => pattern.test(operator.cost))?.key ?? "other";
+const COLOUR_OF: Readonly<Record<OperatorClass, Colour>> = {
+  embed: "head",
+  attention: "attention",
+  mlp: "mlp",
+  shared: "shared",
+  gate: "routing",
+  route: "routing",
+  encode: "routing",
+  dispatch: "dispatch",
+  expert: "expert",
+  combine: "combine",
+  decode: "routing",
+  head: "head",
+  sum: "other",
+  statistics: "routing",
+  "reduce-scatter": "reduction",
+  "reduce-sum": "reduction",
+  "all-gather": "reduction",
+  weights: "reduction",
+};
+
+export function colourOf(operator: PageOperator): Colour {
+  return COLOUR_OF[operator.class];
 }
 
 export function milliseconds(ms: number): string {

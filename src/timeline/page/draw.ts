@@ -1,39 +1,9 @@
 /** Draws the tracks on a canvas. */
-import { type PageCase, type PageSide, classOf } from "./data.js";
+import { drawArrows } from "./arrows.js";
+import { type PageSide, colourOf } from "./data.js";
 import type { Layout, Track } from "./layout.js";
+import { AXIS, type Box, GUTTER, type Ink, type Scene, type Selection } from "./scene.js";
 import { type Viewport, markDistance } from "./viewport.js";
-
-export const GUTTER = 128;
-export const AXIS = 26;
-
-export interface Selection {
-  readonly side: PageSide;
-  /** Index into the side's events. */
-  readonly event: number;
-}
-
-/** What a pixel belongs to. */
-export interface Box {
-  readonly x: number;
-  readonly y: number;
-  readonly width: number;
-  readonly height: number;
-  readonly side: PageSide;
-  /** Index into the side's events, or into its exposed intervals. */
-  readonly event?: number;
-  readonly exposed?: number;
-}
-
-export interface Scene {
-  readonly shown: PageCase;
-  readonly layout: Layout;
-  readonly viewport: Viewport;
-  readonly selected?: Selection;
-  readonly hovered?: Selection;
-  readonly arrows: boolean;
-}
-
-export type Ink = (name: string) => string;
 
 /** @returns boxes of what can be seen, later ones above earlier ones */
 export function draw(canvas: HTMLCanvasElement, scene: Scene, ink: Ink): Box[] {
@@ -195,7 +165,7 @@ function drawTrack(
       pen,
       { x: left, y, width, height },
       isPale ? ink("--card") : undefined,
-      ink(`--${classOf(operator)}`),
+      ink(`--${colourOf(operator)}`),
     );
     // The backward pass carries a darker foot, so that passes can be told apart without reading.
     if (isBackward && width > 2) {
@@ -258,49 +228,4 @@ function label(
   if (text === undefined) return;
   pen.fillStyle = ink("--on-bar");
   pen.fillText(text, at.left + 4, at.y + 0.5);
-}
-
-/** Beyond this many arrows a picture shows only those of what is selected or under the pointer. */
-const MOST_ARROWS = 60;
-
-function drawArrows(
-  pen: CanvasRenderingContext2D,
-  scene: Scene,
-  places: ReadonlyMap<PageSide, ReadonlyMap<number, Box>>,
-  ink: Ink,
-): void {
-  for (const [side, boxes] of places) {
-    const touches = (event: number): boolean =>
-      [scene.selected, scene.hovered].some((s) => s !== undefined && s.side === side && s.event === event);
-    const seen = side.flows.filter(([from, to]) => boxes.has(from) && boxes.has(to));
-    const experts = new Set(seen.filter((flow) => flow.some(touches)).flat());
-    const wide = seen.filter(
-      ([from, to]) => (boxes.get(from) as Box).width + (boxes.get(to) as Box).width > 16,
-    );
-    const all = scene.arrows && wide.length <= MOST_ARROWS ? new Set(wide) : new Set();
-    for (const flow of seen) {
-      const isNear = flow.some((event) => experts.has(event)) && flow.some(touches);
-      if (!isNear && !all.has(flow)) continue;
-      arrow(pen, boxes.get(flow[0]) as Box, boxes.get(flow[1]) as Box, ink(isNear ? "--text" : "--arrow"));
-    }
-  }
-}
-
-function arrow(pen: CanvasRenderingContext2D, from: Box, to: Box, color: string): void {
-  // From the end of one bar to the start of the next, across the border between their tracks.
-  const down = to.y > from.y;
-  const [x0, y0] = [from.x + from.width - 1, down ? from.y + from.height - 2 : from.y + 2];
-  const [x1, y1] = [to.x + 1, down ? to.y + 2 : to.y + to.height - 2];
-  const bend = Math.max(8, Math.min(60, Math.abs(x1 - x0) / 2));
-  pen.strokeStyle = pen.fillStyle = color;
-  pen.lineWidth = 1.25;
-  pen.beginPath();
-  pen.moveTo(x0, y0);
-  pen.bezierCurveTo(x0 + bend, y0 + (down ? 6 : -6), x1 - bend, y1 + (down ? -6 : 6), x1, y1);
-  pen.stroke();
-  pen.beginPath();
-  pen.moveTo(x1 + 3, y1 + (down ? 3 : -3));
-  pen.lineTo(x1 - 4, y1 + (down ? 1 : -1));
-  pen.lineTo(x1 + 1, y1 + (down ? -4 : 4));
-  pen.fill();
 }

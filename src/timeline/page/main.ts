@@ -1,6 +1,6 @@
 /** The page: shows a case, and answers to pointer, wheel and keys. */
-import { type PageData, type SideKind, milliseconds } from "./data.js";
-import { AXIS, type Box, GUTTER, type Selection, draw } from "./draw.js";
+import type { PageData, SideKind } from "./data.js";
+import { draw } from "./draw.js";
 import { type Layout, layOut } from "./layout.js";
 import {
   type PanelActions,
@@ -11,6 +11,7 @@ import {
   longestWaits,
   timeByClass,
 } from "./panel.js";
+import { AXIS, type Box, GUTTER, type Selection, boxAt, describe } from "./scene.js";
 import { Viewport } from "./viewport.js";
 
 const byId = <T extends HTMLElement>(id: string): T => document.getElementById(id) as T;
@@ -177,27 +178,13 @@ class Page {
     return Math.min(1, Math.max(0, (x - GUTTER) / (this.#canvas.clientWidth - GUTTER)));
   }
 
-  #hit(event: PointerEvent): Box | undefined {
-    const { offsetX: x, offsetY: y } = event;
-    if (x < GUTTER || y < AXIS) return undefined;
-    // Narrow bars are hit within a pixel or so.
-    const near = Math.max(1, 2.5);
-    return this.#boxes.findLast(
-      (box) =>
-        x >= box.x - (box.width < near ? 1.5 : 0) &&
-        x <= box.x + box.width + (box.width < near ? 1.5 : 0) &&
-        y >= box.y &&
-        y <= box.y + box.height,
-    );
-  }
-
   #hover(event: PointerEvent): void {
-    const box = this.#hit(event);
+    const box = boxAt(this.#boxes, event.offsetX, event.offsetY);
     const before = this.#hovered;
     this.#hovered = box?.event === undefined ? undefined : { side: box.side, event: box.event };
     this.#tip.hidden = box === undefined;
     if (box !== undefined) {
-      this.#tip.textContent = this.#describe(box);
+      this.#tip.textContent = describe(box, this.#shown);
       const { offsetWidth, offsetHeight } = this.#tip;
       this.#tip.style.left = `${Math.min(event.clientX + 14, innerWidth - offsetWidth - 8)}px`;
       this.#tip.style.top = `${Math.min(event.clientY + 14, innerHeight - offsetHeight - 8)}px`;
@@ -211,17 +198,8 @@ class Page {
     this.#redraw();
   }
 
-  #describe({ side, event, exposed }: Box): string {
-    if (event !== undefined) {
-      const [rank, index, start, end] = side.events[event];
-      return `${this.#shown.operators[index].name} · rank ${rank}, ${side.kind}\n${milliseconds(end - start)}`;
-    }
-    const [rank, waitingFor, start, end] = side.exposed[exposed ?? 0];
-    return `waiting for ${waitingFor} · rank ${rank}, ${side.kind}\n${milliseconds(end - start)}`;
-  }
-
   #click(event: PointerEvent): void {
-    const box = this.#hit(event);
+    const box = boxAt(this.#boxes, event.offsetX, event.offsetY);
     this.#select(box?.event === undefined ? undefined : { side: box.side, event: box.event }, box);
   }
 

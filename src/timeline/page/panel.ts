@@ -1,14 +1,14 @@
 /** The side panel: figures of the step, what is selected, the longest waits, time by kind of operator. */
 import {
-  CLASSES,
+  COLOURS,
   type PageCase,
   type PageSide,
   type PageSummary,
   byteCount,
-  classOf,
+  colourOf,
   milliseconds,
 } from "./data.js";
-import type { Selection } from "./draw.js";
+import type { Selection } from "./scene.js";
 
 type Child = Node | string;
 
@@ -68,7 +68,7 @@ export function figureCards(shown: PageCase): HTMLElement[] {
 }
 
 export function legend(): HTMLElement[] {
-  const items = CLASSES.map(({ key, label }) =>
+  const items = COLOURS.map(({ key, label }) =>
     element("span", {}, element("i", { style: `background: var(--${key})` }), label),
   );
   const exposed = element(
@@ -120,7 +120,7 @@ export function details(shown: PageCase, selected: Selection, actions: PanelActi
     });
   return section(
     operator.name,
-    element("i", { class: "swatch", style: `background: var(--${classOf(operator)})` }),
+    element("i", { class: "swatch", style: `background: var(--${colourOf(operator)})` }),
     table(rows),
     ...(links.length > 0 ? [element("div", { class: "links" }, ...links)] : []),
   );
@@ -175,12 +175,12 @@ export function timeByClass(shown: PageCase): HTMLElement {
   const sums = shown.sides.map((side) => {
     const total = new Map<string, number>();
     for (const [, index, start, end] of side.events) {
-      const key = classOf(shown.operators[index]);
+      const key = colourOf(shown.operators[index]);
       total.set(key, (total.get(key) ?? 0) + (end - start) / shown.numRanks);
     }
     return total;
   });
-  const present = CLASSES.filter(({ key }) => sums.some((s) => s.has(key)));
+  const present = COLOURS.filter(({ key }) => sums.some((s) => s.has(key)));
   const rows = present.map(({ key, label }) =>
     element(
       "tr",

@@ -1,0 +1,47 @@
+/** A request as peers see it: addresses and sizes in the ring. */
+import { addressOf } from "../../core/address.js";
+import { type ExchangeRequest, isPool } from "../communicator.js";
+import type { Place } from "./move.js";
+import { FIELD, WORD } from "./ring.js";
+
+/** Writes a request into its place in the ring; from then on peers may read and write its memory. */
+export function showRequest(
+  { ring, rank, sequence, label }: Place,
+  posting: {
+    readonly request: ExchangeRequest;
+    readonly members: readonly number[];
+    readonly notesOut: Int32Array;
+    readonly notesIn: Int32Array;
+  },
+): void {
+  const { request, members, notesOut, notesIn } = posting;
+  const { send, recv } = request;
+  const { fields } = ring;
+  const slot = ring.slot(rank, sequence);
+  const pool = isPool(recv);
+  ring.hashes[slot] = hash(label);
+  ring.poolUsed[slot] = pool ? send.bytes[members.indexOf(rank)] / WORD : 0;
+  ring.poolRoom[slot] = pool ? Math.floor(recv.buffer.byteLength / WORD) : 0;
+  const address = (array: ArrayBufferView): number => Number(addressOf(array));
+  const [from, to] = [address(send.buffer), address(recv.buffer)];
+  const [fromNotes, toNotes] = [address(notesOut), address(notesIn)];
+  const noteBytes = (notesOut.length / members.length) * WORD;
+  members.forEach((peer, p) => {
+    const at = ring.field(slot, peer, 0);
+    fields[at + FIELD.sendAddress] = from + send.offsets[p];
+    fields[at + FIELD.sendBytes] = send.bytes[p];
+    fields[at + FIELD.recvAddress] = pool ? to : to + recv.offsets[p];
+    fields[at + FIELD.recvBytes] = pool ? -1 : recv.bytes[p];
+    fields[at + FIELD.sendNotes] = fromNotes + p * noteBytes;
+    fields[at + FIELD.recvNotes] = toNotes + p * noteBytes;
+    fields[at + FIELD.noteBytes] = noteBytes;
+  });
+  Atomics.store(ring.posted, slot, sequence + 1);
+}
+
+/** FNV-1a. */
+function hash(text: string): number {
+  let h = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  return h | 0;
+}

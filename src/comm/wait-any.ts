@@ -1,0 +1,30 @@
+/** Waiting for whichever of several transfers arrives first. */
+import { nowMs } from "../core/clock.js";
+import type { Handle } from "./communicator.js";
+
+/** A transfer is noticed at most this late. Shorter sleeps would take the processor from those who compute. */
+const SHORTEST_SLEEP_MS = 0.02;
+const LONGEST_SLEEP_MS = 0.2;
+
+const pillow = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * Blocks this thread until one of the transfers has arrived, of whichever communicators and transports they are: several
+ * wake their waiting threads in ways that cannot be combined, so each is asked in turn.
+ * @param handles at least one; the oldest first, which is preferred when several have arrived
+ * @param deadlineMs of the whole call
+ * @returns index of one whose `wait` returns at once
+ * @throws CommError naming the late ranks of the oldest after the deadline, and whatever `wait` of the only one throws
+ */
+export function waitAny(handles: readonly Handle<unknown>[], deadlineMs: number): number {
+  const sinceMs = nowMs();
+  for (let sleepMs = SHORTEST_SLEEP_MS; handles.length > 1;) {
+    const index = handles.findIndex((handle) => handle.done);
+    if (index >= 0) return index;
+    if (nowMs() - sinceMs >= deadlineMs) break;
+    Atomics.wait(pillow, 0, 0, sleepMs);
+    sleepMs = Math.min(2 * sleepMs, LONGEST_SLEEP_MS);
+  }
+  handles[0].wait(deadlineMs, sinceMs);
+  return 0;
+}

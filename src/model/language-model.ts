@@ -1,0 +1,144 @@
+/**
+ * A language model as a program: embedding, blocks, head. Values: T tokens per rank and micro-batch, D width,
+ * N experts; sizes in bytes are upper bounds.
+ */
+import type { Symbols } from "../kernel/symbols.js";
+import type { OperatorOf } from "../program/operator.js";
+import type { Program } from "../program/program.js";
+import type { ModelConfig } from "./config.js";
+import { type BlockStreams, type MoeBlockOptions, moeBlock, startShortcut } from "./moe-block.js";
+import type { HeadOutput } from "./parts/head.js";
+import { type BlockParts, type ModelStructure, structureOf } from "./structure.js";
+import { type WireOptions, Wires } from "./wires.js";
+
+/** The sizes and the purpose that a program is built for. */
+export interface ProgramOptions extends WireOptions {
+  readonly head: HeadOutput;
+}
+
+/** The program and the ids of the values that the caller feeds and reads. */
+export interface ModelProgram {
+  readonly program: Program;
+  readonly symbols: Symbols;
+  readonly options: ProgramOptions;
+  /** Fed: token ids [T]. */
+  readonly tokens: number;
+  /** Fed where the head gives losses: token ids [T]. */
+  readonly labels?: number;
+  /** Fed where attention is of any length: position of each row of a sequence [S]. */
+  readonly positions?: number;
+  /** Fed, where there is gate noise: standard normal [T, N] per routing. */
+  readonly noise: readonly number[];
+  /** Losses [T] or logits [T, V]. */
+  readonly output: number;
+  readonly routings: readonly OperatorOf<"route">[];
+}
+
+/** The forward pass. */
+export function buildProgram(config: ModelConfig, options: ProgramOptions): ModelProgram {
+  return wireModel(config, options, { withNoise: false });
+}
+
+/** @param how `withNoise`: noise on the gates' logits is an input, as training wants it */
+export function wireModel(
+  config: ModelConfig,
+  options: ProgramOptions,
+  how: { readonly withNoise: boolean },
+): ModelProgram {
+  const wires = new Wires(config.hidden_size, options);
+  const structure = structureOf(config);
+  const { builder, tokens: T } = wires;
+  const tokens = builder.value("tokens", T * 4);
+  const labels = options.head === "logits" ? undefined : builder.value("labels", T * 4);
+  const positions = options.anyLength ? builder.value("positions", options.sequence * 4) : undefined;
+  let x = addEmbedding(wires, structure, tokens);
+
+  const blocks: BlockStreams[] = [];
+  structure.blocks.forEach((parts, layer) => {
+    const before = blocks.at(-1) ?? { input: x, afterAttention: x, output: x };
+    const block: MoeBlockOptions = {
+      layer,
+      architecture: config.architecture,
+      rule: {
+        topK: config.topK,
+        capacityFactor: config.capacity_factor,
+        renormalize: config.topK > 1 && config.norm_topk_prob,
+      },
+      isFirstMoe: structure.blocks.findIndex(({ moe }) => moe !== undefined) === layer,
+      isFirstBlock: layer === 0,
+      withNoise: how.withNoise && config.gate_noise,
+    };
+    const shortcut = parts.moe && startShortcut(wires, parts.moe, before, block);
+    const afterAttention = addAttention(wires, parts, { layer, x, positions });
+    const output =
+      parts.moe === undefined
+        ? addMlp(wires, parts, { layer, x: afterAttention })
+        : moeBlock(wires, parts.moe, afterAttention, { ...block, shortcut });
+    blocks.push({ input: x, afterAttention, output });
+    x = output;
+  });
+
+  const output = builder.value(options.head, T * 4 * (options.head === "logits" ? config.vocab_size : 1));
+  wires.part("head", structure.head, [options.head], {
+    inputs: { x, ...(labels === undefined ? {} : { labels }) },
+    outputs: { [options.head]: output },
+  });
+  const program = builder.build(`${config.arch} ${options.head}`);
+  const routings = program.operators.flatMap((op) => (op.kind === "route" ? [op] : []));
+  return {
+    program,
+    symbols: wires.symbols,
+    options,
+    tokens,
+    labels,
+    positions,
+    noise: wires.noise,
+    output,
+    routings,
+  };
+}
+
+function addEmbedding(wires: Wires, { embedding }: ModelStructure, tokens: number): number {
+  const output = wires.stream("embedding");
+  wires.builder.add({
+    name: "embed",
+    kind: "embed",
+    reads: [tokens],
+    writes: [output],
+    work: { class: "embed", flops: 0, bytes: 2 * wires.tokens * wires.width * 4 },
+    data: {
+      tokens,
+      output,
+      embedding: embedding.table,
+      positions:
+        embedding.positions === undefined
+          ? undefined
+          : { table: embedding.positions, period: wires.options.sequence },
+    },
+  });
+  return output;
+}
+
+function addAttention(
+  wires: Wires,
+  { attention }: BlockParts,
+  at: { readonly layer: number; readonly x: number; readonly positions: number | undefined },
+): number {
+  const { layer, x, positions } = at;
+  const y = wires.stream(`L${layer}.attention`);
+  const inputs: Record<string, number> = positions === undefined ? { x } : { x, positions };
+  const length = positions === undefined ? wires.options.sequence : "S";
+  wires.part(`L${layer}.attention`, attention, [length], { layer, inputs, outputs: { y } });
+  return y;
+}
+
+function addMlp(
+  wires: Wires,
+  { mlp }: BlockParts,
+  at: { readonly layer: number; readonly x: number },
+): number {
+  const { layer, x } = at;
+  const y = wires.stream(`L${layer}.mlp`);
+  if (mlp !== undefined) wires.part(`L${layer}.mlp`, mlp, [], { layer, inputs: { x }, outputs: { y } });
+  return y;
+}

@@ -1,0 +1,81 @@
+/**
+ * MoE sub-layers as wirings: which stream feeds the routed experts, and where their rows are added. This file and
+ * `architectures.ts` are the only places that know what distinguishes top-2 from ScMoE Pos-2 from DGMoE; everything
+ * after them sees a DAG.
+ */
+import type { Architecture } from "./architectures.js";
+import { type RoutedBranch, type RoutingRule, decodeBranch, routedBranch } from "./routed-branch.js";
+import type { MoeParts } from "./structure.js";
+import type { Wires } from "./wires.js";
+
+/** The residual stream of one block at the places a shortcut may leave from. */
+export interface BlockStreams {
+  readonly input: number;
+  readonly afterAttention: number;
+  readonly output: number;
+}
+
+export interface MoeBlockOptions {
+  readonly layer: number;
+  readonly architecture: Architecture;
+  readonly rule: RoutingRule;
+  /** Whether no MoE block precedes this one, and no block at all. */
+  readonly isFirstMoe: boolean;
+  readonly isFirstBlock: boolean;
+  readonly withNoise: boolean;
+}
+
+/** Shortcut architectures start their routed branch as soon as its input exists: one block early. */
+export function startShortcut(
+  wires: Wires,
+  moe: MoeParts,
+  before: BlockStreams,
+  options: MoeBlockOptions,
+): RoutedBranch | undefined {
+  const { layer, rule, withNoise } = options;
+  const { routed, position = 1, firstPosition } = options.architecture;
+  if (routed !== "shortcut" && routed !== "dual") return undefined;
+  const place = (options.isFirstMoe ? firstPosition : undefined) ?? position;
+  const source =
+    options.isFirstBlock || place === 1 ? before.output : place === 2 ? before.afterAttention : before.input;
+  const name = routed === "dual" ? `L${layer}.previous` : `L${layer}`;
+  return routedBranch(wires, moe, { layer, name, rule, source, withNoise });
+}
+
+/**
+ * The MoE sub-layer on the stream after attention.
+ * @param shortcut the branch that `startShortcut` began
+ * @returns the block's output
+ */
+export function moeBlock(
+  wires: Wires,
+  moe: MoeParts,
+  x: number,
+  options: MoeBlockOptions & { readonly shortcut?: RoutedBranch },
+): number {
+  const { layer, rule, withNoise, shortcut } = options;
+  const { routed } = options.architecture;
+  const readsCurrent = routed === "current" || routed === "dual";
+  const current = readsCurrent
+    ? routedBranch(wires, moe, {
+        layer,
+        name: `L${layer}`,
+        rule,
+        source: x,
+        withNoise,
+        avoid: shortcut?.routing,
+      })
+    : undefined;
+  let base = x;
+  let scale: number | undefined;
+  if (moe.shared !== undefined) {
+    base = wires.stream(`L${layer}.shared`);
+    const outputs: Record<string, number> = { y: base };
+    if (wires.kernelOf(moe.shared, []).outputs.some(({ name }) => name === "scale"))
+      outputs.scale = scale = wires.builder.value(`L${layer}.coefficient`, wires.tokens * 4);
+    wires.part(`L${layer}.shared`, moe.shared, [], { layer, inputs: { x }, outputs });
+  }
+  for (const branch of [shortcut, current])
+    if (branch !== undefined) base = decodeBranch(wires, branch, { layer, base, scale });
+  return base;
+}

@@ -1,0 +1,199 @@
+/** Attention of any length, with and without a cache, against the form whose positions are constants. */
+import { afterAll, describe, expect, it } from "vitest";
+import { philox } from "../../core/rng.js";
+import { type Tensor, numElements } from "../../core/tensor.js";
+import type { Engine, Executable } from "../../engine/engine.js";
+import { createOrtEngine } from "../../engine/ort-engine.js";
+import { createReferenceEngine } from "../../engine/reference-engine.js";
+import { differentiate } from "../../kernel/differentiate.js";
+import type { Kernel } from "../../kernel/kernel.js";
+import { evaluate } from "../../kernel/reference.js";
+import { bindSymbols, concreteDims } from "../../kernel/symbols.js";
+import { type AttentionShape, attentionKernel } from "./attention.js";
+
+const B = 2;
+const base = { width: 24, heads: 4, kvHeads: 4, headDim: 6 };
+const gpt: AttentionShape = {
+  ...base,
+  bias: true,
+  outBias: true,
+  norm: { kind: "layer", width: 24, eps: 1e-5 },
+};
+const llama: AttentionShape = {
+  ...base,
+  bias: false,
+  outBias: false,
+  norm: { kind: "rms", width: 24, eps: 1e-5 },
+  rope: { theta: 1000 },
+};
+const SHAPES: [string, AttentionShape][] = [
+  ["gpt", gpt],
+  ["llama", llama],
+  ["gpt, grouped heads", { ...gpt, kvHeads: 2 }],
+  ["llama, grouped heads", { ...llama, kvHeads: 1 }],
+  ["gpt, window", { ...gpt, window: 5 }],
+  ["llama, grouped heads, window", { ...llama, kvHeads: 2, window: 70 }],
+];
+const ENGINES: [string, () => Engine][] = [
+  ["onnxruntime", createOrtEngine],
+  ["reference", createReferenceEngine],
+];
+
+type Tensors = Record<string, Tensor>;
+
+const normal = (name: string, dims: readonly number[]): Tensor<Float32Array> => {
+  const data = new Float32Array(numElements(dims));
+  philox(3, name).fillNormal(data, 0, 0.5);
+  return { data, dims };
+};
+
+const integers = (first: number, length: number): Tensor => ({
+  data: Int32Array.from({ length }, (_, i) => first + i),
+  dims: [length],
+});
+
+const weights = (kernel: Kernel): Tensors =>
+  Object.fromEntries(
+    kernel.inputs
+      .filter((i) => i.role === "parameter")
+      .map(({ name, expr }) => [name, normal(name, expr.dims as number[])]),
+  );
+
+/** Tensors given and the kernel's outputs, gradients of parameters starting at zero. */
+function run(executable: Executable, kernel: Kernel, given: Tensors): Tensors {
+  const symbols = bindSymbols(kernel, given);
+  const bound = { ...given };
+  for (const { name, expr } of kernel.outputs) {
+    const dims = concreteDims(expr.dims, symbols);
+    bound[name] = { data: new Float32Array(numElements(dims)), dims };
+  }
+  executable.run(bound);
+  return bound;
+}
+
+/** Euclidean norm of the difference, relative to that of the wanted values. */
+function expectEqual(found: Tensor, wanted: Tensor, tolerance: number, what: string): void {
+  expect(found.dims, what).toEqual(wanted.dims);
+  const norm = (x: readonly number[]): number => Math.hypot(...x);
+  const [f, w] = [Array.from(found.data), Array.from(wanted.data)];
+  expect(norm(f.map((v, i) => v - w[i])) / Math.max(norm(w), 1e-6), what).toBeLessThan(tolerance);
+}
+
+/** Rows [start, end) of each of the B sequences. */
+function rowsOf({ data, dims }: Tensor, start: number, end: number): Tensor<Float32Array> {
+  const [T, D] = dims;
+  const S = T / B;
+  const parts = Array.from({ length: B }, (_, b) => [
+    ...data.subarray((b * S + start) * D, (b * S + end) * D),
+  ]);
+  return { data: Float32Array.from(parts.flat()), dims: [B * (end - start), D] };
+}
+
+/** Two [B, G, n, dh] one after the other along n. */
+function append(a: Tensor, b: Tensor): Tensor {
+  const [, G, n, dh] = a.dims;
+  const m = b.dims[2];
+  const parts = Array.from({ length: B * G }, (_, at) => [
+    ...a.data.subarray(at * n * dh, (at + 1) * n * dh),
+    ...b.data.subarray(at * m * dh, (at + 1) * m * dh),
+  ]);
+  return { data: Float32Array.from(parts.flat()), dims: [B, G, n + m, dh] };
+}
+
+describe.each(ENGINES)("%s", (_engine, create) => {
+  const engine = create();
+  afterAll(() => engine.dispose());
+
+  it.each(SHAPES)("any length, one compilation: %s", (_name, shape) => {
+    const any = differentiate(attentionKernel(shape, "S"));
+    const [forward, backward] = [engine.compile(any.forward), engine.compile(any.backward)];
+    for (const S of [7, 1, 150]) {
+      const of = differentiate(attentionKernel(shape, S));
+      const given: Tensors = {
+        x: normal("x", [B * S, 24]),
+        d_y: normal("d_y", [B * S, 24]),
+        ...weights(of.forward),
+      };
+      for (const { name, expr, role } of of.backward.inputs)
+        if (role === "parameter" && name.startsWith("g_"))
+          given[name] = {
+            data: new Float32Array(numElements(expr.dims as number[])),
+            dims: expr.dims as number[],
+          };
+      const half = (kernel: Kernel, executable: Executable, from: Tensors): Tensors => {
+        const fresh = Object.entries(from).map(([name, t]) => [name, { ...t, data: t.data.slice() }]);
+        return run(executable, kernel, Object.fromEntries(fresh) as Tensors);
+      };
+      const kept = half(of.forward, engine.compile(of.forward), given);
+      const wanted = half(of.backward, engine.compile(of.backward), kept);
+      const saved = half(any.forward, forward, { ...given, positions: integers(0, S) });
+      const found = half(any.backward, backward, saved);
+      const names = ["y", ...of.backward.outputs.map((o) => o.name)];
+      expect(any.backward.outputs.map((o) => o.name)).toEqual(names.slice(1));
+      for (const name of names) expectEqual(found[name], wanted[name], 1e-6, `${name}, S = ${S}`);
+    }
+  });
+
+  it.each(SHAPES)(
+    "with a cache, a start and then token by token is the whole at once: %s",
+    (_name, shape) => {
+      const [start, S] = [5, 12];
+      const whole = attentionKernel(shape, S);
+      const given = { x: normal("x", [B * S, 24]), ...weights(whole) };
+      const { y } = run(engine.compile(whole), whole, given);
+      const kernel = attentionKernel(shape, "S", { past: "P" });
+      const executable = engine.compile(kernel);
+      let past = ["k", "v"].map((): Tensor => ({ data: new Float32Array(), dims: [B, shape.kvHeads, 0, 6] }));
+      for (let at = 0; at < S; at = Math.max(start, at + 1)) {
+        const end = Math.max(start, at + 1);
+        const step = run(executable, kernel, {
+          ...given,
+          x: rowsOf(given.x, at, end),
+          positions: integers(at, end - at),
+          past_k: past[0],
+          past_v: past[1],
+          past_positions: integers(0, at),
+        });
+        expectEqual(step.y, rowsOf(y, at, end), 1e-6, `rows ${at}–${end}`);
+        past = [append(past[0], step.k), append(past[1], step.v)];
+      }
+      expect(past[0].dims[2]).toBe(S);
+    },
+  );
+});
+
+describe("window", () => {
+  it.each([
+    ["gpt", gpt],
+    ["llama", llama],
+  ] as const)("is attention over the last rows alone: %s", (_name, shape) => {
+    // Several blocks; a window that ends inside one.
+    const [S, window] = [150, 37];
+    const kernel = attentionKernel({ ...shape, window }, S);
+    const given = { ...weights(kernel), x: normal("x", [S, 24]) };
+    const y = evaluate(kernel, given, "f64").y.data;
+    for (const row of [0, 3, 36, 37, 64, 100, 149]) {
+      const first = Math.max(0, row - window + 1);
+      const length = row - first + 1;
+      const x = { data: given.x.data.subarray(first * 24, (row + 1) * 24), dims: [length, 24] };
+      // Without a window. Where the rows begin does not matter: rotary scores depend on distances only.
+      const alone = evaluate(attentionKernel(shape, length), { ...given, x }, "f64").y.data;
+      const at = (data: Float64Array, r: number): Tensor => ({
+        data: Float32Array.from(data.subarray(r * 24, (r + 1) * 24)),
+        dims: [24],
+      });
+      expectEqual(at(y, row), at(alone, length - 1), 1e-6, `row ${row}`);
+    }
+  });
+});
+
+it("rotary positions stay exact far out: only distances matter", () => {
+  const engine = createOrtEngine();
+  const kernel = attentionKernel(llama, "S");
+  const given = { ...weights(kernel), x: normal("x", [B * 9, 24]) };
+  const [near, far] = [0, 1_000_000].map((first) =>
+    run(engine.compile(kernel), kernel, { ...given, positions: integers(first, 9) }),
+  );
+  expectEqual(far.y, near.y, 1e-6, "y");
+  engine.dispose();
+});

@@ -1,0 +1,262 @@
+/** The derivative of each kind of operator. What is unusual in a rule is said beside it; data are described in `kinds.ts`. */
+import { assert } from "../core/errors.js";
+import { splitBackward } from "../kernel/differentiate.js";
+import type { Kernel } from "../kernel/kernel.js";
+import { kernelWork } from "../kernel/work.js";
+import type { BackwardWalk } from "./backward-walk.js";
+import { expertWork } from "./expert-work.js";
+import type * as K from "./kinds.js";
+import type { RuleTable } from "./operator.js";
+import type { Work } from "./work.js";
+
+const notDifferentiable = (op: { readonly name: string }): void =>
+  assert(false, `${op.name} is part of a backward pass or follows it, and has no derivative`);
+
+type Bound = Pick<K.KernelData, "kernel" | "inputs" | "outputs">;
+type Half = NonNullable<Work["half"]>;
+
+/** Input gradients keep the plain prime in their name. */
+const SUFFIX = { input: "'", weight: "'w" } as const satisfies Record<Half, string>;
+
+export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
+  kernel(op, walk) {
+    const { kernel: source, inputs: given, outputs: made, parameters } = op.data;
+    const { forward, backward, saved } = walk.derivative(source);
+    const kept = Object.fromEntries(saved.map((name) => [name, walk.builder.value(`${op.name}.${name}`, 0)]));
+    const originals: Readonly<Record<string, number>> = { ...given, ...made, ...kept };
+    walk.builder.replace(op.id, {
+      ...op,
+      writes: [...op.writes, ...Object.values(kept)],
+      data: { ...op.data, kernel: forward, outputs: { ...made, ...kept } },
+    });
+    const inputs: Record<string, number> = {};
+    for (const { name, role } of backward.inputs) {
+      if (name.startsWith("d_")) {
+        const gradient = walk.gradientOf(made[name.slice(2)], op);
+        assert(gradient !== undefined, `output ${name.slice(2)} of ${op.name} receives no gradient`);
+        inputs[name] = gradient;
+      } else if (role !== "parameter") {
+        inputs[name] = originals[name];
+        assert(inputs[name] !== undefined, `${op.name}: nothing is bound to ${name}`);
+      }
+    }
+    const outputs: Record<string, number> = {};
+    for (const { name } of backward.outputs)
+      if (name.startsWith("d_")) outputs[name] = walk.gradientValue(given[name.slice(2)]);
+    const emit = ({ kernel, inputs: read, outputs: written }: Bound, half?: Half): void => {
+      const names = half === "input" ? [] : Object.values(parameters).flat();
+      walk.builder.add({
+        name: `${op.name}${SUFFIX[half ?? "input"]}`,
+        kind: "kernel'",
+        pass: "backward",
+        layer: op.layer,
+        reads: [...new Set(Object.values(read))],
+        writes: Object.values(written),
+        after: walk.chain(names, walk.builder.nextId),
+        work: { class: op.work.class, half, ...kernelWork(kernel, walk.options.symbols) },
+        data: { kernel, inputs: read, outputs: written, parameters },
+      });
+    };
+    const hasParameters = Object.keys(parameters).length > 0;
+    if (walk.options.splitWeightGradients && hasParameters && Object.keys(outputs).length > 0) {
+      const halves = splitBackward(backward);
+      const carried = Object.fromEntries(
+        halves.carried.map((name) => [name, walk.builder.value(`${op.name}'.${name}`, 0)]),
+      );
+      const reads = (kernel: Kernel, from: Readonly<Record<string, number>>) =>
+        Object.fromEntries(
+          Object.entries(from).filter(([name]) => kernel.inputs.some((i) => i.name === name)),
+        );
+      emit(
+        { kernel: halves.input, inputs: reads(halves.input, inputs), outputs: { ...outputs, ...carried } },
+        "input",
+      );
+      emit(
+        { kernel: halves.weight, inputs: reads(halves.weight, { ...inputs, ...carried }), outputs: {} },
+        "weight",
+      );
+    } else emit({ kernel: backward, inputs, outputs });
+    for (const [name, gradient] of Object.entries(outputs)) walk.contribute(given[name.slice(2)], gradient);
+  },
+
+  embed(op, walk) {
+    const { tokens, output, embedding, positions } = op.data;
+    const gradient = walk.gradientOf(output, op);
+    assert(gradient !== undefined, "the embedding receives no gradient");
+    walk.builder.add({
+      name: `${op.name}'`,
+      kind: "embed'",
+      pass: "backward",
+      reads: [tokens, gradient],
+      writes: [],
+      after: walk.chain(
+        [embedding, ...(positions === undefined ? [] : [positions.table])],
+        walk.builder.nextId,
+      ),
+      work: op.work,
+      data: { tokens, gradient, embedding, positions },
+    });
+  },
+
+  route(op, walk) {
+    const { shape, routing, weights, logits } = op.data;
+    const dWeights = walk.gradientOf(weights, op);
+    assert(dWeights !== undefined, `${op.name}: the gate weights receive no gradient`);
+    const dLogits = walk.gradientValue(logits);
+    const statistics = walk.statistics.get(routing);
+    const { scales } = walk.options;
+    const reads = [routing, weights, dWeights, scales];
+    if (statistics !== undefined) reads.push(statistics);
+    const [index, numRoutings] = [walk.nextRouting(), walk.numRoutings];
+    walk.builder.add({
+      name: `${op.name}'`,
+      kind: "route'",
+      pass: "backward",
+      layer: op.layer,
+      branch: op.branch,
+      reads,
+      writes: [dLogits],
+      work: op.work,
+      data: { shape, routing, dWeights, dLogits, scales, index, numRoutings, statistics },
+    });
+    walk.contribute(logits, dLogits);
+  },
+
+  // All chunks of one encode read the same rows: their gradients are scattered by one operator, emitted at chunk 0.
+  encode(op, walk) {
+    const { shape, chunk, chunks, input, routing, send } = op.data;
+    const gradient = walk.gradientOf(send, op);
+    assert(gradient !== undefined, `${op.name}: the encoded rows receive no gradient`);
+    const collected = walk.encodeGradients.get(routing) ?? [];
+    collected.unshift(gradient);
+    walk.encodeGradients.set(routing, collected);
+    if (chunk > 0) return;
+    const dInput = walk.gradientValue(input);
+    walk.builder.add({
+      name: `${op.name}'`,
+      kind: "encode'",
+      pass: "backward",
+      layer: op.layer,
+      branch: op.branch,
+      reads: [routing, ...collected],
+      writes: [dInput],
+      work: { ...op.work, bytes: op.work.bytes * chunks },
+      data: { shape, chunks, routing, dSend: collected, dInput },
+    });
+    walk.contribute(input, dInput);
+  },
+
+  transfer(op, walk) {
+    const { data } = op;
+    const gradient = walk.gradientOf(data.output, op);
+    assert(gradient !== undefined, `${op.name}: the rows received have no gradient`);
+    const output = walk.gradientValue(data.input);
+    walk.builder.add({
+      name: `${op.name}'`,
+      kind: "transfer",
+      pass: "backward",
+      layer: op.layer,
+      chunk: op.chunk,
+      branch: op.branch,
+      reads: [data.routing, data.counts, gradient],
+      writes: [output],
+      work: op.work,
+      data: {
+        ...data,
+        direction: data.direction === "to-experts" ? "to-tokens" : "to-experts",
+        bringsCounts: false,
+        input: gradient,
+        output,
+      },
+    });
+    walk.contribute(data.input, output);
+  },
+
+  expert(op, walk) {
+    const { data } = op;
+    const { forward: kernel, backward } = walk.derivative(data.kernel);
+    const saved = walk.builder.value(`${op.name}.saved`, walk.builder.bytesOf(data.arrived) * 4);
+    const forward = { ...data, kernel, saved };
+    walk.builder.replace(op.id, { ...op, writes: [...op.writes, saved], data: forward });
+    const dOutput = walk.gradientOf(data.output, op);
+    assert(dOutput !== undefined, `${op.name}: the experts' outputs receive no gradient`);
+    const dArrived = walk.gradientValue(data.arrived);
+    const rows = op.work.rows ?? 0;
+    const emit = (
+      spec: { reads: number[]; writes: number[]; data: K.ExpertBackwardData },
+      half?: Half,
+    ): void => {
+      // "{e}" stands for all local experts: chunks of one layer accumulate into the same gradients.
+      const names = half === "input" ? [] : Object.values(data.parameters).flat();
+      walk.builder.add({
+        ...spec,
+        name: `${op.name}${SUFFIX[half ?? "input"]}`,
+        kind: "expert'",
+        pass: "backward",
+        layer: op.layer,
+        chunk: op.chunk,
+        branch: op.branch,
+        after: walk.chain(names, walk.builder.nextId),
+        work: expertWork(spec.data.kernel, { rows, half, shape: data.shape }),
+      });
+    };
+    const given = [data.counts, saved, dOutput];
+    if (walk.options.splitWeightGradients) {
+      const { input, weight } = splitBackward(backward);
+      const carried = walk.builder.value(`${op.name}'.carried`, 0);
+      const first = { part: "input", forward, kernel: input, dOutput, dArrived, carried } as const;
+      emit({ reads: given, writes: [dArrived, carried], data: first }, "input");
+      const second = { part: "weight", forward, kernel: weight, carried, input } as const;
+      emit({ reads: [data.counts, saved, carried], writes: [], data: second }, "weight");
+    } else
+      emit({
+        reads: given,
+        writes: [dArrived],
+        data: { part: "both", forward, kernel: backward, dOutput, dArrived },
+      });
+    walk.contribute(data.arrived, dArrived);
+  },
+
+  decode(op, walk) {
+    const { data: forward } = op;
+    const dOutput = walk.gradientOf(forward.output, op);
+    assert(dOutput !== undefined, `${op.name}: the output receives no gradient`);
+    const dRows = forward.rows.map((rows) => walk.gradientValue(rows));
+    const dWeights = walk.gradientValue(forward.weights);
+    const dScale = forward.scale === undefined ? undefined : walk.gradientValue(forward.scale);
+    const reads = [forward.routing, forward.weights, ...forward.rows, dOutput];
+    if (forward.scale !== undefined) reads.push(forward.scale);
+    walk.builder.add({
+      name: `${op.name}'`,
+      kind: "decode'",
+      pass: "backward",
+      layer: op.layer,
+      branch: op.branch,
+      reads,
+      writes: [...dRows, dWeights, ...(dScale === undefined ? [] : [dScale])],
+      work: { ...op.work, bytes: op.work.bytes * 2 },
+      data: { forward, dOutput, dRows, dWeights, dScale },
+    });
+    forward.rows.forEach((rows, i) => walk.contribute(rows, dRows[i]));
+    walk.contribute(forward.weights, dWeights);
+    if (forward.scale !== undefined && dScale !== undefined) walk.contribute(forward.scale, dScale);
+    // The residual stream passes the gradient on unchanged: the same value, no copy.
+    walk.contribute(forward.base, dOutput);
+  },
+
+  // Statistics take no part in the chain rule: they enter the gate's gradient as constants.
+  statistics({ data }, walk) {
+    for (const routing of data.routings) walk.statistics.set(routing, data.output);
+  },
+
+  "embed'": notDifferentiable,
+  "kernel'": notDifferentiable,
+  "route'": notDifferentiable,
+  "encode'": notDifferentiable,
+  "expert'": notDifferentiable,
+  "decode'": notDifferentiable,
+  sum: notDifferentiable,
+  "reduce-scatter": notDifferentiable,
+  "reduce-sum": notDifferentiable,
+  "all-gather": notDifferentiable,
+};

@@ -1,0 +1,102 @@
+/** The state of a walk backwards through a program, and what its rules share. */
+import { type Differentiated, differentiate } from "../kernel/differentiate.js";
+import type { Kernel } from "../kernel/kernel.js";
+import type { Symbols } from "../kernel/symbols.js";
+import { ProgramBuilder } from "./builder.js";
+import type { Program } from "./program.js";
+
+export interface BackwardOptions {
+  /** Sizes of the symbols that kernels over all tokens have. */
+  readonly symbols: Symbols;
+  /** The value that seeds the gradient of each head's losses: head output value id → seed value id. */
+  readonly seeds: ReadonlyMap<number, number>;
+  /** The value that holds the scales of the auxiliary losses. */
+  readonly scales: number;
+  /** Values whose gradient nobody wants (program inputs). */
+  readonly stopAt?: ReadonlySet<number>;
+  /** Splits the backward of kernels and experts into input gradients (critical) and weight gradients (fill gaps). */
+  readonly splitWeightGradients?: boolean;
+  /** Keep no activations inside a kernel; backward computes them again from the kernel's inputs. */
+  readonly recompute?: boolean;
+}
+
+export class BackwardWalk {
+  readonly builder: ProgramBuilder;
+  readonly numRoutings: number;
+  readonly #contributions = new Map<number, number[]>();
+  readonly #lastWriter = new Map<string, number>();
+  /** Routing value → statistics value, when balance statistics are summed over ranks. */
+  readonly statistics = new Map<number, number>();
+  /** Gradients of encoded rows by routing value: chunks are gathered into one backward operator. */
+  readonly encodeGradients = new Map<number, number[]>();
+  /** Routings that the walk still has before it. */
+  #routingsLeft: number;
+
+  constructor(
+    forward: Program,
+    readonly options: BackwardOptions,
+  ) {
+    this.builder = new ProgramBuilder(forward);
+    this.numRoutings = this.#routingsLeft = forward.operators.filter(({ kind }) => kind === "route").length;
+    for (const [value, seed] of options.seeds) this.contribute(value, seed);
+  }
+
+  /** Index of the routing that the walk has come to. */
+  nextRouting(): number {
+    return --this.#routingsLeft;
+  }
+
+  contribute(value: number, gradient: number): void {
+    if (this.options.stopAt?.has(value)) return;
+    const list = this.#contributions.get(value);
+    if (list) list.push(gradient);
+    else this.#contributions.set(value, [gradient]);
+  }
+
+  /** The gradient of a value: its only contribution, or a `sum` operator over all of them. */
+  gradientOf(value: number, source: { readonly layer?: number }): number | undefined {
+    const list = this.#contributions.get(value);
+    if (list === undefined) return undefined;
+    if (list.length === 1) return list[0];
+    const output = this.gradientValue(value);
+    const bytes = this.builder.bytesOf(value);
+    // Contributions arrive in reverse program order: later consumers first. That order is the order of the sum.
+    this.builder.add({
+      name: `sum d(${this.builder.nameOf(value)})`,
+      kind: "sum",
+      pass: "backward",
+      layer: source.layer,
+      reads: list,
+      writes: [output],
+      work: { class: "sum", flops: 0, bytes: (list.length + 1) * bytes },
+      data: { operands: list, output },
+    });
+    this.#contributions.set(value, [output]);
+    return output;
+  }
+
+  gradientValue(value: number): number {
+    return this.builder.value(`d(${this.builder.nameOf(value)})`, this.builder.bytesOf(value));
+  }
+
+  /** Ordering edges so that accumulations into the same parameters happen in one order; records `id` as the last. */
+  chain(parameters: Iterable<string>, id: number): readonly number[] {
+    const after = new Set<number>();
+    for (const name of parameters) {
+      const last = this.#lastWriter.get(name);
+      if (last !== undefined) after.add(last);
+      this.#lastWriter.set(name, id);
+    }
+    return [...after].sort((a, b) => a - b);
+  }
+
+  derivative(kernel: Kernel): Differentiated {
+    const save = this.options.recompute ? "none" : "heavy";
+    const known = DERIVATIVES.get(kernel) ?? {};
+    DERIVATIVES.set(kernel, known);
+    return (known[save] ??= differentiate(kernel, { save }));
+  }
+}
+
+/** Layers of one shape share a kernel, and programs that differ only in their schedule share all of them. */
+const DERIVATIVES = new WeakMap<Kernel, Partial<Record<"none" | "heavy", Differentiated>>>();

@@ -1,0 +1,100 @@
+/** Proof that overlap changes nothing but time: a twin of the model trains beside it, one operator at a time. */
+import { sumScalars } from "../../comm/collectives.js";
+import { EnvironmentError } from "../../core/errors.js";
+import type { TrainingOptions } from "../../model/training-program.js";
+import { sequential } from "../../schedule/sequential.js";
+import { type StepReport, type StepSessions, openStep, trainStep } from "../step.js";
+import { type Trainee, createTrainee, momentsOf } from "../trainee.js";
+import type { Observer, StepDone } from "./observer.js";
+
+/** Bytes of losses, gradients and weights compared with a sequential twin, and how many differ. */
+export interface ProofReport {
+  readonly steps: number;
+  /** Over all steps and ranks. */
+  readonly bytes: number;
+  readonly differing: number;
+}
+
+/** Holds a second copy of weights, gradients and optimiser state. */
+export class OverlapProof implements Observer {
+  readonly #twin: Trainee;
+  readonly #sessions: StepSessions;
+  #report: ProofReport = { steps: 0, bytes: 0, differing: 0 };
+
+  /**
+   * @param rank with its weights initialised or loaded
+   * @param program that of the run: the twin runs the same, one operator at a time in program order
+   */
+  constructor(
+    readonly rank: Trainee,
+    program: TrainingOptions,
+  ) {
+    const { config, engine, world, ep, zero } = rank;
+    const twin = (this.#twin = createTrainee({ config, engine, world, epSize: ep.size, zero }));
+    rank.weights.buckets.forEach((bucket, b) => {
+      const copy = twin.weights.buckets[b];
+      const [from, to] = [momentsOf(rank, bucket), momentsOf(twin, copy)];
+      copy.weights.set(bucket.weights);
+      to.expAvg.set(from.expAvg);
+      to.expAvgSq.set(from.expAvgSq);
+    });
+    for (const [name, { data }] of rank.weights.buffers) twin.weights.buffers.get(name)?.data.set(data);
+    this.#sessions = openStep(twin, program, sequential);
+  }
+
+  get report(): ProofReport {
+    return this.#report;
+  }
+
+  /**
+   * Trains the twin on the same batches sequentially, and compares losses, gradients and weights byte by byte.
+   * The rank still holds the step's gradients and updated weights.
+   * @throws EnvironmentError, on every rank, when a byte differs on any
+   */
+  step({ report, batches, options, sessions }: StepDone): void {
+    const { rank } = this;
+    const twin = this.#twin;
+    const own = trainStep(twin, this.#sessions, batches, options);
+    const pairs: [Uint8Array, Uint8Array][] = [[figures(own), figures(report)]];
+    twin.weights.buckets.forEach((bucket, b) => {
+      const other = rank.weights.buckets[b];
+      pairs.push([bytesOf(twin.gradients.bucket(bucket)), bytesOf(rank.gradients.bucket(other))]);
+      pairs.push([bytesOf(bucket.weights), bytesOf(other.weights)]);
+    });
+    for (const [name, { data }] of twin.weights.buffers)
+      pairs.push([bytesOf(data), bytesOf(rank.weights.buffers.get(name)?.data ?? data)]);
+    const [bytes, differing] = sumScalars(
+      this.rank.world,
+      [
+        pairs.reduce((sum, [a]) => sum + a.length, 0),
+        pairs.reduce((sum, pair) => sum + numDiffering(...pair), 0),
+      ],
+      "proof",
+    );
+    this.#report = {
+      steps: this.#report.steps + 1,
+      bytes: this.#report.bytes + bytes,
+      differing: this.#report.differing + differing,
+    };
+    if (differing > 0)
+      throw new EnvironmentError(
+        `Step ${options.step + 1}: ${differing} of ${bytes} bytes of losses, gradients and weights differ between sequential and ${sessions.last.schedule.policy}; this is a bug, please report it`,
+      );
+  }
+}
+
+function figures(report: StepReport): Uint8Array {
+  const { lmLoss, balanceLoss, zLoss, gradientNorm } = report;
+  return new Uint8Array(Float64Array.of(lmLoss, balanceLoss, zLoss, gradientNorm).buffer);
+}
+
+function bytesOf(array: Float32Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+function numDiffering(a: Uint8Array, b: Uint8Array): number {
+  if (Buffer.compare(a, b) === 0) return 0;
+  let count = 0;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) count++;
+  return count;
+}

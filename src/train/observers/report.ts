@@ -1,0 +1,122 @@
+/** What a step says about itself: a row of metrics, TensorBoard scalars, a progress line. */
+import { sum } from "../../core/statistics.js";
+import type { ModelProgram } from "../../model/language-model.js";
+import type { LoadStatistics } from "../../moe/statistics.js";
+import { combined, summarize } from "../../timeline/summary.js";
+import type { TimelineSummary } from "../../timeline/timeline.js";
+import type { StepReport } from "../step.js";
+
+/** A row of metrics.jsonl without its step; figures of the MoE layers are over the tokens of all ranks. */
+export interface StepRow {
+  readonly scalars: Readonly<Record<string, number>>;
+  readonly layers: readonly LayerRow[];
+}
+
+export interface LayerRow {
+  /** "L3", or "L3.previous" for the preceding representation of a DGMoE layer. */
+  readonly layer: string;
+  readonly tokens_per_expert: readonly number[];
+  readonly dropped_share: number;
+  /** Of the load over the experts: 1 is perfectly even, 0 one expert only. */
+  readonly entropy: number;
+}
+
+/** Names of a model's routings, in their order. */
+export function routingNames({ routings }: ModelProgram): string[] {
+  return routings.map(({ branch, name }) => branch ?? name);
+}
+
+export function stepRow(
+  report: StepReport,
+  timing: TimelineSummary,
+  at: { learningRate: number; tokens: number; routings: readonly string[] },
+): StepRow {
+  const { loads } = report;
+  const mean = (of: (load: LoadStatistics) => number): number =>
+    loads.reduce((sum, load) => sum + of(load), 0) / loads.length;
+  const moe = {
+    balance_loss: report.balanceLoss,
+    z_loss: report.zLoss,
+    dropped_share: mean((l) => l.droppedShare),
+    load_entropy: mean((l) => l.entropy),
+    load_imbalance: mean((l) => l.imbalance),
+  };
+  return {
+    scalars: {
+      loss: report.loss,
+      lm_loss: report.lmLoss,
+      grad_norm: report.gradientNorm,
+      learning_rate: at.learningRate,
+      tokens_per_second: (at.tokens / timing.stepMs) * 1e3,
+      step_ms: timing.stepMs,
+      compute_ms: timing.computeMs,
+      communication_ms: timing.communicationMs,
+      exposed_ms: timing.exposedMs,
+      late_ms: timing.lateMs,
+      overlap_share: timing.overlapShare,
+      /** Of the process: all its ranks. */
+      resident_bytes: process.memoryUsage.rss(),
+      ...(loads.length > 0 ? moe : {}),
+    },
+    layers: loads.map((load, i) => ({
+      layer: at.routings[i],
+      tokens_per_expert: load.tokensPerExpert,
+      dropped_share: load.droppedShare,
+      entropy: load.entropy,
+    })),
+  };
+}
+
+/** The same for TensorBoard, which knows only scalars: one tag per layer and figure, "moe/L3/entropy". */
+export function boardScalars({ scalars, layers }: StepRow): Record<string, number> {
+  const ofLayers = layers.flatMap(({ layer, tokens_per_expert, dropped_share, entropy }) => [
+    [`moe/${layer}/entropy`, entropy],
+    [`moe/${layer}/dropped_share`, dropped_share],
+    [`moe/${layer}/most_tokens`, Math.max(...tokens_per_expert)],
+    [`moe/${layer}/fewest_tokens`, Math.min(...tokens_per_expert)],
+  ]);
+  return { ...scalars, ...(Object.fromEntries(ofLayers) as Record<string, number>) };
+}
+
+/** Sums over the micro-batches of a step that took `stepMs` in all, update included. */
+export function stepTiming(report: StepReport, stepMs: number): TimelineSummary {
+  const all = report.runs.map((run) => summarize(run.events, run.exposed, 1, stepMs));
+  return { ...combined(all, sum), stepMs };
+}
+
+export interface Progress {
+  readonly label: string;
+  readonly step: number;
+  readonly steps: number;
+  readonly loss: number;
+  readonly validationLoss: number | null;
+  readonly tokensPerStep: number;
+  /** Medians of recent steps. */
+  readonly typical: TimelineSummary;
+}
+
+export function progressLine(p: Progress): string {
+  const { stepMs, communicationMs, overlapShare } = p.typical;
+  return [
+    `${p.label} ${bar(p.step / p.steps)} ${p.step}/${p.steps}`,
+    `loss ${p.loss.toFixed(3)}`,
+    ...(p.validationLoss === null ? [] : [`validation ${p.validationLoss.toFixed(3)}`]),
+    `${Math.round((p.tokensPerStep / stepMs) * 1e3)} tokens/s`,
+    ...(communicationMs > 0 ? [`${(overlapShare * 100).toFixed(0)} % of communication hidden`] : []),
+    `ETA ${formatDuration((p.steps - p.step) * stepMs)}`,
+  ].join(" · ");
+}
+
+function bar(share: number): string {
+  const cells = 12;
+  const full = Math.round(share * cells);
+  return "█".repeat(full) + "░".repeat(cells - full);
+}
+
+export function formatDuration(ms: number): string {
+  const seconds = Math.round(ms / 1e3);
+  if (!Number.isFinite(seconds)) return "?";
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}

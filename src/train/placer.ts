@@ -1,0 +1,171 @@
+/**
+ * Places a run's operators: once costs have been measured, and again when they have drifted. All ranks agree on costs
+ * (medians over ranks of what is typical of recent steps); rank 0 computes a schedule and broadcasts it.
+ */
+import { broadcastJson, gatherJson } from "../comm/collectives.js";
+import type { TrainingOptions } from "../model/training-program.js";
+import type { RunResult } from "../run/execution.js";
+import { whyExposed } from "../schedule/diagnose.js";
+import { workLabel } from "../program/work.js";
+import { type Policy, parsePolicy } from "../schedule/policy.js";
+import {
+  type CostTable,
+  type Costs,
+  MeasuredCosts,
+  agreedCosts,
+  costDrift,
+  estimatedCosts,
+} from "../simulate/costs.js";
+import { simulate } from "../simulate/simulate.js";
+import { makeTimeline } from "../timeline/summary.js";
+import type { Timeline } from "../timeline/timeline.js";
+import { type Scheduler, type StepSessions, openStep, reschedule } from "./step.js";
+import type { Trainee } from "./trainee.js";
+
+/** The first step compiles kernels: its costs say nothing. After the third, costs are trusted; then looked at now and then. */
+const COMPILING_STEPS = 1;
+const FIRST_PLAN_STEP = 3;
+const LOOK_INTERVAL = 10;
+/** Steps after the first placing from which a typical one is judged. */
+const JUDGED_STEPS = 5;
+/** Change of the step's costs that calls for a new schedule, and what that must gain to replace the old one. */
+const DRIFT = 0.1;
+const WORTHWHILE = 0.02;
+
+export interface PlacerOptions {
+  readonly program: Omit<TrainingOptions, "chunks">;
+  readonly policy: string;
+  /** Lines for people, on rank 0. */
+  say(line: string): void;
+}
+
+export class Placer {
+  readonly #costs = new MeasuredCosts();
+  readonly #policy: Policy;
+  #sessions: StepSessions;
+  #placedAt: number | undefined;
+  #placedCosts: CostTable | undefined;
+  /** Last micro-batches of the steps to be judged; undefined once they have been. */
+  #unjudged: RunResult[] | undefined = [];
+  #steps = 0;
+
+  constructor(
+    readonly rank: Trainee,
+    readonly options: PlacerOptions,
+  ) {
+    this.#policy = parsePolicy(options.policy);
+    this.#sessions = openStep(rank, this.program, this.#scheduler());
+  }
+
+  get sessions(): StepSessions {
+    return this.#sessions;
+  }
+
+  /** What a micro-batch runs; chunks are part of the program. */
+  get program(): TrainingOptions {
+    return { ...this.options.program, chunks: this.#policy.chunks };
+  }
+
+  /** Learns from a step; at some steps all ranks look at the costs and may place operators anew. */
+  remember(step: readonly RunResult[]): void {
+    this.#steps++;
+    // What gathers weights afterwards has nothing to be placed.
+    const runs = this.#sessions.gather === undefined ? step : step.slice(0, -1);
+    const { world } = this.rank;
+    const isAlone = world.size === 1;
+    if (!isAlone && this.#steps > COMPILING_STEPS) for (const run of runs) this.#costs.add(run.events);
+    if (this.#policy.usesCosts && !isAlone) {
+      if (this.#steps === FIRST_PLAN_STEP) this.#placeAnew(this.#agree(), "costs are known");
+      else if (this.#steps > FIRST_PLAN_STEP && this.#steps % LOOK_INTERVAL === 0) this.#look();
+    }
+    if (this.#steps > FIRST_PLAN_STEP) this.#unjudged?.push(runs[runs.length - 1]);
+    if (this.#unjudged?.length === JUDGED_STEPS) this.#judge(this.#unjudged);
+  }
+
+  #agree(): CostTable {
+    return agreedCosts(gatherJson(this.rank.world, this.#costs.typical(), "costs"));
+  }
+
+  #look(): void {
+    const table = this.#agree();
+    const before = this.#placedCosts ?? {};
+    const { share, most } = costDrift(this.#sessions.last.session.program, before, table);
+    if (share < DRIFT || most === undefined) return;
+    const [was, is] = [before[most.cost] ?? 0, table[most.cost]];
+    this.#placeAnew(
+      table,
+      `costs drifted by ${(share * 100).toFixed(0)} % (${workLabel(most)} ${was.toFixed(2)} → ${is.toFixed(2)} ms)`,
+    );
+  }
+
+  /** New schedules where they are worth it. Costs count as known with either way: the next drift is from here. */
+  #placeAnew(table: CostTable, reason: string): void {
+    this.#placedCosts = table;
+    const costs = this.#costsOf(table);
+    const ms = ({ session: { program }, schedule }: StepSessions["last"]): number =>
+      simulate(program, schedule, { costs: [costs], eventsOf: [] }).summary.stepMs;
+    const after = reschedule(this.#sessions, this.#scheduler(costs));
+    const [oldMs, newMs] = [ms(this.#sessions.last), ms(after.last)];
+    const isFirst = this.#placedAt === undefined;
+    this.#placedAt ??= this.#steps;
+    if (!isFirst && newMs > oldMs * (1 - WORTHWHILE)) return;
+    this.#sessions = after;
+    this.options.say(
+      `Step ${this.#steps}: ${reason}; ${after.last.schedule.note}${isFirst ? "" : `, ${oldMs.toFixed(1)} ms as it was`}`,
+    );
+  }
+
+  /** Once: if an overlap was asked for and did not happen, says why. */
+  #judge(runs: readonly RunResult[]): void {
+    this.#unjudged = undefined;
+    const { world } = this.rank;
+    const { session, schedule } = this.#sessions.last;
+    const { program } = session;
+    if (schedule.policy === "sequential") return;
+    const onRanks = gatherJson(
+      world,
+      runs.map(({ events, exposed }) => ({ events, exposed })),
+      "timelines",
+    );
+    const table = this.#agree();
+    if (world.rank > 0) return;
+    const costs = this.#costsOf(table);
+    const timelines = runs.map((_, step) => {
+      const [events, exposed] = [
+        onRanks.flatMap((steps) => steps[step].events),
+        onRanks.flatMap((steps) => steps[step].exposed),
+      ];
+      return makeTimeline("measured", world.size, events, exposed);
+    });
+    // One step may have met anything; the one in the middle is typical.
+    const byWait = timelines.sort((a, b) => waitedMs(a) - waitedMs(b));
+    const found = whyExposed({
+      program,
+      schedule,
+      measured: byWait[byWait.length >> 1],
+      predicted: simulate(program, schedule, { costs: Array.from({ length: world.size }, () => costs) }),
+    });
+    // One rank with the default policy is no surprise to anyone.
+    if (found !== undefined && found.cause !== "one rank") this.options.say(`Warning: ${found.message}`);
+  }
+
+  #costsOf(table: CostTable): Costs {
+    const { accumulate, last } = this.#sessions;
+    return estimatedCosts(table, [accumulate.session.program, last.session.program], (line) =>
+      this.options.say(line),
+    );
+  }
+
+  /** Schedules by the run's policy: rank 0 makes them, every rank has them. */
+  #scheduler(costs?: Costs): Scheduler {
+    const { world } = this.rank;
+    return (program) => {
+      const made = world.rank === 0 ? this.#policy.schedule(program, costs) : undefined;
+      return broadcastJson(world, made, 0, "schedule");
+    };
+  }
+}
+
+function waitedMs({ summary: { exposedMs, lateMs } }: Timeline): number {
+  return exposedMs + lateMs;
+}

@@ -1,0 +1,141 @@
+/** Training as a job of all ranks: prepare, loop, result. */
+import { join } from "node:path";
+import { createOrtEngine } from "../engine/ort-engine.js";
+import { type JobContext, defineJob } from "../launch/job.js";
+import { type ParameterCount, countParameters } from "../model/parameters.js";
+import type { TimelineSummary } from "../timeline/timeline.js";
+import type { StepEvent } from "./event.js";
+import { type LoopEnd, trainLoop } from "./loop.js";
+import { Checkpoints } from "./observers/checkpoints.js";
+import { MetricsFiles } from "./observers/metrics.js";
+import type { Observer } from "./observers/observer.js";
+import { StepPicture } from "./observers/picture.js";
+import { Progress } from "./observers/progress.js";
+import { OverlapProof, type ProofReport } from "./observers/proof.js";
+import { routingNames } from "./observers/report.js";
+import { type PreparedRun, type RunSource, prepareRun } from "./prepare.js";
+
+export interface TrainOptions extends RunSource {
+  /** Train a twin sequentially beside, and compare losses, gradients and weights byte by byte. */
+  readonly proveOverlap?: boolean;
+  /** Draw timeline.html and timeline.json of a typical step; always on several ranks. */
+  readonly timeline?: boolean;
+  /** What the progress line begins with. */
+  readonly label?: string;
+}
+
+/** What training came to; losses in nats per token. */
+export interface TrainResult {
+  readonly directory: string;
+  readonly arch: string;
+  readonly steps: number;
+  readonly trainLoss: number;
+  readonly validationLoss: number | null;
+  readonly unigramEntropy: number;
+  readonly tokensPerSecond: number;
+  readonly parameters: ParameterCount;
+  readonly schedule: string;
+  /** With `proveOverlap`. */
+  readonly proof: ProofReport | null;
+  /** The picture of a typical step, where one was drawn. */
+  readonly timeline: string | null;
+  /** Medians of the last steps. */
+  readonly timing: TimelineSummary;
+  readonly memory: {
+    readonly stateBytes: number;
+    /** Peak of activations and kernels' intermediate results, worked out from program and schedule before the first step. */
+    readonly plannedBytes: number;
+    /** The peak of activation memory as it was. */
+    readonly activationBytes: number;
+    readonly peakRssBytes: number;
+  };
+}
+
+/** @throws InputError, EnvironmentError, CommError */
+export const trainJob = defineJob(import.meta.url, "trainJob", runTraining);
+
+async function runTraining(context: JobContext<StepEvent>, options: TrainOptions): Promise<TrainResult> {
+  const engine = createOrtEngine();
+  try {
+    const run = prepareRun(context, options, engine);
+    const watching = watch(run, context, options);
+    const end = await trainLoop(run, watching.observers);
+    return resultOf(run, watching, end, options);
+  } finally {
+    engine.dispose();
+  }
+}
+
+interface Watching {
+  /** In the order they hear of a step. */
+  readonly observers: readonly Observer[];
+  readonly progress: Progress;
+  readonly proof?: OverlapProof;
+  readonly picture?: StepPicture;
+}
+
+function watch(run: PreparedRun, { emit }: JobContext<StepEvent>, options: TrainOptions): Watching {
+  const { rank, placer, config, data, startStep, tokensPerStep } = run;
+  const { train } = config;
+  const { directory } = options;
+  const { arch } = rank.config;
+  const { world } = rank;
+  const proof = options.proveOverlap ? new OverlapProof(rank, placer.program) : undefined;
+  const picture = options.timeline || world.size > 1 ? new StepPicture(world, directory, arch) : undefined;
+  const routings = routingNames(placer.sessions.model);
+  const interval = train.log_interval;
+  const metrics =
+    world.rank === 0
+      ? new MetricsFiles(directory, { startStep, interval, tokensPerStep, routings })
+      : undefined;
+  const progress = new Progress({
+    label: options.label ?? arch,
+    steps: train.steps,
+    tokensPerStep,
+    emit,
+  });
+  const checkpoints = new Checkpoints(rank, {
+    directory,
+    data: data.directory,
+    seed: train.seed,
+    interval: train.checkpoint_interval,
+    keep: train.keep_checkpoints,
+    afterwards: picture === undefined ? [] : [picture],
+  });
+  const learns: Observer = { step: ({ report }) => placer.remember(report.runs) };
+  const observers = [proof, picture, learns, metrics, progress, checkpoints];
+  return { observers: observers.filter((o) => o !== undefined), progress, proof, picture };
+}
+
+function resultOf(
+  { rank, data, placer, tokensPerStep }: PreparedRun,
+  { progress, proof, picture }: Watching,
+  { steps, validationLoss }: LoopEnd,
+  { directory }: TrainOptions,
+): TrainResult {
+  const { typical, last } = progress;
+  const { model, accumulate, last: reducing } = placer.sessions;
+  const peaks = [accumulate, reducing].map(
+    ({ session, schedule }) => session.peakMemory(schedule, model.symbols).bytes,
+  );
+  return {
+    directory,
+    arch: rank.config.arch,
+    steps,
+    trainLoss: last?.report.lmLoss ?? NaN,
+    validationLoss,
+    unigramEntropy: data.unigramEntropy,
+    tokensPerSecond: (tokensPerStep / typical.stepMs) * 1e3,
+    parameters: countParameters(rank.config),
+    schedule: reducing.schedule.note,
+    timeline: picture === undefined ? null : join(directory, "timeline.html"),
+    proof: proof?.report ?? null,
+    timing: typical,
+    memory: {
+      stateBytes: rank.stateBytes,
+      plannedBytes: Math.max(...peaks),
+      activationBytes: rank.memory.peakBytes,
+      peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    },
+  };
+}

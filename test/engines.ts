@@ -1,0 +1,35 @@
+/** What the tests of engines share. */
+import { expect } from "vitest";
+import { philox } from "../src/core/rng.js";
+import { type Tensor, numElements } from "../src/core/tensor.js";
+import type { Arena } from "../src/engine/arena.js";
+import type { Engine } from "../src/engine/engine.js";
+import { createOrtEngine } from "../src/engine/ort-engine.js";
+import { createReferenceEngine } from "../src/engine/reference-engine.js";
+
+export const ENGINES: [string, () => Engine][] = [
+  ["onnxruntime", createOrtEngine],
+  ["reference", createReferenceEngine],
+];
+
+/** Standard normal numbers that depend on the name only. */
+export function filled(arena: Arena, name: string, dims: readonly number[]): Tensor<Float32Array> {
+  const data = arena.f32(numElements(dims));
+  philox(17, name).fillNormal(data, 0, 1);
+  return { data, dims };
+}
+
+/** Relative to the largest wanted value. */
+export function expectClose(
+  found: ArrayLike<number>,
+  wanted: ArrayLike<number>,
+  tolerance = 2e-6,
+  what = "",
+): void {
+  const scale = Math.max(1e-6, ...Array.from(wanted, Math.abs));
+  expect(found.length, what).toBe(wanted.length);
+  for (let i = 0; i < wanted.length; i++)
+    expect(Math.abs(found[i] - wanted[i]) / scale, `${what}[${i}]: ${found[i]} ≈ ${wanted[i]}`).toBeLessThan(
+      tolerance,
+    );
+}
