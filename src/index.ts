@@ -39,7 +39,7 @@ export type { ParameterCount } from "./model/parameters.js";
 export { type RunConfig, type RunInput, readRunConfig } from "./train/config.js";
 export type { EvaluateResult } from "./train/evaluate.js";
 export type { StepEvent } from "./train/event.js";
-export type { RunRequest } from "./train/open-run.js";
+export type { RunSource } from "./train/open-run.js";
 export type { ProofReport } from "./train/observers/proof.js";
 export type { TrainResult } from "./train/train-job.js";
 export type { StepError, TensorError, VerifyReport } from "./train/verify.js";

@@ -1,6 +1,6 @@
 import { launch } from "../launch/launch.js";
 import type { StepEvent } from "../train/event.js";
-import { type RunRequest, openRun, refuseToMix } from "../train/open-run.js";
+import { type RunSource, openRun, refuseToMix } from "../train/open-run.js";
 import { type TrainResult, trainJob } from "../train/train-job.js";
 import { type RunOptions, launchOptions } from "./run-options.js";
 

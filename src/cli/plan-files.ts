@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { InputError } from "../core/errors.js";
+import { type Calibration, parseCalibration } from "../simulate/calibration.js";
 import { describeCluster } from "../plan/cluster-keys.js";
 import { parseCalibration } from "../plan/parse-calibration.js";
 import type { Calibration } from "../simulate/calibration.js";

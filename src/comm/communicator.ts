@@ -59,7 +59,7 @@ export interface Pool {
   /** Holds at least the own part. What fits is received while the caller computes. */
   readonly buffer: Uint8Array;
   /**
-   * Called once, in `exchange`, `done` or `wait` of this or a younger exchange, when more arrives than fits: returns memory of at least `bytes`, where all regions
+   * Called once, in `done` or `wait` of this exchange or any call for another, when more arrives than fits: returns memory of at least `bytes`, where all regions
    * will be. The old buffer stays in use until `wait` returns.
    */
   grow(bytes: number): Uint8Array;

@@ -1,6 +1,6 @@
 /** A cluster described in the units of data sheets. */
 import { z } from "zod";
-import { parseWith } from "../model/config.js";
+import { parseWith } from "../core/parse.js";
 import { ASSUMED, type Cluster, GB_PER_S, TFLOPS } from "../simulate/clusters.js";
 
 const rate = z.number().positive();

@@ -9,7 +9,7 @@ import { CLUSTERS, cluster } from "../simulate/clusters.js";
 import { costClass } from "../simulate/costs.js";
 import { type Workload, analyticCosts } from "./analytic.js";
 import { findCluster, readCalibration } from "../cli/plan-files.js";
-import { type Calibration, calibrate } from "./calibration.js";
+import { type Calibration, calibrate } from "../simulate/calibration.js";
 import { unevenLoads } from "./cluster-network.js";
 import { type PlanOptions, plan } from "./plan.js";
 

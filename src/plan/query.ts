@@ -39,7 +39,7 @@ export interface PlanOptions {
   /** Achieved shares of the device's matrix rate and of the links' rates, from 0 to 1. Default: the cluster's. */
   readonly efficiency?: number | undefined;
   readonly linkEfficiency?: number | undefined;
-  /** Bytes of an activation or weight element on the devices. Default 2; with a calibration 4, as its rates are of f32. */
+  /** Bytes of an activation or weight element. Default 2; with a calibration, 4. */
   readonly elementBytes?: 2 | 4 | undefined;
 }
 
@@ -79,6 +79,7 @@ export function plan(options: PlanOptions): Prediction {
     mode,
     imbalance,
     steps: Math.max(1, options.steps ?? 8),
+    // Calibrated rates are of f32.
     elementBytes: options.elementBytes ?? (calibration === undefined ? 2 : 4),
   };
   return { rows: planCases(task), cluster: described, epSize };

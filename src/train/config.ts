@@ -7,9 +7,9 @@ import {
   type ModelInput,
   modelSchema,
   modelToJson,
-  parseWith,
   resolveModel,
 } from "../model/config.js";
+import { parseWith } from "../core/parse.js";
 import { PRESETS, preset } from "../model/presets.js";
 import { type ConfigKey, schemaKeys } from "../model/schema-keys.js";
 import { parsePolicy } from "../schedule/policy.js";
