@@ -5,7 +5,7 @@ import { type TrainResult, trainJob } from "../train/train-job.js";
 import { type RunOptions, launchOptions } from "./run-options.js";
 
 /** What to train and how to run it; `onEvent` hears a `StepEvent` after every step. */
-export interface TrainOptions extends RunOptions<StepEvent>, RunRequest {
+export interface TrainOptions extends RunOptions<StepEvent>, RunSource {
   /** Train a twin sequentially beside, and compare losses, gradients and weights byte by byte. */
   readonly proveOverlap?: boolean | undefined;
   /** Draw timeline.html and timeline.json of a typical step; always on several ranks. */

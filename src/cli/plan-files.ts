@@ -4,8 +4,6 @@ import { parse } from "yaml";
 import { InputError } from "../core/errors.js";
 import { type Calibration, parseCalibration } from "../simulate/calibration.js";
 import { describeCluster } from "../plan/cluster-keys.js";
-import { parseCalibration } from "../plan/parse-calibration.js";
-import type { Calibration } from "../simulate/calibration.js";
 import { type Cluster, cluster } from "../simulate/clusters.js";
 
 /** @throws InputError naming the file, the key, what was found and what was wanted */

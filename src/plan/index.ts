@@ -6,17 +6,19 @@ export { CommError, EnvironmentError, InputError, InterruptedError } from "../co
 export { ARCHITECTURE_NAMES, type Architecture, architecture } from "../model/architectures.js";
 export { type ModelConfig, type ModelInput, resolveModel } from "../model/config.js";
 export { PRESETS, preset } from "../model/presets.js";
+export type { HeadOutput } from "../model/parts/head.js";
+export type { WireOptions } from "../model/wires.js";
 export { type ModelProgram, type ProgramOptions, buildProgram } from "../model/language-model.js";
 export {
   type TrainingOptions,
   type TrainingProgram,
   buildTrainingProgram,
 } from "../model/training-program.js";
-export type { RouteData, MoeShape } from "../program/kinds.js";
+export type { BackwardOptions } from "../program/backward-walk.js";
 export { type OperatorSpec, ProgramBuilder } from "../program/builder.js";
-export type { Operator, Pass, Stream } from "../program/operator.js";
+export type { Kind, Operator, Pass, Stream } from "../program/operator.js";
 export { type Program, type Value, dependencies } from "../program/program.js";
-export { type OperatorClass, type Work } from "../program/work.js";
+export type { OperatorClass, Work } from "../program/work.js";
 export type { Schedule } from "../program/schedule.js";
 export { whyIllegal } from "../program/validate.js";
 export { lowerBound } from "../schedule/bound.js";

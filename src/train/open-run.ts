@@ -7,7 +7,7 @@ import { type RunConfig, type RunInput, readRunConfig } from "./config.js";
 import { holdsRun } from "./run-directory.js";
 
 /** Where a run comes from. */
-export interface RunRequest {
+export interface RunSource {
   /** Sections model, data, train, parallel, schedule; or a YAML file with them. Default: the preset "tiny". */
   readonly config?: RunInput | string | undefined;
   /** Overrides of one key each, "train.steps=100"; values are YAML. */
@@ -31,11 +31,11 @@ export interface OpenedRun {
  * Reads and checks; writes nothing.
  * @throws InputError when the config is wrong, or the directory is not what was said
  */
-export function openRun(source: RunRequest): OpenedRun {
+export function openRun(source: RunSource): OpenedRun {
   return source.resume === undefined ? fresh(source) : resumed(source.resume, source);
 }
 
-function fresh({ config: given, sets = [], directory: wanted }: RunRequest): OpenedRun {
+function fresh({ config: given, sets = [], directory: wanted }: RunSource): OpenedRun {
   const config =
     typeof given === "object" ? readRunConfig(undefined, sets, given) : readRunConfig(given, sets);
   const directory = wanted ?? join("runs", String(config.model.arch));
@@ -52,7 +52,7 @@ export function refuseToMix({ directory, resume }: OpenedRun): void {
     );
 }
 
-function resumed(path: string, { config: given, sets = [], directory: wanted }: RunRequest): OpenedRun {
+function resumed(path: string, { config: given, sets = [], directory: wanted }: RunSource): OpenedRun {
   if (given !== undefined || wanted !== undefined)
     throw new InputError(
       "resume takes the config and directory of the run; leave out both (single keys may be set)",

@@ -1,11 +1,9 @@
 /** Training as a job of all ranks: prepare, loop, result. */
 import { join } from "node:path";
 import { createOrtEngine } from "../engine/ort-engine.js";
-import { type JobContext, defineJob } from "../launch/job.js";
 import { type ParameterCount, countParameters } from "../model/parameters.js";
 import { type JobContext, defineJob } from "../launch/job.js";
 import type { TimelineSummary } from "../timeline/timeline.js";
-import type { StepEvent } from "./event.js";
 import { type LoopEnd, trainLoop } from "./loop.js";
 import { Checkpoints } from "./observers/checkpoints.js";
 import { MetricsFiles } from "./observers/metrics.js";
@@ -85,7 +83,7 @@ function watch(run: PreparedRun, options: TrainTask): Watching {
   const { train } = config;
   const { directory } = options;
   const { arch } = rank.config;
-  const { world } = rank;
+  const { world } = context;
   const proof = options.proveOverlap ? new OverlapProof(rank, placer.program) : undefined;
   const picture = options.timeline || world.size > 1 ? new StepPicture(world, directory, arch) : undefined;
   const routings = routingNames(placer.sessions.model);
