@@ -4,6 +4,8 @@ import { expect, it } from "vitest";
 import { type PublicExport, publicExports } from "./public-api.js";
 
 const ENTRIES = { "index.ts": "scmoe", "plan/index.ts": "scmoe/plan" } as const;
+/** What only the executor reads of an operator: it changes with every new kind. */
+const INTERNAL = new Set(["KindData", "OperatorOf", "Symbols"]);
 const LIST = new URL("../docs/api.txt", import.meta.url);
 
 const found = publicExports(["index.ts", "plan/index.ts"] as const);
@@ -15,7 +17,7 @@ it.each(Object.entries(ENTRIES))("%s: every export says what it is", (entry) => 
 
 it.each(Object.entries(ENTRIES))("%s: what a signature mentions is exported, too", (entry) => {
   const exports = found.get(entry as keyof typeof ENTRIES) ?? [];
-  const names = new Set(exports.map(({ name }) => name));
+  const names = new Set([...INTERNAL, ...exports.map(({ name }) => name)]);
   const hidden = exports.flatMap(({ name, mentions }) =>
     mentions
       .filter(({ type }) => !names.has(type))

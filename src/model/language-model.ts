@@ -11,6 +11,7 @@ import type { HeadOutput } from "./parts/head.js";
 import { type BlockParts, type ModelStructure, structureOf } from "./structure.js";
 import { type WireOptions, Wires } from "./wires.js";
 
+/** The sizes and the purpose that a program is built for. */
 export interface ProgramOptions extends WireOptions {
   readonly head: HeadOutput;
 }

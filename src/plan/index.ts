@@ -10,17 +10,18 @@ export { type BlockInput, addAttention, addEmbedding, addHead, addMlp } from "..
 export { type RoutedBranch, type RoutingRule, decodeBranch, routedBranch } from "../model/routed-branch.js";
 export { type BlockParts, type ModelStructure, structureOf } from "../model/structure.js";
 export { type WireOptions, Wires } from "../model/wires.js";
+export type { HeadOutput } from "../model/parts/head.js";
 export { type ModelProgram, type ProgramOptions, buildProgram } from "../model/language-model.js";
 export {
   type TrainingOptions,
   type TrainingProgram,
   buildTrainingProgram,
 } from "../model/training-program.js";
-export type { RouteData, MoeShape } from "../program/kinds.js";
+export type { BackwardOptions } from "../program/backward-walk.js";
 export { type OperatorSpec, ProgramBuilder } from "../program/builder.js";
-export type { Operator, Pass, Stream } from "../program/operator.js";
+export type { Kind, Operator, Pass, Stream } from "../program/operator.js";
 export { type Program, type Value, dependencies } from "../program/program.js";
-export { type OperatorClass, type Work } from "../program/work.js";
+export type { OperatorClass, Work } from "../program/work.js";
 export type { Schedule } from "../program/schedule.js";
 export { whyIllegal } from "../program/validate.js";
 export { lowerBound } from "../schedule/bound.js";
@@ -37,7 +38,13 @@ export {
   chromeTrace,
 } from "../timeline/chrome-trace.js";
 export { type ChartRow, speedChart } from "../timeline/speed-chart.js";
-export type { ExposedInterval, Timeline, TimelineEvent, TimelineSummary } from "../timeline/timeline.js";
+export type {
+  EventOperator,
+  ExposedInterval,
+  Timeline,
+  TimelineEvent,
+  TimelineSummary,
+} from "../timeline/timeline.js";
 export { timelineHtml } from "../timeline/timeline-html.js";
 export {
   type Calibration,
