@@ -94,7 +94,10 @@ export function wireModel(
   };
 }
 
-/** @returns the embedded tokens, [T, D] */
+/**
+ * Embeds tokens, [T].
+ * @returns the stream, [T, D]
+ */
 export function addEmbedding(wires: Wires, { embedding }: ModelStructure, tokens: number): number {
   const output = wires.stream("embedding");
   const { table, positions } = embedding;
@@ -121,7 +124,10 @@ export interface BlockInput {
   readonly positions?: number | undefined;
 }
 
-/** @returns the stream after attention, [T, D] */
+/**
+ * A block's attention with its norm and residual.
+ * @returns the stream after it, [T, D]
+ */
 export function addAttention(
   wires: Wires,
   { attention }: BlockParts,
@@ -134,7 +140,10 @@ export function addAttention(
   return y;
 }
 
-/** @returns the stream after the MLP, [T, D]; as it was where the block has none */
+/**
+ * A block's dense MLP with its norm and residual.
+ * @returns the stream after it, [T, D]; as it was where the block has none
+ */
 export function addMlp(wires: Wires, { mlp }: BlockParts, { layer, x }: BlockInput): number {
   if (mlp === undefined) return x;
   const y = wires.stream(`L${layer}.mlp`);
@@ -142,7 +151,10 @@ export function addMlp(wires: Wires, { mlp }: BlockParts, { layer, x }: BlockInp
   return y;
 }
 
-/** @returns losses [T] where there are labels, logits [T, V] otherwise */
+/**
+ * The final norm and the head.
+ * @returns losses [T] where there are labels, logits [T, V] otherwise
+ */
 export function addHead(
   wires: Wires,
   { head }: ModelStructure,

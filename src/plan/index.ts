@@ -7,8 +7,16 @@ export { ARCHITECTURE_NAMES, type Architecture, architecture } from "../model/ar
 export { type ModelConfig, type ModelInput, resolveModel } from "../model/config.js";
 export { PRESETS, preset } from "../model/presets.js";
 export { type BlockInput, addAttention, addEmbedding, addHead, addMlp } from "../model/language-model.js";
-export { type RoutedBranch, type RoutingRule, decodeBranch, routedBranch } from "../model/routed-branch.js";
-export { type BlockParts, type ModelStructure, structureOf } from "../model/structure.js";
+export {
+  type BranchOptions,
+  type RoutedBranch,
+  type RoutingRule,
+  decodeBranch,
+  routedBranch,
+} from "../model/routed-branch.js";
+export type { Embedding } from "../model/parts/embedding.js";
+export type { ParameterInfo, Part } from "../model/parts/part.js";
+export { type BlockParts, type ModelStructure, type MoeParts, structureOf } from "../model/structure.js";
 export { type WireOptions, Wires } from "../model/wires.js";
 export type { HeadOutput } from "../model/parts/head.js";
 export { type ModelProgram, type ProgramOptions, buildProgram } from "../model/language-model.js";
@@ -18,6 +26,7 @@ export {
   buildTrainingProgram,
 } from "../model/training-program.js";
 export type { BackwardOptions } from "../program/backward-walk.js";
+export type { MoeShape } from "../program/kinds.js";
 export { type OperatorSpec, ProgramBuilder } from "../program/builder.js";
 export type { Kind, Operator, Pass, Stream } from "../program/operator.js";
 export { type Program, type Value, dependencies } from "../program/program.js";
