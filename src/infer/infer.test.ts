@@ -143,7 +143,7 @@ describe("textStream()", () => {
 
   it.each(tokenizers)(
     "decodes a few ids for each token, however long the text: %s",
-    (_, tokenizer, numIds, silent, idOfByte) => {
+    (_, tokenizer, _numIds, silent, idOfByte) => {
       let decoded = 0;
       const counting = {
         decode(ids: Iterable<number>) {
