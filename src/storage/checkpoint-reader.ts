@@ -1,0 +1,185 @@
+/** Reads a checkpoint directory, ours or a folder of Hugging Face's; what was damaged since it was written is an error. */
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { InputError } from "../core/errors.js";
+import { type ShardKind, listCheckpoints } from "./checkpoint-names.js";
+import { type WrittenFile, explain, sha256OfFile } from "./files.js";
+import { SafetensorsReader } from "./safetensors.js";
+
+/** What to do about a damaged checkpoint: the newest earlier one whose every file is as it was written. */
+function advice(directory: string): string {
+  const parent = dirname(directory);
+  const earlier = listCheckpoints(parent).filter((name) => name < basename(directory));
+  const intact = earlier.reverse().find((name) => {
+    try {
+      const reader = new CheckpointReader(join(parent, name), false);
+      reader.verify();
+      reader.close();
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  return intact === undefined
+    ? "no earlier checkpoint is intact"
+    : `an earlier checkpoint is intact: ${join(parent, intact)} (scmoe train --resume takes it)`;
+}
+
+export class CheckpointReader {
+  readonly #files = new Map<string, SafetensorsReader>();
+  readonly #where: Record<ShardKind, Map<string, string>> = { model: new Map(), optimizer: new Map() };
+
+  readonly #digests: ReadonlyMap<string, WrittenFile>;
+
+  /**
+   * @param advise name an earlier checkpoint in the error when this one is damaged
+   * @throws InputError when a file is missing or its size is not what it was when written
+   */
+  constructor(
+    readonly directory: string,
+    readonly advise = true,
+  ) {
+    this.#digests = this.#readDigests();
+    this.#checkSizes();
+    for (const kind of ["model", "optimizer"] as const) this.#index(kind);
+  }
+
+  names(kind: ShardKind): readonly string[] {
+    return [...this.#where[kind].keys()];
+  }
+
+  dims(kind: ShardKind, name: string): readonly number[] {
+    return this.#reader(kind, name).info(name).dims;
+  }
+
+  has(kind: ShardKind, name: string): boolean {
+    return this.#where[kind].has(name);
+  }
+
+  /** Elements [from, from + out.length) of a tensor. */
+  readInto(kind: ShardKind, name: string, out: Float32Array, from = 0): void {
+    this.#reader(kind, name).readInto(name, out, from);
+  }
+
+  /**
+   * Elements of a tensor that ZeRO ranks may have stored in pieces, named "<name>@<start>-<end>".
+   * @throws InputError when elements are missing
+   */
+  readPiecesInto(kind: ShardKind, name: string, out: Float32Array, from: number): void {
+    if (this.has(kind, name)) return this.readInto(kind, name, out, from);
+    let covered = 0;
+    for (const piece of this.#where[kind].keys()) {
+      if (!piece.startsWith(`${name}@`)) continue;
+      const [start, end] = piece
+        .slice(name.length + 1)
+        .split("-")
+        .map(Number);
+      const low = Math.max(start, from);
+      const high = Math.min(end, from + out.length);
+      if (low >= high) continue;
+      this.readInto(kind, piece, out.subarray(low - from, high - from), low - start);
+      covered += high - low;
+    }
+    if (covered !== out.length)
+      throw new InputError(`${this.directory}: ${name} is incomplete (${covered} of ${out.length} elements)`);
+  }
+
+  json<T>(file: string): T {
+    const path = join(this.directory, file);
+    let value: unknown;
+    try {
+      value = JSON.parse(readFileSync(path, "utf8"));
+    } catch (error) {
+      throw this.#damaged(file, error instanceof SyntaxError ? "is not JSON" : explain(error));
+    }
+    if (typeof value !== "object" || value === null || Array.isArray(value))
+      throw this.#damaged(file, "is not a JSON object");
+    return value as T;
+  }
+
+  /**
+   * Reads every byte and compares digests. Ranks share the work: each reads the files whose turn is its own.
+   * @throws InputError naming the damaged file
+   */
+  verify(share = { turn: 0, of: 1 }): void {
+    [...this.#digests].forEach(([file, { sha256 }], i) => {
+      if (i % share.of !== share.turn) return;
+      const found = sha256OfFile(join(this.directory, file));
+      if (found !== sha256)
+        throw this.#damaged(
+          file,
+          `is damaged: its SHA-256 is ${found.slice(0, 12)}…, wanted ${sha256.slice(0, 12)}…`,
+        );
+    });
+  }
+
+  close(): void {
+    for (const reader of this.#files.values()) reader.close();
+    this.#files.clear();
+  }
+
+  #damaged(file: string, what: string): InputError {
+    return new InputError(
+      `${join(this.directory, file)} ${what}${this.advise ? `; ${advice(this.directory)}` : ""}`,
+    );
+  }
+
+  /** Empty for a folder of Hugging Face's: only a checkpoint with a trainer's state must have digests. */
+  #readDigests(): ReadonlyMap<string, WrittenFile> {
+    const isHere = existsSync(join(this.directory, "digests.json"));
+    if (!isHere && !existsSync(join(this.directory, "trainer_state.json"))) return new Map();
+    const digests = new Map(Object.entries(this.json<Record<string, WrittenFile>>("digests.json")));
+    for (const [file, facts] of digests)
+      if (typeof facts?.bytes !== "number" || typeof facts.sha256 !== "string")
+        throw this.#damaged("digests.json", `is damaged: its entry "${file}" has no bytes and sha256`);
+    return digests;
+  }
+
+  #checkSizes(): void {
+    for (const [file, { bytes }] of this.#digests) {
+      const path = join(this.directory, file);
+      const found = existsSync(path) ? statSync(path).size : undefined;
+      if (found !== bytes)
+        throw this.#damaged(
+          file,
+          found === undefined
+            ? "is missing"
+            : `has ${found} bytes, wanted ${bytes}: it is truncated or was changed`,
+        );
+    }
+  }
+
+  #index(kind: ShardKind): void {
+    const index = join(this.directory, `${kind}.safetensors.index.json`);
+    if (existsSync(index)) {
+      const { weight_map: map } = this.json<{ weight_map?: Record<string, unknown> }>(basename(index));
+      if (typeof map !== "object" || map === null) throw this.#damaged(basename(index), "has no weight_map");
+      for (const [name, file] of Object.entries(map)) {
+        // A name with a folder in it would reach out of the checkpoint.
+        if (typeof file !== "string" || basename(file) !== file)
+          throw this.#damaged(basename(index), `names no file for "${name}"`);
+        this.#where[kind].set(name, file);
+      }
+      return;
+    }
+    const single = `${kind}.safetensors`;
+    if (!existsSync(join(this.directory, single))) {
+      if (kind === "model") throw new InputError(`${this.directory} has neither ${single} nor its index`);
+      return;
+    }
+    for (const name of this.#open(single).names) this.#where[kind].set(name, single);
+  }
+
+  #open(file: string): SafetensorsReader {
+    let reader = this.#files.get(file);
+    if (reader === undefined)
+      this.#files.set(file, (reader = SafetensorsReader.open(join(this.directory, file))));
+    return reader;
+  }
+
+  #reader(kind: ShardKind, name: string): SafetensorsReader {
+    const file = this.#where[kind].get(name);
+    if (file === undefined) throw new InputError(`${this.directory} has no ${kind} tensor "${name}"`);
+    return this.#open(file);
+  }
+}
