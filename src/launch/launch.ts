@@ -9,10 +9,12 @@ export function launch<R>(request: JobRequest, options: LaunchOptions): Promise<
   const size = launcherSize();
   if (size === undefined) return launchThreads<R>(request, options);
   if (options.link !== undefined)
-    throw new InputError("--link is for ranks as threads; between hosts the network has the rate it has");
+    throw new InputError(
+      "A link model is for ranks as threads; between hosts the network has the rate it has",
+    );
   if (options.ranks !== undefined && options.ranks !== size)
     throw new InputError(
-      `--ranks is ${options.ranks}, but the launcher started ${size} ranks; leave out --ranks`,
+      `${options.ranks} ranks were asked for, but the launcher started ${size}; leave the number of ranks to the launcher`,
     );
   return launchMpi<R>(request, options);
 }

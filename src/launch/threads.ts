@@ -36,7 +36,7 @@ export async function launchThreads<R>(
 ): Promise<Outcome<R>> {
   const { ranks = 1 } = options;
   if (!Number.isInteger(ranks) || ranks < 1 || ranks > MAX_RANKS)
-    throw new InputError(`--ranks is ${ranks}; wanted a whole number from 1 to ${MAX_RANKS}`);
+    throw new InputError(`The number of ranks is ${ranks}; wanted a whole number from 1 to ${MAX_RANKS}`);
   refuseTelemetry();
   const board = createBoard({ size: ranks, link: options.link, deadlineMs: options.deadlineMs ?? 60_000 });
   const stop = new Int32Array(new SharedArrayBuffer(4));

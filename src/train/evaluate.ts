@@ -89,7 +89,7 @@ export function evaluateJob(context: JobContext, options: EvaluateOptions): Eval
   const sequence = options.sequence ?? config.max_position_embeddings;
   if (sequence > config.max_position_embeddings)
     throw new InputError(
-      `--sequence ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
+      `A sequence of ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
     );
   const engine = createOrtEngine();
   const rank = createRank({ config, engine, world: context.world });
