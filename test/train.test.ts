@@ -105,6 +105,21 @@ describe("bad input gets one line and exit code 2", () => {
       /300 is beyond the tokenizer's 300 tokens/,
     ],
     ["batch not divisible", ["train", "-n", "3"], /batch_size 8 is not a multiple of 3/],
+    [
+      "an expert-parallel size that does not divide the ranks",
+      ["train", "-o", "short", ...MINI, "-n", "2", "--set", "parallel.expert_parallel=3"],
+      /^(?!.*--).*expert-parallel size 3 .*number of ranks 2; choose/,
+    ],
+    [
+      "one that does not divide the experts",
+      ["train", "-o", "short", ...MINI, "-n", "8"],
+      /^(?!.*--).*num_experts 4 .*expert-parallel size 8; choose a number of ranks/,
+    ],
+    [
+      "one that does not divide the ranks of a comparison",
+      ["bench", "compare", "--ep", "3"],
+      /^(?!.*--).*expert-parallel size 3 .*number of ranks 2; choose/,
+    ],
     ["bad link", ["train", "-n", "2", "--link", "fast"], /10gbit,20us/],
     ["an existing run", ["train", "-o", "whole"], /already holds a run/],
     ["a file for a run", ["train", "-o", "short.txt"], /short\.txt is a file/],

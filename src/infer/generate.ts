@@ -11,7 +11,8 @@ import { checkpointConfig, loadWeights } from "../run/load-weights.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
-import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
+import { findCheckpoint } from "../storage/checkpoint-names.js";
+import { CheckpointReader } from "../storage/checkpoint-reader.js";
 import { type SamplingOptions, sample } from "./sampling.js";
 import { textStream } from "./text-stream.js";
 

@@ -23,10 +23,10 @@ export function launch<O, R, E = never>(
   if (size === undefined) return launchThreads(job, options, how);
   if (how.link !== undefined)
     throw new InputError(
-      "link is for ranks as threads; between hosts the network has the rate it has: leave it out",
+      "A link model is for ranks as threads; between hosts the network has the rate it has: leave it out",
     );
   if (how.ranks !== undefined && how.ranks !== size)
-    throw new InputError(`ranks is ${how.ranks}, but the launcher started ${size} ranks; leave it out`);
+    throw new InputError(`${how.ranks} ranks were asked for, but the launcher started ${size}; leave the number to the launcher`);
   return launchMpi(job, options, how);
 }
 

@@ -21,7 +21,7 @@ export async function launchThreads<O, R, E = never>(
 ): Promise<Outcome<R>> {
   const { ranks = 1, link, deadlineMs = DEFAULT_DEADLINE_MS, onEvent } = how;
   if (!Number.isInteger(ranks) || ranks < 1 || ranks > MAX_RANKS)
-    throw new InputError(`ranks is ${ranks}; wanted a whole number from 1 to ${MAX_RANKS}`);
+    throw new InputError(`The number of ranks is ${ranks}; wanted a whole number from 1 to ${MAX_RANKS}`);
   refuseTelemetry();
   const board = createBoard({ size: ranks, link, deadlineMs });
   const stop = stopOn(how.signal);

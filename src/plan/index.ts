@@ -15,7 +15,8 @@ export {
   routedBranch,
 } from "../model/routed-branch.js";
 export type { Embedding } from "../model/parts/embedding.js";
-export type { ParameterInfo, Part } from "../model/parts/part.js";
+export type { GatePart } from "../model/parts/gate.js";
+export type { ParameterInfo, Part, Spans } from "../model/parts/part.js";
 export { type BlockParts, type ModelStructure, type MoeParts, structureOf } from "../model/structure.js";
 export { type WireOptions, Wires } from "../model/wires.js";
 export type { HeadOutput } from "../model/parts/head.js";

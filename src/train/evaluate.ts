@@ -13,7 +13,8 @@ import { checkpointConfig, loadWeights } from "../run/load-weights.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
-import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
+import { findCheckpoint } from "../storage/checkpoint-names.js";
+import { CheckpointReader } from "../storage/checkpoint-reader.js";
 
 export interface EvaluateShape {
   readonly sequence: number;
@@ -92,7 +93,7 @@ function run(context: JobContext, options: EvaluateOptions): EvaluateResult {
   const sequence = options.sequence ?? config.max_position_embeddings;
   if (sequence > config.max_position_embeddings)
     throw new InputError(
-      `--sequence ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
+      `A sequence of ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
     );
   const engine = createOrtEngine();
   const rank = createRank({ config, engine, world: context.world });
