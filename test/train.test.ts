@@ -1,7 +1,7 @@
 import { cpSync, existsSync, readFileSync, readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { TrainResult } from "../src/train/trainer.js";
+import type { TrainResult } from "../src/train/train-job.js";
 import { MINI, scmoe, temporaryDirectory } from "./helpers.js";
 
 interface Row {
