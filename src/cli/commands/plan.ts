@@ -205,7 +205,7 @@ function describedCluster(flags: Flags, calibration: Calibration | undefined): C
 }
 
 /** @throws InputError naming the file, the key, what was found and what was wanted */
-function readCalibration(path: string): Calibration {
+export function readCalibration(path: string): Calibration {
   let raw: unknown;
   try {
     raw = JSON.parse(readFileSync(path, "utf8"));
