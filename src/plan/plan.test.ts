@@ -55,10 +55,11 @@ describe("plan()", () => {
   });
 
   it("splits rows into chunks where the link is too slow for the window, and only there", () => {
-    const at = (linkEfficiency: number): string =>
-      plan({ ...base, cluster: { ...cluster("8xA30-PCIe"), linkEfficiency } })[3].policy;
-    expect(at(0.9)).toBe("adaptive");
-    expect(at(0.12)).toMatch(/^adaptive\([24]\)$/);
+    const { intraBytesPerMs, ...rest } = cluster("8xA30-PCIe");
+    const at = (factor: number): string =>
+      plan({ ...base, cluster: { ...rest, intraBytesPerMs: factor * intraBytesPerMs } })[3].policy;
+    expect(at(2)).toBe("adaptive");
+    expect(at(0.2)).toMatch(/^adaptive\([24]\)$/);
   });
 
   it("takes longer when experts are uneven", () => {
