@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { launch } from "../src/launch/launch.js";
-import { CheckpointReader } from "../src/storage/checkpoint-dir.js";
+import { CheckpointReader } from "../src/storage/checkpoint-reader.js";
 import { readRunConfig } from "../src/train/config.js";
 import { type TrainResult, trainJob } from "../src/train/train-job.js";
 import { MINI, temporaryDirectory } from "./helpers.js";

@@ -27,7 +27,7 @@ export {
   buildTrainingProgram,
 } from "../model/training-program.js";
 export type { BackwardOptions } from "../program/backward-walk.js";
-export type { MoeShape } from "../program/kinds.js";
+export type { MoeShape, ParameterSpan } from "../program/kinds.js";
 export { type OperatorSpec, ProgramBuilder } from "../program/builder.js";
 export type { Kind, Operator, Pass, Stream } from "../program/operator.js";
 export { type Program, type Value, dependencies } from "../program/program.js";

@@ -7,7 +7,7 @@ import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
 import { graphOf } from "../program/graph.js";
 import { resolveModel } from "../model/config.js";
-import { buildProgram } from "../model/wiring.js";
+import { buildTrainingProgram } from "../model/training-program.js";
 import { eager } from "../schedule/list-schedule.js";
 import { sequential } from "../schedule/sequential.js";
 import { whyIllegal } from "../program/validate.js";
@@ -197,7 +197,7 @@ describe("an operator on the storage stream", () => {
     num_experts: 8,
     max_position_embeddings: 8,
   });
-  const { program } = buildProgram(config, { batch: 1, sequence: 8, epSize: 4, mode: "train" });
+  const { program } = buildTrainingProgram(config, { batch: 1, sequence: 8, epSize: 4 });
   const [first, second] = program.operators.filter((op) => op.stream === "network").map((op) => op.id);
   const loads = new Set([first, second]);
   const stored: Program = {
