@@ -26,7 +26,7 @@ export type {
   Handle,
   Pending,
   Pool,
-  Slots,
+  Regions,
 } from "./comm/communicator.js";
 export { type Link, formatLink, parseLink } from "./comm/link.js";
 export { VERSION } from "./core/version.js";

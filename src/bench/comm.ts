@@ -5,7 +5,7 @@
  */
 import { runChecks } from "../comm/checks.js";
 import { barrier, broadcastJson, maxScalars } from "../comm/collectives.js";
-import type { Communicator, Slots } from "../comm/communicator.js";
+import type { Communicator, Regions } from "../comm/communicator.js";
 import type { Link } from "../comm/link.js";
 import { addressOf, copyBytes } from "../core/address.js";
 import { nowMs } from "../core/clock.js";
@@ -193,12 +193,12 @@ function evenExchange(world: Communicator, wanted: number): Exchange {
   const part = Math.ceil(wanted / world.size / 4) * 4;
   const bytes = part * world.size;
   const everyone = Array.from({ length: world.size }, (_, p) => p);
-  const slots = (): Slots => ({
+  const regions = (): Regions => ({
     buffer: shared(bytes).fill(1),
     offsets: everyone.map((p) => p * part),
     bytes: everyone.map(() => part),
   });
-  const [send, recv] = [slots(), slots()];
+  const [send, recv] = [regions(), regions()];
   const start = (): ReturnType<Communicator["exchange"]> =>
     world.exchange({ label: "All-to-All", send, recv });
   return { bytes, leaving: part * (world.size - 1), start, run: () => void start().wait() };

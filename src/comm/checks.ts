@@ -12,8 +12,8 @@ import {
   reduceScatter,
   sumScalars,
 } from "./collectives.js";
-import type { Communicator, ExchangeRequest, Slots } from "./communicator.js";
-import { sliceOf } from "./slots.js";
+import type { Communicator, ExchangeRequest, Regions } from "./communicator.js";
+import { sliceOf } from "./regions.js";
 
 const WORD = 4;
 
@@ -66,16 +66,16 @@ export const CHECKS: Readonly<Record<string, (comm: Communicator) => void>> = {
   "a rank that sends nothing, and a rank that gets nothing": (comm) => {
     const bytes = everyone(comm).map((p) => (comm.rank === 0 || p === comm.size - 1 ? 0 : WORD));
     const buffer = shared(WORD * comm.size);
-    const slots = (target: Uint8Array, sizes: readonly number[]): Slots => ({
+    const regions = (target: Uint8Array, sizes: readonly number[]): Regions => ({
       buffer: target,
       offsets: everyone(comm).map((p) => p * WORD),
       bytes: sizes,
     });
-    const recv = slots(
+    const recv = regions(
       shared(WORD * comm.size),
       everyone(comm).map(() => WORD),
     );
-    const result = comm.exchange({ label: "nothing", send: slots(buffer, bytes), recv }).wait();
+    const result = comm.exchange({ label: "nothing", send: regions(buffer, bytes), recv }).wait();
     const wanted = everyone(comm).map((p) => (p === 0 || comm.rank === comm.size - 1 ? 0 : WORD));
     expectSame([...result.bytes], wanted, "sizes");
   },
@@ -94,12 +94,12 @@ export const CHECKS: Readonly<Record<string, (comm: Communicator) => void>> = {
     const numbers = new Uint32Array(send.buffer);
     for (let i = 0; i < numbers.length; i++) numbers[i] = word(comm.rank, i);
     const recv = shared(words * WORD * comm.size);
-    const slots = (buffer: Uint8Array): Slots => ({
+    const regions = (buffer: Uint8Array): Regions => ({
       buffer,
       offsets: everyone(comm).map((p) => p * words * WORD),
       bytes: everyone(comm).map(() => words * WORD),
     });
-    comm.exchange({ label: "large", send: slots(send), recv: slots(recv) }).wait();
+    comm.exchange({ label: "large", send: regions(send), recv: regions(recv) }).wait();
     const got = new Uint32Array(recv.buffer);
     for (const p of everyone(comm)) {
       for (let i = 0; i < words; i++)
@@ -186,7 +186,7 @@ export function runChecks(comm: Communicator): string[] {
 }
 
 /** Rank r sends r + p + 1 words to rank p, each byte r · 16 + p. */
-function ragged(comm: Communicator, label: string): ExchangeRequest & { readonly recv: Slots } {
+function ragged(comm: Communicator, label: string): ExchangeRequest & { readonly recv: Regions } {
   const sizes = everyone(comm).map((p) => (comm.rank + p + 1) * WORD);
   const rooms = everyone(comm).map(() => 2 * comm.size * WORD);
   const send = layOut(sizes);
@@ -208,7 +208,7 @@ function expectRows(
   }
 }
 
-function layOut(bytes: readonly number[]): Slots {
+function layOut(bytes: readonly number[]): Regions {
   let at = 0;
   const offsets = bytes.map((b) => (at += b) - b);
   return { buffer: shared(at), offsets, bytes };

@@ -4,7 +4,7 @@
  */
 import { InputError } from "../core/errors.js";
 import type { Communicator, Handle } from "./communicator.js";
-import { fromEach, slicesOf, sliceOf, sliceToEach, toEach } from "./slots.js";
+import { fromEach, slicesOf, sliceOf, sliceToEach, toEach } from "./regions.js";
 
 /** Memory of one collective; a multiple of 8 bytes. */
 function shared(bytes: number): Uint8Array {

@@ -32,9 +32,9 @@ export interface Communicator {
 export interface ExchangeRequest {
   /** The operator, e.g. "L3.dispatch"; named in errors and recorded by the null communicator. */
   readonly label: string;
-  readonly send: Slots;
+  readonly send: Regions;
   /** Regions of known places, whose sizes are the largest acceptable; or a pool for regions of unknown sizes. */
-  readonly recv: Slots | Pool;
+  readonly recv: Regions | Pool;
   /**
    * [size · n] a few numbers for each peer, which travel ahead of the rows, as the sizes do; n is the same on all ranks.
    */
@@ -42,7 +42,7 @@ export interface ExchangeRequest {
 }
 
 /** One region per peer inside one buffer. Regions may be ragged and may have zero bytes. */
-export interface Slots {
+export interface Regions {
   /** View over shared memory (SharedArrayBuffer-backed, e.g. from an Arena). */
   readonly buffer: Uint8Array;
   /** [size] byte offset of each peer's region, relative to `buffer`; a multiple of 4. */
@@ -65,7 +65,7 @@ export interface Pool {
   grow(bytes: number): Uint8Array;
 }
 
-export function isPool(recv: Slots | Pool): recv is Pool {
+export function isPool(recv: Regions | Pool): recv is Pool {
   return "grow" in recv;
 }
 

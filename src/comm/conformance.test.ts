@@ -143,8 +143,8 @@ it("40 communicators split from one world keep their exchanges apart", async () 
     3,
     `const groups = Array.from({ length: 40 }, (_, i) => comm.split((rank) => (rank === i % 3 ? 1 : 0)));
      const sums = groups.map((group) => group.exchange({ label: "own", ...(() => {
-       const slots = (buffer) => ({ buffer, offsets: Array.from({ length: group.size }, (_, p) => 4 * p), bytes: new Array(group.size).fill(4) });
-       return { send: slots(shared(4 * group.size).fill(1 + comm.rank)), recv: slots(shared(4 * group.size)) };
+       const regions = (buffer) => ({ buffer, offsets: Array.from({ length: group.size }, (_, p) => 4 * p), bytes: new Array(group.size).fill(4) });
+       return { send: regions(shared(4 * group.size).fill(1 + comm.rank)), recv: regions(shared(4 * group.size)) };
      })(), notes: new Int32Array(group.size).fill(comm.rank) }));
      return sums.reverse().map((handle) => handle.wait().notes.reduce((a, b) => a + b, 0)).reverse();`,
   );
@@ -246,10 +246,10 @@ it("a link delays delivery without keeping the processor or the sender busy", as
   const results = await onRanks<{ posted: number; total: number; cpu: number }>(
     2,
     `const bytes = 65536, send = shared(2 * bytes), recv = shared(2 * bytes), peer = 1 - comm.rank;
-     const slots = (buffer) => ({ buffer, offsets: [0, bytes], bytes: [0, 1].map((p) => (p === peer ? bytes : 0)) });
+     const regions = (buffer) => ({ buffer, offsets: [0, bytes], bytes: [0, 1].map((p) => (p === peer ? bytes : 0)) });
      c.barrier(comm, "start").wait();
      const t0 = nowMs(), handles = [];
-     for (let i = 0; i < 4; i++) handles.push(comm.exchange({ label: "x" + i, send: slots(send), recv: slots(recv) }));
+     for (let i = 0; i < 4; i++) handles.push(comm.exchange({ label: "x" + i, send: regions(send), recv: regions(recv) }));
      const posted = nowMs() - t0; const before = process.cpuUsage();
      for (const h of handles) h.wait();
      const { user, system } = process.cpuUsage(before);

@@ -15,11 +15,11 @@ import {
   type ExchangeResult,
   type Handle,
   type Pool,
-  type Slots,
+  type Regions,
   isPool,
   membersOf,
 } from "./communicator.js";
-import { copyOwnPart } from "./slots.js";
+import { copyOwnPart } from "./regions.js";
 
 export interface Message {
   /** Ranks of the world. */
@@ -89,7 +89,7 @@ function mirrored(request: ExchangeRequest, rank: number): Handle<ExchangeResult
   return { done: true, wait: () => result };
 }
 
-function packed(send: Slots, pool: Pool, rank: number): Slots {
+function packed(send: Regions, pool: Pool, rank: number): Regions {
   const total = send.bytes.reduce((a, b) => a + b, 0);
   let at = send.bytes[rank];
   const offsets = send.bytes.map((bytes, peer) => (peer === rank ? 0 : (at += bytes) - bytes));

@@ -1,7 +1,7 @@
 import { nowMs } from "../core/clock.js";
 import type { Communicator, ExchangeRequest, ExchangeResult, Handle } from "./communicator.js";
 import { isPool } from "./communicator.js";
-import { copyOwnPart } from "./slots.js";
+import { copyOwnPart } from "./regions.js";
 
 /** A world of one rank: an exchange copies the own part, unless it already lies where it should go. */
 export function singleCommunicator(): Communicator {

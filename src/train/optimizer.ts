@@ -1,6 +1,6 @@
 /** AdamW over flat buckets, with clipping by the norm of the whole model (conventions, "AdamW"). */
 import { sumScalars } from "../comm/collectives.js";
-import { sliceOf } from "../comm/slots.js";
+import { sliceOf } from "../comm/regions.js";
 import { groupOf } from "../run/actions/reduction.js";
 import type { Bucket } from "../run/weights.js";
 import { type Trainee, momentsOf } from "./trainee.js";

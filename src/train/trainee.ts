@@ -1,5 +1,5 @@
 /** What a rank owns beyond its weights while it trains: gradients, and the optimiser's moments. */
-import { sliceOf } from "../comm/slots.js";
+import { sliceOf } from "../comm/regions.js";
 import { Gradients } from "../run/gradients.js";
 import { type Rank, type RankOptions, createRank } from "../run/rank.js";
 import { type Bucket, besideWeights } from "../run/weights.js";

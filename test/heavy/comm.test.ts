@@ -69,8 +69,8 @@ describe.skipIf(!HAS_MPI)("MPI", () => {
       const comm = joinMpi({ deadlineMs: 60_000 });
       const bytes = 2.25 * 2 ** 30, peer = 1 - comm.rank;
       const at = (p) => (p === peer ? bytes : 0);
-      const slots = () => ({ buffer: new Uint8Array(new SharedArrayBuffer(bytes)), offsets: [0, 0], bytes: [at(0), at(1)] });
-      const send = slots(), recv = slots();
+      const regions = () => ({ buffer: new Uint8Array(new SharedArrayBuffer(bytes)), offsets: [0, 0], bytes: [at(0), at(1)] });
+      const send = regions(), recv = regions();
       const step = 2 ** 20 + 4;
       for (let i = 0; i < bytes; i += step) send.buffer[i] = (i / step + comm.rank) & 255;
       const got = comm.exchange({ label: "large", send, recv }).wait().bytes[peer];

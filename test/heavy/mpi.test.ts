@@ -33,7 +33,7 @@ function mpirun(ranks: number, args: readonly string[]): { code: number | null; 
 }
 
 /**
- * Runs `body` on two ranks of their own; it may use joinMpi, r, shared, slots, until, told (a file), file(rank), gc.
+ * Runs `body` on two ranks of their own; it may use joinMpi, r, shared, regions, until, told (a file), file(rank), gc.
  * @returns what each rank returned; of one that crashed, what was printed
  */
 function onTwoRanks(body: string): unknown[] {
@@ -44,7 +44,7 @@ function onTwoRanks(body: string): unknown[] {
     import { joinMpi } from "${new URL("../../dist/comm/mpi/mpi.js", import.meta.url).href}";
     const r = Number(process.env.OMPI_COMM_WORLD_RANK);
     const shared = (bytes) => new Uint8Array(new SharedArrayBuffer(bytes));
-    const slots = (bytes, fill) => ({ buffer: shared(bytes).fill(fill), offsets: [0, bytes / 2], bytes: [bytes / 2, bytes / 2] });
+    const regions = (bytes, fill) => ({ buffer: shared(bytes).fill(fill), offsets: [0, bytes / 2], bytes: [bytes / 2, bytes / 2] });
     const until = async (condition) => { while (!condition()) await sleep(5); };
     const told = "${join(folder, "told")}", file = (rank) => "${folder}/" + rank + ".json";
   `;
@@ -234,11 +234,11 @@ describe.skipIf(!HAS_MPI)("MPI", () => {
       `const comm = joinMpi({ deadlineMs: 20_000 });
        const buffers = [];
        const late = (i) => {
-         const recv = slots(32 << 20, 0);
+         const recv = regions(32 << 20, 0);
          buffers.push(new WeakRef(recv.buffer));
-         return comm.exchange({ label: "late " + i, send: slots(32 << 20, 1 + r), recv });
+         return comm.exchange({ label: "late " + i, send: regions(32 << 20, 1 + r), recv });
        };
-       const after = () => comm.exchange({ label: "after", send: slots(8, r), recv: slots(8, 0) }).wait();
+       const after = () => comm.exchange({ label: "after", send: regions(8, r), recv: regions(8, 0) }).wait();
        const collect = async () => { for (let i = 0; i < 4; i++) { gc(); await sleep(20); } };
        if (r === 1) {
          await until(() => existsSync(told));
@@ -268,7 +268,7 @@ describe.skipIf(!HAS_MPI)("MPI", () => {
   it("a rank's thread may end while messages are under way: nothing is written into what was its memory", () => {
     const results = onTwoRanks(
       `const { Worker } = await import("node:worker_threads");
-       const post = \`comm.exchange({ label: "left", send: slots(32 << 20, 1), recv: slots(32 << 20, 0) })\`;
+       const post = \`comm.exchange({ label: "left", send: regions(32 << 20, 1), recv: regions(32 << 20, 0) })\`;
        if (r === 1) {
          const comm = joinMpi({ deadlineMs: 500 });
          await until(() => existsSync(told));
@@ -290,7 +290,7 @@ describe.skipIf(!HAS_MPI)("MPI", () => {
        // Each rank begins with another one.
        const groups = [comm, ...Array.from({ length: 300 }, () => comm.split(() => 0))];
        const order = r === 0 ? groups : groups.toReversed();
-       const handles = order.map((group) => group.exchange({ label: "group", send: slots(8, r), recv: slots(8, 0), notes: new Int32Array(2).fill(2 * groups.indexOf(group) + r) }));
+       const handles = order.map((group) => group.exchange({ label: "group", send: regions(8, r), recv: regions(8, 0), notes: new Int32Array(2).fill(2 * groups.indexOf(group) + r) }));
        return handles.map((handle) => handle.wait().notes[1 - r]).filter((note, i) => note !== 2 * groups.indexOf(order[i]) + 1 - r);`,
     );
     expect(results).toEqual([[], []]);

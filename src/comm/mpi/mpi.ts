@@ -10,7 +10,7 @@ import {
   isPool,
   membersOf,
 } from "../communicator.js";
-import { copyOwnPart } from "../slots.js";
+import { copyOwnPart } from "../regions.js";
 import { type MpiLibrary, launcherSize, mpiLibrary } from "./library.js";
 
 /** Ranks start processes, and some start late: they get at least this long to join. */

@@ -3,7 +3,7 @@ import { addressOf, copyBytes } from "../../core/address.js";
 import { nowMs } from "../../core/clock.js";
 import { CommError } from "../../core/errors.js";
 import { type ExchangeRequest, type ExchangeResult, type Pending, isPool } from "../communicator.js";
-import { copyOwnPart } from "../slots.js";
+import { copyOwnPart } from "../regions.js";
 import { type Place, deliverParked, messageIndex, movePair, sleepUntil, withdrawMessage } from "./move.js";
 import { showRequest } from "./request.js";
 import { FIELD, WORD } from "./ring.js";

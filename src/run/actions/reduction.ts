@@ -1,6 +1,6 @@
 /** Collectives that a program names: balance statistics, and gradient buckets (slices to owners, summed there, gathered). */
 import type { Communicator } from "../../comm/communicator.js";
-import { bytesToOthers, fromEach, sliceOf, slicesOf, sliceToEach, toEach } from "../../comm/slots.js";
+import { bytesToOthers, fromEach, sliceOf, slicesOf, sliceToEach, toEach } from "../../comm/regions.js";
 import type { Group } from "../../program/kinds.js";
 import type { OperatorOf } from "../../program/operator.js";
 import { type Run, type Services, computing } from "../context.js";

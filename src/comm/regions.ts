@@ -1,14 +1,14 @@
 /** Usual shapes of the regions of an exchange. */
 import { addressOf, copyBytes } from "../core/address.js";
-import { type ExchangeRequest, type Slots, isPool } from "./communicator.js";
+import { type ExchangeRequest, type Regions, isPool } from "./communicator.js";
 
 /** The same `bytes` to every peer. */
-export function toEach(buffer: Uint8Array, size: number, bytes: number): Slots {
+export function toEach(buffer: Uint8Array, size: number, bytes: number): Regions {
   return { buffer, offsets: new Array<number>(size).fill(0), bytes: new Array<number>(size).fill(bytes) };
 }
 
 /** `bytes` from every peer, one after another. */
-export function fromEach(buffer: Uint8Array, size: number, bytes: number): Slots {
+export function fromEach(buffer: Uint8Array, size: number, bytes: number): Regions {
   return {
     buffer,
     offsets: Array.from({ length: size }, (_, r) => r * bytes),
@@ -27,7 +27,7 @@ export function sliceOf(length: number, rank: number, ranks: number): Slice {
 }
 
 /** Each rank's slice of an array, at its place. */
-export function slicesOf(array: Float32Array, ranks: number): Slots {
+export function slicesOf(array: Float32Array, ranks: number): Regions {
   const slices = Array.from({ length: ranks }, (_, r) => sliceOf(array.length, r, ranks));
   return {
     buffer: bytesOf(array),
@@ -37,7 +37,7 @@ export function slicesOf(array: Float32Array, ranks: number): Slots {
 }
 
 /** One rank's slice of an array, to every rank. */
-export function sliceToEach(array: Float32Array, rank: number, ranks: number): Slots {
+export function sliceToEach(array: Float32Array, rank: number, ranks: number): Regions {
   const { start, end } = sliceOf(array.length, rank, ranks);
   return {
     buffer: bytesOf(array),
