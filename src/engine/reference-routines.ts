@@ -41,24 +41,24 @@ export const referenceRoutines: Routines = {
       for (let i = 0; i < width; i++) y[to + i] += x[r * width + i];
     }
   },
-  combineRows(out, base, rows, slot, weight, scale, { T, K, width }) {
+  combineRows(out, base, rows, rowOf, weight, scale, { T, K, width }) {
     for (let t = 0; t < T; t++) {
       for (let i = 0; i < width; i++) {
         let sum = 0;
         for (let j = 0; j < K; j++) {
-          const row = slot[t * K + j];
+          const row = rowOf[t * K + j];
           if (row >= 0) sum = Math.fround(sum + Math.fround(weight[t * K + j] * rows[row * width + i]));
         }
         out[t * width + i] = base[t * width + i] + (scale === undefined ? sum : Math.fround(scale[t] * sum));
       }
     }
   },
-  combineRowsGrad(dRows, dWeight, dScale, dOut, rows, slot, weight, scale, { T, K, width }) {
+  combineRowsGrad(dRows, dWeight, dScale, dOut, rows, rowOf, weight, scale, { T, K, width }) {
     for (let t = 0; t < T; t++) {
       const s = scale?.[t] ?? 1;
       let total = 0;
       for (let j = 0; j < K; j++) {
-        const row = slot[t * K + j];
+        const row = rowOf[t * K + j];
         let dot = 0;
         if (row >= 0) {
           const factor = Math.fround(s * weight[t * K + j]);

@@ -86,15 +86,15 @@ describe.each(ENGINES)("%s", (_, create) => {
         make("d", [3, 7]),
       ];
       const scale = isScaled ? make("scale", [3]) : undefined;
-      const slots = [4, 0, -1, 2, 3, 1];
-      const slot = indices(slots);
+      const rowsOf = [4, 0, -1, 2, 3, 1];
+      const rowOf = indices(rowsOf);
       const sum = (t: number, term: (row: number, j: number) => number): number =>
         [0, 1].reduce(
-          (total, j) => total + (slots[t * 2 + j] < 0 ? 0 : term(slots[t * 2 + j], t * 2 + j)),
+          (total, j) => total + (rowsOf[t * 2 + j] < 0 ? 0 : term(rowsOf[t * 2 + j], t * 2 + j)),
           0,
         );
       const out = make("out", [3, 7]);
-      routines.combineRows(out, base, rows, slot, weight, scale, dims);
+      routines.combineRows(out, base, rows, rowOf, weight, scale, dims);
       expectClose(
         out,
         Array.from(out, (_v, at) => {
@@ -104,14 +104,14 @@ describe.each(ENGINES)("%s", (_, create) => {
       );
       const [dRows, dWeight] = [make("dRows", [5, 7]), make("dWeight", [3, 2])];
       const dScale = isScaled ? make("dScale", [3]) : undefined;
-      routines.combineRowsGrad(dRows, dWeight, dScale, dOut, rows, slot, weight, scale, dims);
+      routines.combineRowsGrad(dRows, dWeight, dScale, dOut, rows, rowOf, weight, scale, dims);
       const dot = (row: number, t: number): number =>
         [0, 1, 2, 3, 4, 5, 6].reduce((total, i) => total + rows[row * 7 + i] * dOut[t * 7 + i], 0);
       expectClose(
         dWeight,
-        slots.map((row, j) => (row < 0 ? 0 : (scale?.[j >> 1] ?? 1) * dot(row, j >> 1))),
+        rowsOf.map((row, j) => (row < 0 ? 0 : (scale?.[j >> 1] ?? 1) * dot(row, j >> 1))),
       );
-      slots.forEach((row, j) => {
+      rowsOf.forEach((row, j) => {
         if (row < 0) return;
         const factor = (scale?.[j >> 1] ?? 1) * weight[j];
         expectClose(

@@ -34,23 +34,23 @@ export interface Routines {
   /** y[index[r], :] += x[r, :] in the order of r. Negative indices are skipped. */
   scatterAddRows(y: Float32Array, x: Float32Array, index: Int32Array, width: number): void;
   /**
-   * out[t, :] = base[t, :] + scale[t] * Σ_j weight[t, j] * rows[slot[t, j], :], j ascending; slot < 0 contributes nothing.
-   * `scale` may be undefined (1). `base` may alias `out`. weight, slot: [T, K].
+   * out[t, :] = base[t, :] + scale[t] * Σ_j weight[t, j] * rows[rowOf[t, j], :], j ascending; rowOf < 0 contributes nothing.
+   * `scale` may be undefined (1). `base` may alias `out`. weight, rowOf: [T, K].
    */
   combineRows(
     out: Float32Array,
     base: Float32Array,
     rows: Float32Array,
-    slot: Int32Array,
+    rowOf: Int32Array,
     weight: Float32Array,
     scale: Float32Array | undefined,
     dims: { T: number; K: number; width: number },
   ): void;
   /**
    * Derivative of `combineRows` for its rows and weights, given dout [T, D]:
-   * dRows[slot[t,j], :] = scale[t] * weight[t,j] * dout[t, :];
-   * dWeight[t, j] = scale[t] * <rows[slot[t,j], :], dout[t, :]>; dScale[t] = Σ_j weight[t,j] <rows[slot[t,j], :], dout[t, :]>.
-   * Entries with slot < 0 get dWeight 0. dScale is written only when given.
+   * dRows[rowOf[t,j], :] = scale[t] * weight[t,j] * dout[t, :];
+   * dWeight[t, j] = scale[t] * <rows[rowOf[t,j], :], dout[t, :]>; dScale[t] = Σ_j weight[t,j] <rows[rowOf[t,j], :], dout[t, :]>.
+   * Entries with rowOf < 0 get dWeight 0. dScale is written only when given.
    */
   combineRowsGrad(
     dRows: Float32Array,
@@ -58,7 +58,7 @@ export interface Routines {
     dScale: Float32Array | undefined,
     dOut: Float32Array,
     rows: Float32Array,
-    slot: Int32Array,
+    rowOf: Int32Array,
     weight: Float32Array,
     scale: Float32Array | undefined,
     dims: { T: number; K: number; width: number },

@@ -40,15 +40,15 @@ export const wasmRoutines: Routines = {
     }
   },
   add: (out, a, b) => inOneMemory([out, a, b], [0], (w, at) => void w.add(...at, out.length)),
-  combineRows: (out, base, rows, slot, weight, scale, { T, K, width }) =>
+  combineRows: (out, base, rows, rowOf, weight, scale, { T, K, width }) =>
     inOneMemory(
-      [out, base, rows, slot, weight, scale],
+      [out, base, rows, rowOf, weight, scale],
       [0],
       (w, at) => void w.combineRows(...at, T, K, width),
     ),
-  combineRowsGrad: (dRows, dWeight, dScale, dOut, rows, slot, weight, scale, { T, K, width }) =>
+  combineRowsGrad: (dRows, dWeight, dScale, dOut, rows, rowOf, weight, scale, { T, K, width }) =>
     inOneMemory(
-      [dRows, dWeight, dScale, dOut, rows, slot, weight, scale],
+      [dRows, dWeight, dScale, dOut, rows, rowOf, weight, scale],
       [0, 1, 2],
       (w, at) => void w.combineRowsGrad(...at, T, K, width),
     ),

@@ -1,7 +1,7 @@
 /**
- * Where each routed row lies. At the tokens' rank, the rows of a chunk form one buffer: a region per destination
- * rank, in it the rows of each of its experts in slot order. At the experts' rank, a region per source rank, sorted the
- * same way.
+ * Where each routed row lies (method 6.3). At the tokens' rank, the rows of a chunk form one buffer: a region per
+ * destination rank, in it the rows of each of its experts in the order in which they were taken. At the experts' rank, a
+ * region per source rank, sorted the same way.
  */
 import type { MoeShape } from "../program/kinds.js";
 import type { Routing } from "./routing.js";
@@ -35,14 +35,14 @@ export interface TokenSide {
   /** [numRows] token of each row. */
   readonly token: Int32Array;
   /** [tokens of the chunk, K] row of each choice in the buffer, −1 when dropped. */
-  readonly slot: Int32Array;
+  readonly rowOf: Int32Array;
 }
 
 export function tokenSide(routing: Routing, shape: MoeShape, chunk: number, chunks: number): TokenSide {
-  const { topK: K, numExperts: N, choice, position } = routing;
+  const { topK: K, numExperts: N, choice, rowInExpert } = routing;
   const { start, end } = chunkRange(routing.numTokens, chunk, chunks);
   const counts = new Int32Array(N);
-  for (let i = start * K; i < end * K; i++) if (position[i] >= 0) counts[choice[i]]++;
+  for (let i = start * K; i < end * K; i++) if (rowInExpert[i] >= 0) counts[choice[i]]++;
   const local = localExperts(shape);
   const regionStart: number[] = [];
   const rowsTo: number[] = [];
@@ -58,16 +58,16 @@ export function tokenSide(routing: Routing, shape: MoeShape, chunk: number, chun
     rowsTo[rowsTo.length - 1] += counts[expert];
   }
   const token = new Int32Array(row);
-  const slot = new Int32Array((end - start) * K).fill(-1);
+  const rowOf = new Int32Array((end - start) * K).fill(-1);
   for (let j = 0; j < K; j++) {
     for (let t = start; t < end; t++) {
-      if (position[t * K + j] < 0) continue;
+      if (rowInExpert[t * K + j] < 0) continue;
       const at = next[choice[t * K + j]]++;
       token[at] = t;
-      slot[(t - start) * K + j] = at;
+      rowOf[(t - start) * K + j] = at;
     }
   }
-  return { start, end, numRows: row, regionStart, rowsTo, counts, token, slot };
+  return { start, end, numRows: row, regionStart, rowsTo, counts, token, rowOf };
 }
 
 /** The expert side of one chunk: how many rows came from whom for which local expert. */

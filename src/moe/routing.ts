@@ -1,5 +1,5 @@
 /**
- * From gate logits to a routing: which experts each token is sent to, with what weight, and in which slot.
+ * From gate logits to a routing: which experts each token is sent to, with what weight, and which of their rows it takes.
  * T tokens, N experts, K kept choices per token. Pure functions of their inputs; ties go to the lower expert index.
  */
 import type { MoeShape } from "../program/kinds.js";
@@ -12,10 +12,10 @@ export interface Routing {
   readonly probabilities: Float32Array;
   /** [T] logsumexp of the logits (z-loss). */
   readonly logSumExp: Float32Array;
-  /** [T, K] chosen experts, by descending probability, whether they found a slot or not. */
+  /** [T, K] chosen experts, by descending probability, whether they found a row or not. */
   readonly choice: Int32Array;
-  /** [T, K] position among the rows of its expert, −1 when the expert was full. */
-  readonly position: Int32Array;
+  /** [T, K] row of its expert, −1 when the expert was full. */
+  readonly rowInExpert: Int32Array;
   /** [N] rows each expert really gets from this rank. */
   readonly load: Int32Array;
   readonly numDropped: number;
@@ -32,7 +32,7 @@ export interface RouteOptions {
   readonly avoid?: Routing;
 }
 
-/** Rows per expert and rank: ceil(cf · k · T / N); unlimited when dropless (conventions, "Capacity"). */
+/** Rows per expert and rank: ceil(cf · k · T / N); unlimited when dropless (method 3.4). */
 export function capacityRows(shape: MoeShape, numTokens: number): number {
   if (shape.capacityFactor === null) return numTokens * shape.topK;
   return Math.ceil((shape.capacityFactor * shape.topK * numTokens) / shape.numExperts);
@@ -76,13 +76,13 @@ export function route(logits: Float32Array, weights: Float32Array, options: Rout
       score[top] = -Infinity;
     }
   }
-  const { position, load, numDropped } = assignSlots(choice, { T, K, N, capacity: capacityRows(shape, T) });
+  const { rowInExpert, load, numDropped } = takeRows(choice, { T, K, N, capacity: capacityRows(shape, T) });
   for (let t = 0; t < T; t++) {
     let kept = 0;
     for (let j = 0; j < K; j++) kept += probabilities[t * N + choice[t * K + j]];
     for (let j = 0; j < K; j++) {
       const p = probabilities[t * N + choice[t * K + j]];
-      weights[t * K + j] = position[t * K + j] < 0 ? 0 : shape.renormalize ? p / kept : p;
+      weights[t * K + j] = rowInExpert[t * K + j] < 0 ? 0 : shape.renormalize ? p / kept : p;
     }
   }
   return {
@@ -92,7 +92,7 @@ export function route(logits: Float32Array, weights: Float32Array, options: Rout
     probabilities,
     logSumExp,
     choice,
-    position,
+    rowInExpert,
     load,
     numDropped,
     firstChoices,
@@ -100,22 +100,22 @@ export function route(logits: Float32Array, weights: Float32Array, options: Rout
   };
 }
 
-/** Slots fill in token order, all first choices before any second choice. */
-function assignSlots(choice: Int32Array, d: { T: number; K: number; N: number; capacity: number }) {
-  const position = new Int32Array(d.T * d.K);
+/** Experts' rows are taken in token order, all first choices before any second choice (method 3.4). */
+function takeRows(choice: Int32Array, d: { T: number; K: number; N: number; capacity: number }) {
+  const rowInExpert = new Int32Array(d.T * d.K);
   const load = new Int32Array(d.N);
   let numDropped = 0;
   for (let j = 0; j < d.K; j++) {
     for (let t = 0; t < d.T; t++) {
       const expert = choice[t * d.K + j];
-      if (load[expert] < d.capacity) position[t * d.K + j] = load[expert]++;
+      if (load[expert] < d.capacity) rowInExpert[t * d.K + j] = load[expert]++;
       else {
-        position[t * d.K + j] = -1;
+        rowInExpert[t * d.K + j] = -1;
         numDropped++;
       }
     }
   }
-  return { position, load, numDropped };
+  return { rowInExpert, load, numDropped };
 }
 
 export interface AuxiliaryLoss {
@@ -128,7 +128,7 @@ export interface AuxiliaryLoss {
 
 /**
  * Derivative of `route`: dLogits [T, N] from dWeights [T, K], plus the gradients of the balance loss
- * N·Σ fᵢPᵢ (through P only) and of the z-loss mean(logsumexp²).
+ * N·Σ fᵢPᵢ (through P only) and of the z-loss mean(logsumexp²) (method 3.5, 4.1, 4.3).
  */
 export function routeGradient(
   dLogits: Float32Array,
@@ -137,7 +137,7 @@ export function routeGradient(
   shape: MoeShape,
   loss: AuxiliaryLoss,
 ): void {
-  const { numTokens: T, topK: K, numExperts: N, probabilities: p, choice, position } = routing;
+  const { numTokens: T, topK: K, numExperts: N, probabilities: p, choice, rowInExpert } = routing;
   const counted = loss.global ?? { firstChoices: routing.firstChoices, numTokens: T };
   const balance = new Float64Array(N);
   for (let i = 0; i < N; i++)
@@ -150,10 +150,10 @@ export function routeGradient(
     for (let j = 0; j < K; j++) {
       const pj = p[t * N + choice[t * K + j]];
       kept += pj;
-      if (position[t * K + j] >= 0) weighted += dWeights[t * K + j] * pj;
+      if (rowInExpert[t * K + j] >= 0) weighted += dWeights[t * K + j] * pj;
     }
     for (let j = 0; j < K; j++) {
-      const own = position[t * K + j] >= 0 ? dWeights[t * K + j] : 0;
+      const own = rowInExpert[t * K + j] >= 0 ? dWeights[t * K + j] : 0;
       dp[choice[t * K + j]] += shape.renormalize ? (own - weighted / kept) / kept : own;
     }
     let dot = 0;
@@ -163,7 +163,7 @@ export function routeGradient(
   }
 }
 
-/** N · Σ fᵢ · Pᵢ over the tokens counted; 1 when perfectly balanced (spec, section 2). */
+/** N · Σ fᵢ · Pᵢ over the tokens counted; 1 when perfectly balanced (method 4.1). */
 export function balanceLoss(
   firstChoices: Float32Array,
   probabilitySums: Float32Array,
@@ -175,7 +175,7 @@ export function balanceLoss(
   return firstChoices.length * sum;
 }
 
-/** Mean over tokens of logsumexp(logits)². */
+/** Mean over tokens of logsumexp(logits)² (method 4.3). */
 export function zLoss(routing: Routing): number {
   let sum = 0;
   for (const value of routing.logSumExp) sum += value * value;

@@ -70,8 +70,8 @@ export function add(out: usize, a: usize, b: usize, n: u32): void {
   }
 }
 
-/** out[t] = base[t] + scale[t] · Σⱼ weight[t, j] · rows[slot[t, j]]; scale 0: none. */
-export function combineRows(out: usize, base: usize, rows: usize, slot: usize, weight: usize, scaleAt: usize, T: u32, K: u32, width: u32): void {
+/** out[t] = base[t] + scale[t] · Σⱼ weight[t, j] · rows[rowOf[t, j]]; scale 0: none. */
+export function combineRows(out: usize, base: usize, rows: usize, rowOf: usize, weight: usize, scaleAt: usize, T: u32, K: u32, width: u32): void {
   const bytes = <usize>width << 2;
   const whole = bytes & ~15;
   for (let t: u32 = 0; t < T; t++) {
@@ -82,7 +82,7 @@ export function combineRows(out: usize, base: usize, rows: usize, slot: usize, w
       let sum = f32x4.splat(0);
       for (let j: u32 = 0; j < K; j++) {
         const at = <usize>(t * K + j) << 2;
-        const row = load<i32>(slot + at);
+        const row = load<i32>(rowOf + at);
         if (row >= 0) sum = f32x4.add(sum, f32x4.mul(v128.load32_splat(weight + at), v128.load(rows + <usize>(<u32>row) * bytes + o)));
       }
       v128.store(to + o, f32x4.add(v128.load(from + o), f32x4.mul(s, sum)));
@@ -91,7 +91,7 @@ export function combineRows(out: usize, base: usize, rows: usize, slot: usize, w
       let sum: f32 = 0;
       for (let j: u32 = 0; j < K; j++) {
         const at = <usize>(t * K + j) << 2;
-        const row = load<i32>(slot + at);
+        const row = load<i32>(rowOf + at);
         if (row >= 0) sum += load<f32>(weight + at) * load<f32>(rows + <usize>(<u32>row) * bytes + o);
       }
       store<f32>(to + o, load<f32>(from + o) + f32x4.extract_lane(s, 0) * sum);
@@ -99,7 +99,7 @@ export function combineRows(out: usize, base: usize, rows: usize, slot: usize, w
   }
 }
 
-export function combineRowsGrad(dRows: usize, dWeight: usize, dScale: usize, dOut: usize, rows: usize, slot: usize, weight: usize, scaleAt: usize, T: u32, K: u32, width: u32): void {
+export function combineRowsGrad(dRows: usize, dWeight: usize, dScale: usize, dOut: usize, rows: usize, rowOf: usize, weight: usize, scaleAt: usize, T: u32, K: u32, width: u32): void {
   const bytes = <usize>width << 2;
   const whole = bytes & ~15;
   for (let t: u32 = 0; t < T; t++) {
@@ -108,7 +108,7 @@ export function combineRowsGrad(dRows: usize, dWeight: usize, dScale: usize, dOu
     let total: f32 = 0;
     for (let j: u32 = 0; j < K; j++) {
       const at = <usize>(t * K + j) << 2;
-      const row = load<i32>(slot + at);
+      const row = load<i32>(rowOf + at);
       const w = load<f32>(weight + at);
       let dot: f32 = 0;
       if (row >= 0) {

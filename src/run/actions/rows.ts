@@ -29,11 +29,11 @@ export function bindEncodeBackward({ data }: OperatorOf<"encode'">, { engine }: 
     const out = context.writeTensor(data.dInput, [routing.numTokens, width]);
     out.data.fill(0);
     data.dSend.forEach((value, chunk) => {
-      const { start, end, slot } = sideOf(data.shape, chunk, data.chunks);
+      const { start, end, rowOf } = sideOf(data.shape, chunk, data.chunks);
       const [T, part] = [end - start, out.data.subarray(start * width, end * width)];
       const { rows } = context.read<RowBuffer>(value);
       const dims = { T, K: topK, width };
-      engine.routines.combineRows(part, part, rows, slot, ones(T * topK), undefined, dims);
+      engine.routines.combineRows(part, part, rows, rowOf, ones(T * topK), undefined, dims);
     });
   });
 }
@@ -54,7 +54,7 @@ export function bindDecode({ data }: OperatorOf<"decode">, { engine }: Services)
         c.tokens(out),
         c.tokens(base.data),
         c.rows,
-        c.slot,
+        c.rowOf,
         c.weights,
         c.scale,
         c.dims,
@@ -81,7 +81,7 @@ export function bindDecodeBackward({ data }: OperatorOf<"decode'">, { engine, me
         dS?.subarray(c.start, c.end),
         c.tokens(dOut),
         c.rows,
-        c.slot,
+        c.rowOf,
         c.weights,
         c.scale,
         c.dims,
@@ -94,7 +94,7 @@ interface DecodeChunk {
   readonly start: number;
   readonly end: number;
   readonly rows: Float32Array;
-  readonly slot: Int32Array;
+  readonly rowOf: Int32Array;
   readonly weights: Float32Array;
   readonly scale: Float32Array | undefined;
   readonly dims: { T: number; K: number; width: number };
@@ -112,12 +112,12 @@ function forEachChunk(
   const weights = context.tensor(data.weights).data;
   const scale = data.scale === undefined ? undefined : context.tensor(data.scale).data;
   for (let chunk = 0; chunk < data.chunks; chunk++) {
-    const { start, end, slot } = routing.side(data.shape, chunk, data.chunks);
+    const { start, end, rowOf } = routing.side(data.shape, chunk, data.chunks);
     visit(
       {
         start,
         end,
-        slot,
+        rowOf,
         rows: context.read<RowBuffer>(data.rows[chunk]).rows,
         weights: weights.subarray(start * topK, end * topK),
         scale: scale?.subarray(start, end),
