@@ -1,5 +1,5 @@
 /**
- * Counter-based random numbers (Philox4x32-10; Salmon et al., SC 2011): everything random is a function of
+ * Counter-based random numbers (Philox4x32-10; Salmon et al., SC 2011; method 9.6): everything random is a function of
  * (seed, purpose, index), so any rank can make any part of any stream, and runs resume anywhere.
  */
 const M0 = 0xd2511f53;
@@ -7,7 +7,8 @@ const M1 = 0xcd9e8d57;
 const W0 = 0x9e3779b9;
 const W1 = 0xbb67ae85;
 
-type Block = [number, number, number, number];
+/** Four 32-bit numbers. */
+type Words = [number, number, number, number];
 
 /** High 32 bits of a 32×32-bit product, without BigInt: 16-bit halves. */
 function mulHigh(a: number, b: number): number {
@@ -18,8 +19,8 @@ function mulHigh(a: number, b: number): number {
   return (ah * bh + Math.floor(m1 / 65536) + Math.floor(m2 / 65536)) >>> 0;
 }
 
-/** One block of four 32-bit numbers for a 128-bit counter and a 64-bit key. */
-export function philox4x32(counter: Readonly<Block>, key: readonly [number, number]): Block {
+/** Four random words for a 128-bit counter and a 64-bit key. */
+export function philox4x32(counter: Readonly<Words>, key: readonly [number, number]): Words {
   let [c0, c1, c2, c3] = counter;
   let [k0, k1] = key;
   for (let round = 0; round < 10; round++) {
@@ -34,7 +35,7 @@ export function philox4x32(counter: Readonly<Block>, key: readonly [number, numb
   return [c0, c1, c2, c3];
 }
 
-export interface RandomStream {
+export interface Random {
   /** 32 random bits. */
   u32(index: number): number;
   /** In [0, 1), with 32 bits. */
@@ -46,16 +47,16 @@ export interface RandomStream {
   permute(index: number, n: number, epoch: number): number;
 }
 
-export function philox(seed: number, purpose: string): RandomStream {
+export function philox(seed: number, purpose: string): Random {
   const key: [number, number] = [
     (seed ^ fnv(purpose, 0x811c9dc5)) >>> 0,
     (Math.floor(seed / 2 ** 32) ^ fnv(purpose, 0x9747b28c)) >>> 0,
   ];
-  const blockAt = (block: number): Block =>
-    philox4x32([block >>> 0, Math.floor(block / 2 ** 32) >>> 0, 0, 0], key);
-  const u32 = (index: number): number => blockAt(Math.floor(index / 4))[index % 4];
-  const normalsOf = (block: number): Block => {
-    const [a, b, c, d] = blockAt(block);
+  const wordsAt = (counter: number): Words =>
+    philox4x32([counter >>> 0, Math.floor(counter / 2 ** 32) >>> 0, 0, 0], key);
+  const u32 = (index: number): number => wordsAt(Math.floor(index / 4))[index % 4];
+  const normalsOf = (counter: number): Words => {
+    const [a, b, c, d] = wordsAt(counter);
     const [x, y] = boxMuller(a, b);
     const [z, w] = boxMuller(c, d);
     return [x, y, z, w];
@@ -65,11 +66,11 @@ export function philox(seed: number, purpose: string): RandomStream {
     uniform: (index) => u32(index) / 2 ** 32,
     normal: (index) => normalsOf(Math.floor(index / 4))[index % 4],
     fillNormal(out, start, std) {
-      let block = -1;
-      let values: Block = [0, 0, 0, 0];
+      let counter = -1;
+      let values: Words = [0, 0, 0, 0];
       for (let i = 0; i < out.length; i++) {
         const wanted = Math.floor((start + i) / 4);
-        if (wanted !== block) values = normalsOf((block = wanted));
+        if (wanted !== counter) values = normalsOf((counter = wanted));
         out[i] = std * values[(start + i) % 4];
       }
     },
