@@ -1,9 +1,9 @@
-/** Which tokens a micro-batch holds: a pure function of (seed, step, micro-batch, rank); resuming needs nothing else. */
+/** Which tokens a micro-batch holds: a pure function of (seed, step, micro-batch, rank); resuming needs nothing else (method 9.5). */
 import { InputError } from "../core/errors.js";
 import { philox } from "../core/rng.js";
 import type { TokenFile } from "./token-file.js";
 
-export interface BatchPlan {
+export interface BatchShape {
   readonly sequence: number;
   /** Sequences per rank and micro-batch. */
   readonly batch: number;
@@ -33,31 +33,31 @@ export function numWindows(file: TokenFile, sequence: number): number {
 /** Training batch: windows shuffled anew every epoch; N ranks together see exactly the batch of one rank N times as large. */
 export function trainBatch(
   file: TokenFile,
-  plan: BatchPlan,
+  shape: BatchShape,
   at: { step: number; micro: number; rank: number },
 ): Batch {
-  const windows = numWindows(file, plan.sequence);
-  const perMicro = plan.batch * plan.ranks;
-  const first = (at.step * plan.microBatches + at.micro) * perMicro + at.rank * plan.batch;
-  const order = philox(plan.seed, "shuffle");
-  const chosen = Array.from({ length: plan.batch }, (_, i) => {
+  const windows = numWindows(file, shape.sequence);
+  const perMicro = shape.batch * shape.ranks;
+  const first = (at.step * shape.microBatches + at.micro) * perMicro + at.rank * shape.batch;
+  const order = philox(shape.seed, "shuffle");
+  const chosen = Array.from({ length: shape.batch }, (_, i) => {
     const index = first + i;
     return order.permute(index % windows, windows, Math.floor(index / windows));
   });
-  return { ...readWindows(file, plan.sequence, chosen), firstToken: at.rank * plan.batch * plan.sequence };
+  return { ...readWindows(file, shape.sequence, chosen), firstToken: at.rank * shape.batch * shape.sequence };
 }
 
 /** Evaluation batch: consecutive windows from the start, dealt to ranks in turn. */
 export function evalBatch(
   file: TokenFile,
-  plan: Omit<BatchPlan, "microBatches" | "seed">,
+  shape: Omit<BatchShape, "microBatches" | "seed">,
   index: number,
   rank: number,
 ): Batch {
-  const windows = numWindows(file, plan.sequence);
-  const first = (index * plan.ranks + rank) * plan.batch;
-  const chosen = Array.from({ length: plan.batch }, (_, i) => (first + i) % windows);
-  return { ...readWindows(file, plan.sequence, chosen), firstToken: rank * plan.batch * plan.sequence };
+  const windows = numWindows(file, shape.sequence);
+  const first = (index * shape.ranks + rank) * shape.batch;
+  const chosen = Array.from({ length: shape.batch }, (_, i) => (first + i) % windows);
+  return { ...readWindows(file, shape.sequence, chosen), firstToken: rank * shape.batch * shape.sequence };
 }
 
 function readWindows(
