@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { type LaunchPlan, launchLine, shellLine } from "./line.js";
+import { type LineOptions, launchLine, shellLine } from "./line.js";
 
-const plan = (more: Partial<LaunchPlan>): LaunchPlan => ({
+const options = (more: Partial<LineOptions>): LineOptions => ({
   hosts: ["a", "b"],
   ranksPerHost: 2,
   slurm: false,
@@ -12,10 +12,10 @@ const plan = (more: Partial<LaunchPlan>): LaunchPlan => ({
 
 describe("launch lines", () => {
   it("for mpirun", () => {
-    expect(shellLine(launchLine(plan({})))).toBe(
+    expect(shellLine(launchLine(options({})))).toBe(
       "mpirun --host a:2,b:2 -n 4 --bind-to none --mca btl_tcp_flags 1 node scmoe.js train --out 'my run'",
     );
-    expect(launchLine(plan({ hosts: ["a:4", "b"], asRoot: true })).slice(0, 6)).toEqual([
+    expect(launchLine(options({ hosts: ["a:4", "b"], asRoot: true })).slice(0, 6)).toEqual([
       "mpirun",
       "--allow-run-as-root",
       "--host",
@@ -26,10 +26,13 @@ describe("launch lines", () => {
   });
 
   it("for srun", () => {
-    expect(shellLine(launchLine(plan({ slurm: true })))).toBe(
+    expect(shellLine(launchLine(options({ slurm: true })))).toBe(
       "srun --nodes=2 --nodelist=a,b --ntasks-per-node=2 --mpi=pmix --cpu-bind=none --kill-on-bad-exit=1 node scmoe.js train --out 'my run'",
     );
-    expect(launchLine(plan({ slurm: true, hosts: [] })).slice(0, 2)).toEqual(["srun", "--ntasks-per-node=2"]);
+    expect(launchLine(options({ slurm: true, hosts: [] })).slice(0, 2)).toEqual([
+      "srun",
+      "--ntasks-per-node=2",
+    ]);
   });
 
   it.each([
@@ -39,7 +42,7 @@ describe("launch lines", () => {
     [{ hosts: ["a:0"] }, /found "a:0"/],
     [{ hosts: ["a:2", "b:3"], slurm: true }, /same number of ranks.*a has 2, b 3/],
   ])("refuses %o", (more, message) => {
-    expect(() => launchLine(plan(more))).toThrow(message);
+    expect(() => launchLine(options(more))).toThrow(message);
   });
 
   it("quotes for the shell", () => {

@@ -1,7 +1,7 @@
 /** The command line that starts ranks on several hosts: `mpirun`, or `srun` under Slurm. */
 import { InputError } from "../core/errors.js";
 
-export interface LaunchPlan {
+export interface LineOptions {
   /** "name" or "name:ranks"; may be empty under Slurm, whose allocation names them. */
   readonly hosts: readonly string[];
   /** Ranks on a host that does not say how many. */
@@ -23,16 +23,16 @@ interface Host {
  * at a time per direction (btl_tcp_flags 1): otherwise both directions now and then run one after the other.
  * @throws InputError when hosts are missing, repeated or misspelt
  */
-export function launchLine(plan: LaunchPlan): string[] {
-  const hosts = parseHosts(plan);
-  return plan.slurm ? srun(hosts, plan) : mpirun(hosts, plan);
+export function launchLine(options: LineOptions): string[] {
+  const hosts = parseHosts(options);
+  return options.slurm ? srun(hosts, options) : mpirun(hosts, options);
 }
 
-function mpirun(hosts: readonly Host[], plan: LaunchPlan): string[] {
+function mpirun(hosts: readonly Host[], options: LineOptions): string[] {
   if (hosts.length === 0) throw new InputError("launch needs --hosts a,b (or --slurm inside an allocation)");
   return [
     "mpirun",
-    ...(plan.asRoot ? ["--allow-run-as-root"] : []),
+    ...(options.asRoot ? ["--allow-run-as-root"] : []),
     "--host",
     hosts.map(({ name, ranks }) => `${name}:${ranks}`).join(","),
     "-n",
@@ -42,11 +42,11 @@ function mpirun(hosts: readonly Host[], plan: LaunchPlan): string[] {
     "--mca",
     "btl_tcp_flags",
     "1",
-    ...plan.command,
+    ...options.command,
   ];
 }
 
-function srun(hosts: readonly Host[], plan: LaunchPlan): string[] {
+function srun(hosts: readonly Host[], options: LineOptions): string[] {
   const uneven = hosts.find(({ ranks }) => ranks !== hosts[0].ranks);
   if (uneven !== undefined)
     throw new InputError(
@@ -59,16 +59,16 @@ function srun(hosts: readonly Host[], plan: LaunchPlan): string[] {
   return [
     "srun",
     ...named,
-    `--ntasks-per-node=${hosts[0]?.ranks ?? plan.ranksPerHost}`,
+    `--ntasks-per-node=${hosts[0]?.ranks ?? options.ranksPerHost}`,
     "--mpi=pmix",
     "--cpu-bind=none",
     // One rank that fails ends them all.
     "--kill-on-bad-exit=1",
-    ...plan.command,
+    ...options.command,
   ];
 }
 
-function parseHosts({ hosts, ranksPerHost }: LaunchPlan): Host[] {
+function parseHosts({ hosts, ranksPerHost }: LineOptions): Host[] {
   const seen = new Set<string>();
   return hosts.map((text) => {
     const [, name, ranks] = /^([\w.-]+)(?::(\d+))?$/.exec(text) ?? [];
