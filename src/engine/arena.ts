@@ -16,6 +16,6 @@ export interface Arena {
   /** As `f32` and `u8`, but undefined when there is no room in one piece; any other error is thrown. */
   tryF32(numElements: number): Float32Array | undefined;
   tryU8(numBytes: number): Uint8Array | undefined;
-  /** Returns the block a view was allocated as. The view must be the one `f32`/`i32`/`u8` returned. */
+  /** Returns the allocation that a view was made for. The view must be the one `f32`/`i32`/`u8` returned. */
   free(view: Float32Array | Int32Array | Uint8Array): void;
 }

@@ -152,14 +152,14 @@ describe.each(ENGINES)("%s", (_, create) => {
   });
 
   describe("arenas", () => {
-    it("give aligned blocks that do not overlap, and take them back", () => {
+    it("give aligned allocations that do not overlap, and take them back", () => {
       const room = engine.newArena(MIB, "room");
-      const blocks = [room.f32(3), room.i32(100), room.u8(65), room.f32(1)];
-      expect(blocks.every((block) => block.byteOffset % 64 === 0 && block.buffer === room.buffer)).toBe(true);
-      blocks.forEach((block, i) => block.fill(i + 1));
-      expect(blocks.every((block, i) => block.every((v) => v === i + 1))).toBe(true);
+      const views = [room.f32(3), room.i32(100), room.u8(65), room.f32(1)];
+      expect(views.every((view) => view.byteOffset % 64 === 0 && view.buffer === room.buffer)).toBe(true);
+      views.forEach((view, i) => view.fill(i + 1));
+      expect(views.every((view, i) => view.every((v) => v === i + 1))).toBe(true);
       const peak = room.peakBytes;
-      for (const at of [1, 3, 0, 2]) room.free(blocks[at]);
+      for (const at of [1, 3, 0, 2]) room.free(views[at]);
       expect([room.liveBytes, room.peakBytes]).toEqual([0, peak]);
       const whole = room.u8(room.capacityBytes);
       expect(() => room.f32(1)).toThrow('Arena "room" has no 64 bytes');

@@ -63,10 +63,10 @@ const KERNEL_ROUTINES: Readonly<Partial<Record<OpName, KernelRoutine>>> = {
   sumPrefixes: {
     run: (w, { out, inputs }, { out: dims, operands }) => {
       const [size, width] = dims.slice(-2);
-      const blocks = numElements(dims) / (size * width);
+      const count = numElements(dims) / (size * width);
       inputs.forEach((x, i) => {
         const length = operands[i][dims.length - 2] * width;
-        w.addPrefixes(out, x, blocks, size * width, length, i === 0 ? 1 : 0);
+        w.addPrefixes(out, x, count, size * width, length, i === 0 ? 1 : 0);
       });
     },
   },

@@ -1,7 +1,7 @@
 /**
  * onnxruntime through its C API (onnxruntime_c_api.h), reached with koffi: the N-API binding copies every output and
- * refuses shared memory. The only file that knows the library. Function slots are indices into the OrtApi table, which
- * only ever grows; version 20 of the table is asked for.
+ * refuses shared memory. The only file that knows the library. Functions are entries of the OrtApi table, which only
+ * ever grows; version 20 of the table is asked for.
  */
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -17,7 +17,7 @@ const OPTIMIZE_ALL = 99;
 
 type Handle = bigint;
 
-/** Slot and signature of each function used. All return OrtStatus* (null: success) unless the result says otherwise. */
+/** Entry and signature of each function used. All return OrtStatus* (null: success) unless the result says otherwise. */
 const FUNCTIONS = {
   GetErrorMessage: [2, "const char *", ["void *"]],
   CreateEnv: [3, "void *", ["int", "const char *", "_Out_ void **"]],
@@ -96,11 +96,11 @@ function load(): OrtApi {
   );
   if (table === null)
     throw new EnvironmentError(`onnxruntime ${version()} does not offer C API version ${API_VERSION}`);
-  const slots = koffi.decode(table, koffi.array("void *", 158)) as unknown[];
+  const entries = koffi.decode(table, koffi.array("void *", 158)) as unknown[];
   const functions = {} as Functions;
-  for (const [name, [slot, result, parameters]] of Object.entries(FUNCTIONS))
+  for (const [name, [entry, result, parameters]] of Object.entries(FUNCTIONS))
     functions[name as keyof Functions] = koffi.decode(
-      slots[slot],
+      entries[entry],
       koffi.proto(`${result}(${parameters.join(", ")})`),
     ) as (...args: unknown[]) => never;
   return new Api(functions, version());

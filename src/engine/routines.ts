@@ -21,7 +21,7 @@ export interface Routines {
       gradScale: number;
     },
   ): void;
-  /** Σ x² accumulated in f64 blocks of fixed size. */
+  /** Σ x² accumulated in f64, in runs of fixed length. */
   sumSquares(x: Float32Array): number;
   /** x *= factor */
   scale(x: Float32Array, factor: number): void;

@@ -11,7 +11,7 @@ import { routineUse } from "./kernel-routines.js";
 import { createOrtEngine } from "./ort-engine.js";
 import { stagesOf } from "./stages.js";
 
-/** Sizes that are no multiples of a vector; three blocks of causal attention. */
+/** Sizes that are no multiples of a vector; three tiles of causal attention. */
 const SEQUENCE = 150;
 const BATCH = 2;
 const SYMBOLS = new Map([

@@ -119,7 +119,7 @@ function tiled(list: readonly Expr[]): Expr | undefined {
     : undefined;
 }
 
-/** Gradients of slices that begin where the axis begins (the keys that blocks of causal attention see). */
+/** Gradients of slices that begin where the axis begins (the keys that tiles of causal attention see). */
 function prefixes(list: readonly Expr[]): Expr | undefined {
   if (list.length < 3) return undefined;
   const { dims } = list[0];

@@ -49,9 +49,12 @@ export function columnSums(out: usize, x: usize, rows: u32, n: u32): void {
   }
 }
 
-/** Adds x, the first `length` elements of each of `blocks` blocks of `size`, to out; `first`: out is overwritten instead. */
-export function addPrefixes(out: usize, x: usize, blocks: u32, size: u32, length: u32, first: u32): void {
-  for (let b: u32 = 0; b < blocks; b++, out += <usize>size << 2, x += <usize>length << 2) {
+/**
+ * Adds each of `count` arrays of `length` elements to the beginning of one of `size` elements; `first`: out is
+ * overwritten instead, with zeros behind.
+ */
+export function addPrefixes(out: usize, x: usize, count: u32, size: u32, length: u32, first: u32): void {
+  for (let b: u32 = 0; b < count; b++, out += <usize>size << 2, x += <usize>length << 2) {
     if (first) {
       memory.copy(out, x, <usize>length << 2);
       memory.fill(out + (<usize>length << 2), 0, <usize>(size - length) << 2);
