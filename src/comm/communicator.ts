@@ -59,8 +59,8 @@ export interface Pool {
   /** Holds at least the own part. What fits is received while the caller computes. */
   readonly buffer: Uint8Array;
   /**
-   * Called once, in `done` or `wait` of this exchange or any call for another, when more arrives than fits: returns memory of at least `bytes`, where all regions
-   * will be. The old buffer stays in use until `wait` returns.
+   * Called once, in `done` or `wait` of this exchange or any call for another, when more arrives than fits: returns
+   * memory of at least `bytes`, where all regions will be. The old buffer stays in use until `wait` returns.
    */
   grow(bytes: number): Uint8Array;
 }
@@ -88,9 +88,9 @@ export interface Handle<T> {
    */
   readonly done: boolean;
   /**
-   * Blocks this thread until everything has been received and the send buffer may be reused. A second call returns the
+   * Waits, the thread asleep, until everything has been received and the send buffer may be reused. A second call returns the
    * same result. The deadline counts from `sinceMs` (on the machine's clock; default: now).
-   * @throws CommError naming the late or lost ranks and the operator, after the deadline or an abort
+   * @throws CommError naming the ranks that do not answer and the operator, after the deadline or an abort
    */
   wait(deadlineMs?: number, sinceMs?: number): T;
 }

@@ -9,12 +9,12 @@ const LONGEST_SLEEP_MS = 0.2;
 const pillow = new Int32Array(new SharedArrayBuffer(4));
 
 /**
- * Blocks this thread until one of the transfers has arrived, of whichever communicators and transports they are: several
+ * Waits, the thread asleep, until one of the transfers has arrived, of whichever communicators and transports they are: several
  * wake their waiting threads in ways that cannot be combined, so each is asked in turn.
  * @param handles at least one; the oldest first, which is preferred when several have arrived
  * @param deadlineMs of the whole call
  * @returns index of one whose `wait` returns at once
- * @throws CommError naming the late ranks of the oldest after the deadline, and whatever `wait` of the only one throws
+ * @throws CommError naming the ranks of the oldest that do not answer, after the deadline, and whatever `wait` of the only one throws
  */
 export function waitAny(handles: readonly Handle<unknown>[], deadlineMs: number): number {
   const sinceMs = nowMs();

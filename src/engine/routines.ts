@@ -21,7 +21,7 @@ export interface Routines {
       gradScale: number;
     },
   ): void;
-  /** Σ x² accumulated in f64, in runs of fixed length. */
+  /** Σ x², accumulated in f64 in an order that depends on the length alone. */
   sumSquares(x: Float32Array): number;
   /** x *= factor */
   scale(x: Float32Array, factor: number): void;

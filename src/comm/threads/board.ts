@@ -1,7 +1,8 @@
 /**
- * The memory that ranks of one process share. Ahead is what concerns them all: who gave up, whom to wake, the ports of the
- * link model. Behind it one ring of postings after another, a communicator each. A message is moved by whichever of its
- * two ranks gets to it first once both have posted, so nobody waits for a third party.
+ * The memory that ranks of one process share. At its beginning is what concerns them all: who gave up, whom to wake,
+ * the ports of the link model. A ring of postings for each communicator follows: what every rank has posted (addresses,
+ * sizes) and what has arrived. Once both ranks of a message have posted, whichever looks first copies it; no third
+ * thread takes part.
  */
 import { InputError } from "../../core/errors.js";
 import type { Link } from "../link.js";
@@ -24,7 +25,7 @@ export interface Board {
 
 const REASON_BYTES = 1024;
 
-/** Offsets of what stands ahead of the rings. */
+/** Offsets of what lies before the rings. */
 function layout(size: number) {
   let at = 0;
   const take = (bytes: number): number => {

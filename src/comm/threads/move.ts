@@ -15,15 +15,15 @@ export interface Place {
   readonly label: string;
 }
 
-/** Index of the message from one rank to another in the board's `claims` and `moved`. */
+/** Index of the message from one rank to another in the ring's `claims` and `moved`. */
 export function messageIndex({ ring, sequence }: Place, from: number, to: number): number {
-  return ring.slot(to, sequence) * ring.size + from;
+  return ring.posting(to, sequence) * ring.size + from;
 }
 
 /** Moves both messages between this rank and a peer that nobody has taken on, if both have posted. */
-export function movePair(place: Place, peer: number): void {
+export function moveBetween(place: Place, peer: number): void {
   const { view, ring, sequence, rank, label } = place;
-  if (Atomics.load(ring.posted, ring.slot(peer, sequence)) !== sequence + 1) return;
+  if (Atomics.load(ring.posted, ring.posting(peer, sequence)) !== sequence + 1) return;
   for (const [from, to] of [
     [rank, peer],
     [peer, rank],
@@ -32,7 +32,7 @@ export function movePair(place: Place, peer: number): void {
     const claim = Atomics.load(ring.claims, index);
     if (Math.abs(claim) === sequence + 1) continue;
     if (Atomics.compareExchange(ring.claims, index, claim, sequence + 1) !== claim) continue;
-    const [mine, theirs] = [ring.slot(rank, sequence), ring.slot(peer, sequence)];
+    const [mine, theirs] = [ring.posting(rank, sequence), ring.posting(peer, sequence)];
     if (ring.hashes[mine] !== ring.hashes[theirs])
       view.giveUp(`Ranks ${rank} and ${peer} are in different operators: ${label} and ${view.label(peer)}`);
     move(place, from, to);
@@ -44,9 +44,9 @@ function move(place: Place, from: number, to: number): void {
   const { view, ring, sequence, label } = place;
   const { fields } = ring;
   const index = messageIndex(place, from, to);
-  const toSlot = ring.slot(to, sequence);
-  const sent = ring.field(ring.slot(from, sequence), to, 0);
-  const received = ring.field(toSlot, from, 0);
+  const toPosting = ring.posting(to, sequence);
+  const sent = ring.field(ring.posting(from, sequence), to, 0);
+  const received = ring.field(toPosting, from, 0);
   const bytes = fields[sent + FIELD.sendBytes];
   const room = fields[received + FIELD.recvBytes];
   const notes = fields[sent + FIELD.noteBytes];
@@ -60,9 +60,9 @@ function move(place: Place, from: number, to: number): void {
   fields[received + FIELD.readyMs] = nowMs();
   copyBytes(fields[received + FIELD.recvNotes], fields[sent + FIELD.sendNotes], notes);
   if (room < 0) {
-    const offset = Atomics.add(ring.poolUsed, toSlot, bytes / WORD);
+    const offset = Atomics.add(ring.poolUsed, toPosting, bytes / WORD);
     fields[received + FIELD.gotOffset] = offset * WORD;
-    if (offset + bytes / WORD > ring.poolRoom[toSlot]) {
+    if (offset + bytes / WORD > ring.poolRoom[toPosting]) {
       Atomics.store(ring.claims, index, -(sequence + 1));
       view.wakeRank(to);
       return;
@@ -75,8 +75,8 @@ function move(place: Place, from: number, to: number): void {
 function deliver(place: Place, from: number, to: number): void {
   const { view, ring, sequence } = place;
   const { fields } = ring;
-  const sent = ring.field(ring.slot(from, sequence), to, 0);
-  const received = ring.field(ring.slot(to, sequence), from, 0);
+  const sent = ring.field(ring.posting(from, sequence), to, 0);
+  const received = ring.field(ring.posting(to, sequence), from, 0);
   const bytes = fields[received + FIELD.gotBytes];
   const offset = fields[received + FIELD.recvBytes] < 0 ? fields[received + FIELD.gotOffset] : 0;
   copyBytes(fields[received + FIELD.recvAddress] + offset, fields[sent + FIELD.sendAddress], bytes);
@@ -87,7 +87,7 @@ function deliver(place: Place, from: number, to: number): void {
 /** The receiver's part after its pool has grown: delivers a parked message into the new memory. */
 export function deliverParked(place: Place, from: number, pool: number): void {
   const { ring, sequence, rank } = place;
-  ring.fields[ring.field(ring.slot(rank, sequence), from, FIELD.recvAddress)] = pool;
+  ring.fields[ring.field(ring.posting(rank, sequence), from, FIELD.recvAddress)] = pool;
   const index = messageIndex(place, from, rank);
   if (Atomics.compareExchange(ring.claims, index, -(sequence + 1), sequence + 1) === -(sequence + 1))
     deliver(place, from, rank);
@@ -106,7 +106,7 @@ export function withdrawMessage(place: Place, from: number, to: number): void {
   while (Math.abs(Atomics.load(ring.moved, index)) !== sequence + 1) Atomics.wait(pillow, 0, 0, 0.1);
 }
 
-/** Both ranks wait for both messages of their pair, so they are woken by the second. */
+/** A rank waits for both messages between it and a peer, so both ranks are woken when the second is settled. */
 function settle(place: Place, { from, to }: { from: number; to: number }, outcome: number): void {
   const { view, ring } = place;
   Atomics.store(ring.moved, messageIndex(place, from, to), outcome);

@@ -4,27 +4,15 @@ import { nowMs } from "../../core/clock.js";
 import { CommError } from "../../core/errors.js";
 import { type ExchangeRequest, type ExchangeResult, type Pending, isPool } from "../communicator.js";
 import { copyOwnPart } from "../regions.js";
-import { type Place, deliverParked, messageIndex, movePair, sleepUntil, withdrawMessage } from "./move.js";
-import { showRequest } from "./request.js";
+import { type Place, deliverParked, messageIndex, moveBetween, sleepUntil, withdrawMessage } from "./move.js";
+import { type Started, showRequest } from "./request.js";
 import { FIELD, WORD } from "./ring.js";
-import type { Posting, Seat } from "./seat.js";
+import type { OpenExchange, Seat } from "./seat.js";
 
 /** Rows worth waking a peer for, to copy them together. */
 const SHARED_BYTES = 1 << 17;
 
-export interface Started {
-  /** Held until everything has arrived: peers read and write its memory by address. */
-  readonly request: ExchangeRequest;
-  /** [size] ranks of the world that take part. */
-  readonly members: readonly number[];
-  /** The same without this rank, the next one first, so that ranks do not all begin with the same one. */
-  readonly others: readonly number[];
-  readonly notesOut: Int32Array;
-  readonly notesIn: Int32Array;
-  readonly startMs: number;
-}
-
-export class ThreadsPending implements Pending, Posting {
+export class ThreadsPending implements Pending, OpenExchange {
   #isPosted = false;
   /** The exchange whose place in the ring this one takes over. */
   #before: ThreadsPending | undefined;
@@ -60,12 +48,12 @@ export class ThreadsPending implements Pending, Posting {
     const { started, place } = this;
     const { request, members, others } = started;
     showRequest(place, started);
-    // Those who wait already take their share of copying large rows while this rank copies its own part.
+    // Peers that already wait help to copy large rows while this rank copies its own part.
     members.forEach((peer, p) => {
       if (peer !== place.rank && request.send.bytes[p] >= SHARED_BYTES) place.view.wakeRank(peer);
     });
     copyOwnPart(request, members.indexOf(place.rank));
-    for (const peer of others) movePair(place, peer);
+    for (const peer of others) moveBetween(place, peer);
     return true;
   }
 
@@ -101,7 +89,7 @@ export class ThreadsPending implements Pending, Posting {
   #move(): ExchangeResult | undefined {
     if (this.#moved !== undefined || !this.#isPosted) return this.#moved;
     if (!this.#isAllMoved()) {
-      for (const peer of this.#missing) movePair(this.place, peer);
+      for (const peer of this.#missing) moveBetween(this.place, peer);
       this.#makeRoom();
       if (!this.#isAllMoved()) return undefined;
     }
@@ -145,7 +133,7 @@ export class ThreadsPending implements Pending, Posting {
       return Atomics.load(ring.moved, index) === sequence + 1 ? "moved" : "open";
     });
     if (state.includes("open") || !state.includes("parked")) return;
-    const memory = recv.grow(ring.poolUsed[ring.slot(rank, sequence)] * WORD);
+    const memory = recv.grow(ring.poolUsed[ring.posting(rank, sequence)] * WORD);
     this.#memory = memory;
     const [from, to] = [Number(addressOf(recv.buffer)), Number(addressOf(memory))];
     copyBytes(to, from, send.bytes[members.indexOf(rank)]);
@@ -158,7 +146,7 @@ export class ThreadsPending implements Pending, Posting {
 
   #field(peer: number, field: number): number {
     const { ring, sequence, rank } = this.place;
-    return ring.fields[ring.field(ring.slot(rank, sequence), peer, field)];
+    return ring.fields[ring.field(ring.posting(rank, sequence), peer, field)];
   }
 
   #latest(field: number): number {

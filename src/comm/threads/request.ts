@@ -4,30 +4,37 @@ import { type ExchangeRequest, isPool } from "../communicator.js";
 import type { Place } from "./move.js";
 import { FIELD, WORD } from "./ring.js";
 
+/** What its rank knows of an exchange from the start. */
+export interface Started {
+  /** Held until everything has arrived: peers read and write its memory by address. */
+  readonly request: ExchangeRequest;
+  /** [size] ranks of the world that take part. */
+  readonly members: readonly number[];
+  /** The same without this rank, the next one first, so that ranks do not all begin with the same one. */
+  readonly others: readonly number[];
+  readonly notesOut: Int32Array;
+  readonly notesIn: Int32Array;
+  readonly startMs: number;
+}
+
 /** Writes a request into its place in the ring; from then on peers may read and write its memory. */
 export function showRequest(
   { ring, rank, sequence, label }: Place,
-  posting: {
-    readonly request: ExchangeRequest;
-    readonly members: readonly number[];
-    readonly notesOut: Int32Array;
-    readonly notesIn: Int32Array;
-  },
+  { request, members, notesOut, notesIn }: Started,
 ): void {
-  const { request, members, notesOut, notesIn } = posting;
   const { send, recv } = request;
   const { fields } = ring;
-  const slot = ring.slot(rank, sequence);
+  const posting = ring.posting(rank, sequence);
   const pool = isPool(recv);
-  ring.hashes[slot] = hash(label);
-  ring.poolUsed[slot] = pool ? send.bytes[members.indexOf(rank)] / WORD : 0;
-  ring.poolRoom[slot] = pool ? Math.floor(recv.buffer.byteLength / WORD) : 0;
+  ring.hashes[posting] = hash(label);
+  ring.poolUsed[posting] = pool ? send.bytes[members.indexOf(rank)] / WORD : 0;
+  ring.poolRoom[posting] = pool ? Math.floor(recv.buffer.byteLength / WORD) : 0;
   const address = (array: ArrayBufferView): number => Number(addressOf(array));
   const [from, to] = [address(send.buffer), address(recv.buffer)];
   const [fromNotes, toNotes] = [address(notesOut), address(notesIn)];
   const noteBytes = (notesOut.length / members.length) * WORD;
   members.forEach((peer, p) => {
-    const at = ring.field(slot, peer, 0);
+    const at = ring.field(posting, peer, 0);
     fields[at + FIELD.sendAddress] = from + send.offsets[p];
     fields[at + FIELD.sendBytes] = send.bytes[p];
     fields[at + FIELD.recvAddress] = pool ? to : to + recv.offsets[p];
@@ -36,7 +43,7 @@ export function showRequest(
     fields[at + FIELD.recvNotes] = toNotes + p * noteBytes;
     fields[at + FIELD.noteBytes] = noteBytes;
   });
-  Atomics.store(ring.posted, slot, sequence + 1);
+  Atomics.store(ring.posted, posting, sequence + 1);
 }
 
 /** FNV-1a. */

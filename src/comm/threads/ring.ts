@@ -1,6 +1,6 @@
 /**
  * What the ranks of one communicator have posted, and what has arrived: a ring of postings per rank. A rank uses the
- * place of exchange s again for exchange s + RING once all messages of s have been moved; until then the younger one
+ * posting of exchange s again for exchange s + RING once all messages of s have been moved; until then the younger one
  * waits in line at its rank (`pending.ts`). So the ring is a window and not a limit, and it needs no more memory however
  * many exchanges are under way.
  */
@@ -32,24 +32,25 @@ export const WORD = 4;
 
 /** Memory of a ring among `size` ranks. */
 export function ringBytes(size: number): number {
-  const slots = size * RING;
-  return Math.ceil((8 * FIELDS * slots * size + 4 * (4 * slots + 2 * slots * size)) / 64) * 64;
+  const postings = size * RING;
+  return Math.ceil((8 * FIELDS * postings * size + 4 * (4 * postings + 2 * postings * size)) / 64) * 64;
 }
 
-/** Typed views of a communicator's ring. Indices: `slot(rank, sequence)`, and slot · size + peer for pairs. */
+/** Typed views of a communicator's ring. Indices: `posting(rank, sequence)`, and for messages posting · size + peer. */
 export class Ring {
-  /** [slots] sequence number + 1 of the posting. */
+  /** [postings] sequence + 1 of what is posted. */
   readonly posted: Int32Array;
   /**
-   * [slots · size] of the message from a peer into a slot: sequence number + 1 once somebody has taken it on, and once it
-   * has been moved. Negative claim: parked until its pool has room. Negative move: given up.
+   * [postings · size] per message, from a peer to a posting. `claims` is sequence + 1 once a rank has undertaken to copy
+   * it, negative while it waits for its pool to grow; `moved` is sequence + 1 once it has been copied, negative if it was
+   * given up.
    */
   readonly claims: Int32Array;
   readonly moved: Int32Array;
-  /** [slots] words of a slot's pool that are dealt out, and that it has; may exceed what it has. */
+  /** [postings] words of a posting's pool that have been assigned to messages (may be more than there are), and that it has. */
   readonly poolUsed: Int32Array;
   readonly poolRoom: Int32Array;
-  /** [slots] of the operator's name. */
+  /** [postings] hash of the operator's name. */
   readonly hashes: Int32Array;
   readonly fields: Float64Array;
 
@@ -59,27 +60,27 @@ export class Ring {
     /** Ranks of the world, of which some take part. */
     readonly size: number,
   ) {
-    const slots = size * RING;
-    let at = start + 8 * FIELDS * slots * size;
+    const postings = size * RING;
+    let at = start + 8 * FIELDS * postings * size;
     const take = (length: number): Int32Array => {
       const words = new Int32Array(buffer, at, length);
       at += 4 * length;
       return words;
     };
-    this.fields = new Float64Array(buffer, start, FIELDS * slots * size);
-    this.posted = take(slots);
-    this.claims = take(slots * size);
-    this.moved = take(slots * size);
-    this.poolUsed = take(slots);
-    this.poolRoom = take(slots);
-    this.hashes = take(slots);
+    this.fields = new Float64Array(buffer, start, FIELDS * postings * size);
+    this.posted = take(postings);
+    this.claims = take(postings * size);
+    this.moved = take(postings * size);
+    this.poolUsed = take(postings);
+    this.poolRoom = take(postings);
+    this.hashes = take(postings);
   }
 
-  slot(rank: number, sequence: number): number {
+  posting(rank: number, sequence: number): number {
     return rank * RING + (sequence % RING);
   }
 
-  field(slot: number, peer: number, field: number): number {
-    return (slot * this.size + peer) * FIELDS + field;
+  field(posting: number, peer: number, field: number): number {
+    return (posting * this.size + peer) * FIELDS + field;
   }
 }

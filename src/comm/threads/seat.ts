@@ -1,7 +1,7 @@
 import type { BoardView } from "./board.js";
 
 /** An exchange under way at a board, as the other exchanges of its rank see it. */
-export interface Posting {
+export interface OpenExchange {
   /** Does what nobody else can do for it, if it is time. @returns whether there will be nothing more of that */
   tend(): boolean;
   /** Takes every message that nobody is moving, and lets those finish that are being moved. */
@@ -12,9 +12,9 @@ export interface Posting {
 export class Seat {
   nextCommunicator = 1;
   /** Exchanges not yet waited for, of all communicators: peers may still read and write their memory. */
-  readonly open = new Set<Posting>();
+  readonly open = new Set<OpenExchange>();
   /** Those of them that stand in line for a place in their ring, or whose pool may have to grow; older ones first. */
-  readonly tended = new Set<Posting>();
+  readonly tended = new Set<OpenExchange>();
 
   constructor(
     readonly view: BoardView,
@@ -27,13 +27,13 @@ export class Seat {
    * of its group have started it, hence also the one RING before it, whose messages therefore move, which frees the place.
    */
   tend(): void {
-    for (const posting of this.tended) if (posting.tend()) this.tended.delete(posting);
+    for (const exchange of this.tended) if (exchange.tend()) this.tended.delete(exchange);
   }
 
   /** Before this rank lets go of memory that peers know by address. */
   withdraw(): void {
     this.tended.clear();
-    for (const posting of this.open) posting.withdraw();
+    for (const exchange of this.open) exchange.withdraw();
     this.open.clear();
   }
 }
