@@ -2,7 +2,7 @@
 import { addressOf, copyBytes } from "../../core/address.js";
 import { nowMs } from "../../core/clock.js";
 import { CommError } from "../../core/errors.js";
-import { type ExchangeRequest, type ExchangeResult, type Pending, isPool } from "../communicator.js";
+import { type ExchangeResult, type Pending, isPool } from "../communicator.js";
 import { copyOwnPart } from "../regions.js";
 import { type Place, deliverParked, messageIndex, moveBetween, sleepUntil, withdrawMessage } from "./move.js";
 import { type Started, showRequest } from "./request.js";
@@ -77,7 +77,7 @@ export class ThreadsPending implements Pending, OpenExchange {
       moved = this.#move();
       if (moved !== undefined) break;
       const left = sinceMs + deadlineMs - nowMs();
-      if (left <= 0) throw this.#late(deadlineMs);
+      if (left <= 0) throw this.#unanswered(deadlineMs);
       Atomics.wait(view.wake, rank, seen, Math.min(left, 1000));
     }
     sleepUntil(moved.endMs);
@@ -165,7 +165,7 @@ export class ThreadsPending implements Pending, OpenExchange {
     }
   }
 
-  #late(deadlineMs: number): CommError {
+  #unanswered(deadlineMs: number): CommError {
     const { view, rank, label } = this.place;
     const missing = this.#missing;
     const last = missing
