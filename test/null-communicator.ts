@@ -1,14 +1,14 @@
 /**
- * A world that is not there: one rank's program runs as if it were rank r of n, nothing moves, and every message is
- * recorded, so that the traffic of hundreds of ranks can be counted on one.
+ * A communicator without peers: one rank's program runs as rank r of n, nothing is sent, and every message is recorded,
+ * so that the traffic of hundreds of ranks can be counted on one.
  *
  * What arrives is made up: each peer "sends" to this rank exactly what this rank sends to it (sizes, notes and, as far
  * as there is room, bytes). So shapes are right and sizes plausible: a symmetric exchange keeps its true sizes, a ragged
  * one gets this rank's own sizes back. What it cannot prove: that values are right, that ranks agree with one another,
  * that orders match, deadlines, and anything about time.
  */
-import { nowMs } from "../core/clock.js";
-import { assert } from "../core/errors.js";
+import { nowMs } from "../src/core/clock.js";
+import { assert } from "../src/core/errors.js";
 import {
   type Communicator,
   type ExchangeRequest,
@@ -18,8 +18,8 @@ import {
   type Regions,
   isPool,
   membersOf,
-} from "./communicator.js";
-import { copyOwnPart } from "./regions.js";
+} from "../src/comm/communicator.js";
+import { copyOwnPart } from "../src/comm/regions.js";
 
 export interface Message {
   /** Ranks of the world. */
@@ -48,7 +48,7 @@ function inGroup(worldRank: number, members: readonly number[], messages: Messag
   const size = members.length;
   const rank = members.indexOf(worldRank);
   return {
-    kind: "null",
+    kind: "threads",
     rank,
     size,
     deadlineMs: Infinity,

@@ -1,6 +1,6 @@
 /** The traffic of 256 ranks, counted on one: a rank's training step on the null communicator, against formulas. */
 import { describe, expect, it } from "vitest";
-import { type Message, nullCommunicator } from "../src/comm/null.js";
+import { type Message, nullCommunicator } from "./null-communicator.js";
 import { sliceOf } from "../src/comm/regions.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
 import { resolveModel } from "../src/model/config.js";

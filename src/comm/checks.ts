@@ -13,7 +13,7 @@ import {
   sumScalars,
 } from "./collectives.js";
 import type { Communicator, ExchangeRequest, Regions } from "./communicator.js";
-import { sliceOf } from "./regions.js";
+import { bytesOf, fromEach, sliceOf } from "./regions.js";
 
 const WORD = 4;
 
@@ -65,17 +65,8 @@ export const CHECKS: Readonly<Record<string, (comm: Communicator) => void>> = {
   },
   "a rank that sends nothing, and a rank that gets nothing": (comm) => {
     const bytes = everyone(comm).map((p) => (comm.rank === 0 || p === comm.size - 1 ? 0 : WORD));
-    const buffer = shared(WORD * comm.size);
-    const regions = (target: Uint8Array, sizes: readonly number[]): Regions => ({
-      buffer: target,
-      offsets: everyone(comm).map((p) => p * WORD),
-      bytes: sizes,
-    });
-    const recv = regions(
-      shared(WORD * comm.size),
-      everyone(comm).map(() => WORD),
-    );
-    const result = comm.exchange({ label: "nothing", send: regions(buffer, bytes), recv }).wait();
+    const words = (): Regions => fromEach(shared(WORD * comm.size), comm.size, WORD);
+    const result = comm.exchange({ label: "nothing", send: { ...words(), bytes }, recv: words() }).wait();
     const wanted = everyone(comm).map((p) => (p === 0 || comm.rank === comm.size - 1 ? 0 : WORD));
     expectSame([...result.bytes], wanted, "sizes");
   },
@@ -94,11 +85,7 @@ export const CHECKS: Readonly<Record<string, (comm: Communicator) => void>> = {
     const numbers = new Uint32Array(send.buffer);
     for (let i = 0; i < numbers.length; i++) numbers[i] = word(comm.rank, i);
     const recv = shared(words * WORD * comm.size);
-    const regions = (buffer: Uint8Array): Regions => ({
-      buffer,
-      offsets: everyone(comm).map((p) => p * words * WORD),
-      bytes: everyone(comm).map(() => words * WORD),
-    });
+    const regions = (buffer: Uint8Array): Regions => fromEach(buffer, comm.size, words * WORD);
     comm.exchange({ label: "large", send: regions(send), recv: regions(recv) }).wait();
     const got = new Uint32Array(recv.buffer);
     for (const p of everyone(comm)) {
@@ -223,9 +210,7 @@ function shared(bytes: number): Uint8Array {
 }
 
 function hex(values: Float32Array): string {
-  return Buffer.from(
-    Uint8Array.from(new Uint8Array(values.buffer, values.byteOffset, values.byteLength)),
-  ).toString("hex");
+  return Buffer.from(bytesOf(values)).toString("hex");
 }
 
 function expectSame(found: unknown, wanted: unknown, what: string): void {

@@ -32,45 +32,33 @@ export function barrier(comm: Communicator, label: string): Handle<void> {
   return after(allGather(comm, new Uint8Array(0), label), () => undefined);
 }
 
-/** The equally long bytes of every rank, in rank order. */
+/** The bytes of every rank, in rank order; ranks may have different numbers of them. */
 export function allGather(comm: Communicator, mine: Uint8Array, label: string): Handle<Uint8Array[]> {
   const stride = Math.ceil(mine.byteLength / 4) * 4;
   const send = shared(stride);
   send.set(mine);
-  const recv = shared(stride * comm.size);
+  let room = shared(stride * comm.size);
   const handle = comm.exchange({
     label,
     send: toEach(send, comm.size, stride),
-    recv: fromEach(recv, comm.size, stride),
+    recv: { buffer: room, grow: (wanted) => (room = shared(wanted)) },
+    // Regions are whole words; the note says how many bytes of the last one do not count.
+    notes: new Int32Array(comm.size).fill(stride - mine.byteLength),
   });
-  return after(handle, () =>
-    Array.from({ length: comm.size }, (_, r) => recv.slice(r * stride, r * stride + mine.byteLength)),
+  return after(handle, ({ offsets, bytes, notes }) =>
+    offsets.map((at, rank) => room.slice(at, at + bytes[rank] - notes[rank])),
   );
 }
 
-/** The bytes of `root`, on every rank; the others need not know how many there are (`mine` is ignored there). */
+/** The bytes of `root`, on every rank (`mine` is ignored on the others). */
 export function broadcast(
   comm: Communicator,
   mine: Uint8Array | undefined,
   root: number,
   label: string,
 ): Handle<Uint8Array> {
-  const isRoot = comm.rank === root;
-  const bytes = isRoot && mine !== undefined ? mine : new Uint8Array(0);
-  const stride = Math.ceil(bytes.byteLength / 4) * 4;
-  const send = shared(stride);
-  send.set(bytes);
-  let room = shared(isRoot ? stride : 0);
-  const handle = comm.exchange({
-    label,
-    send: toEach(send, comm.size, stride),
-    recv: { buffer: room, grow: (wanted) => (room = shared(wanted)) },
-    // Regions are whole words; the note says how many bytes of the last one count.
-    notes: new Int32Array(comm.size).fill(stride - bytes.byteLength),
-  });
-  return after(handle, ({ offsets, bytes: got, notes }) =>
-    room.slice(offsets[root], offsets[root] + got[root] - notes[root]),
-  );
+  const told = comm.rank === root && mine !== undefined ? mine : new Uint8Array(0);
+  return after(allGather(comm, told, label), (all) => all[root]);
 }
 
 /**
@@ -152,29 +140,17 @@ function gatherScalars(comm: Communicator, values: readonly number[], label: str
 /** Every rank's JSON value, in rank order. */
 export function gatherJson<T>(comm: Communicator, value: T, label: string): T[] {
   if (comm.size === 1) return [value];
-  const text = new TextEncoder().encode(JSON.stringify(value));
-  const longest = maxScalars(comm, [text.length], label)[0];
-  const padded = new Uint8Array(longest + 4);
-  new DataView(padded.buffer).setUint32(0, text.length, true);
-  padded.set(text, 4);
-  return allGather(comm, padded, label)
+  return allGather(comm, new TextEncoder().encode(JSON.stringify(value)), label)
     .wait()
-    .map((bytes) => {
-      const length = new DataView(bytes.buffer).getUint32(0, true);
-      return JSON.parse(new TextDecoder().decode(bytes.slice(4, 4 + length))) as T;
-    });
+    .map((bytes) => JSON.parse(new TextDecoder().decode(bytes)) as T);
 }
 
 /** The JSON value of one rank, on every rank. */
 export function broadcastJson<T>(comm: Communicator, value: T | undefined, root: number, label: string): T {
   if (comm.size === 1) return value as T;
-  const text = comm.rank === root ? new TextEncoder().encode(JSON.stringify({ value })) : undefined;
-  const { value: found } = JSON.parse(
-    new TextDecoder().decode(broadcast(comm, text, root, label).wait()),
-  ) as {
-    value: T;
-  };
-  return found;
+  const text = new TextEncoder().encode(JSON.stringify({ value }));
+  const told = new TextDecoder().decode(broadcast(comm, text, root, label).wait());
+  return (JSON.parse(told) as { value: T }).value;
 }
 
 /**

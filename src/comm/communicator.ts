@@ -2,14 +2,14 @@ import type { Link } from "./link.js";
 
 /**
  * Collectives among ranks. One primitive, the ragged all-to-all `exchange`, is implemented per transport
- * (single, threads, MPI, null); everything else (`collectives.ts`) is built on it, so that sums are added in rank order
+ * (single, threads, MPI); everything else (`collectives.ts`) is built on it, so that sums are added in rank order
  * and every transport gives the same bits.
  *
  * Rules: in each communicator all ranks issue the same exchanges in the same order, and wait for them in that order;
  * buffers stay untouched until the handle's `wait` returns. Any number of exchanges may be under way.
  */
 export interface Communicator {
-  readonly kind: "single" | "threads" | "mpi" | "null";
+  readonly kind: "single" | "threads" | "mpi";
   readonly rank: number;
   readonly size: number;
   /** Starts a ragged all-to-all and returns at once. Transfers progress while the caller computes. */
@@ -30,7 +30,7 @@ export interface Communicator {
 
 /** One ragged all-to-all: what this rank sends to each peer, and where it puts what it receives. */
 export interface ExchangeRequest {
-  /** The operator, e.g. "L3.dispatch"; named in errors and recorded by the null communicator. */
+  /** The operator, e.g. "L3.dispatch"; named in errors. */
   readonly label: string;
   readonly send: Regions;
   /** Regions of known places, whose sizes are the largest acceptable; or a pool for regions of unknown sizes. */
