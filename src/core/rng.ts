@@ -2,6 +2,8 @@
  * Counter-based random numbers (Philox4x32-10; Salmon et al., SC 2011; method 9.6): everything random is a function of
  * (seed, purpose, index), so any rank can make any part of any stream, and runs resume anywhere.
  */
+import { fnv1a } from "./hash.js";
+
 const M0 = 0xd2511f53;
 const M1 = 0xcd9e8d57;
 const W0 = 0x9e3779b9;
@@ -49,8 +51,8 @@ export interface Random {
 
 export function philox(seed: number, purpose: string): Random {
   const key: [number, number] = [
-    (seed ^ fnv(purpose, 0x811c9dc5)) >>> 0,
-    (Math.floor(seed / 2 ** 32) ^ fnv(purpose, 0x9747b28c)) >>> 0,
+    (seed ^ fnv1a(purpose)) >>> 0,
+    (Math.floor(seed / 2 ** 32) ^ fnv1a(purpose, 0x9747b28c)) >>> 0,
   ];
   const wordsAt = (counter: number): Words =>
     philox4x32([counter >>> 0, Math.floor(counter / 2 ** 32) >>> 0, 0, 0], key);
@@ -98,10 +100,4 @@ function boxMuller(a: number, b: number): [number, number] {
   const radius = Math.sqrt(-2 * Math.log((a + 1) / 4294967297));
   const angle = (2 * Math.PI * b) / 2 ** 32;
   return [radius * Math.cos(angle), radius * Math.sin(angle)];
-}
-
-function fnv(text: string, basis: number): number {
-  let hash = basis;
-  for (const character of text) hash = Math.imul(hash ^ (character.codePointAt(0) as number), 0x01000193);
-  return hash >>> 0;
 }

@@ -8,10 +8,10 @@ export interface WorkerData {
   readonly options: unknown;
   readonly rank: number;
   /** Ranks as threads. */
-  readonly board: Board | undefined;
+  readonly board?: Board | undefined;
   /** A rank of an MPI job; `label` receives the operator it is in. */
   readonly mpi?: { readonly deadlineMs: number; readonly label: Uint8Array };
-  /** Number of times somebody has asked to stop. */
+  /** [1] 0, or 1 once somebody has asked to stop. */
   readonly stop: Int32Array;
 }
 

@@ -1,7 +1,9 @@
 /** Finds a job where it was defined. */
 import { existsSync } from "node:fs";
+import { Worker } from "node:worker_threads";
 import { InputError } from "../core/errors.js";
 import type { Job } from "./job.js";
+import type { WorkerData } from "./messages.js";
 
 const PACKAGE = new URL("../../", import.meta.url).href;
 
@@ -11,8 +13,17 @@ export function builtModule(module: string): string {
   return `${PACKAGE}dist/${module.slice(PACKAGE.length + 4, -3)}.js`;
 }
 
+/** Starts the thread of a rank. */
+export function startRank(
+  { module, name }: Pick<Job<unknown, unknown>, "module" | "name">,
+  data: Omit<WorkerData, "job">,
+): Worker {
+  const workerData: WorkerData = { ...data, job: { module: builtModule(module), name } };
+  return new Worker(workerFile(), { workerData });
+}
+
 /** What a rank's thread runs first. */
-export function workerFile(): URL {
+function workerFile(): URL {
   const here = new URL("./worker.js", import.meta.url);
   return existsSync(here) ? here : new URL(builtModule(new URL("./worker.ts", import.meta.url).href));
 }

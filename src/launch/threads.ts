@@ -1,11 +1,11 @@
 /** Runs a job on N ranks, each a worker thread of this process: JavaScript of one rank never delays another's. */
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { BoardView, createBoard } from "../comm/threads/board.js";
 import { EnvironmentError, InputError } from "../core/errors.js";
 import { refuseTelemetry } from "../core/telemetry.js";
 import type { Job, LineEvent, Outcome } from "./job.js";
-import { type FromWorker, type WorkerData, revive } from "./messages.js";
-import { builtModule, workerFile } from "./module.js";
+import { type FromWorker, revive } from "./messages.js";
+import { startRank } from "./module.js";
 import { DEFAULT_DEADLINE_MS, type LaunchOptions } from "./options.js";
 import { stopOn } from "./stop.js";
 
@@ -15,7 +15,7 @@ const GRACE_MS = 5_000;
 
 /** @throws the error of the rank that failed first, labelled with its rank; the other ranks have ended by then */
 export async function launchThreads<O, R, E = never>(
-  { module, name }: Job<O, R, E>,
+  job: Job<O, R, E>,
   options: O,
   how: LaunchOptions<E>,
 ): Promise<Outcome<R>> {
@@ -31,14 +31,12 @@ export async function launchThreads<O, R, E = never>(
   let result: unknown;
   const workers: Worker[] = [];
   const ended = Array.from({ length: ranks }, (_, rank) => {
-    const data: WorkerData = {
-      job: { module: builtModule(module), name },
+    const worker = startRank(job, {
       options,
       rank,
       board: ranks > 1 ? board : undefined,
       stop: stop.word,
-    };
-    const worker = new Worker(workerFile(), { workerData: data, stdin: false });
+    });
     workers.push(worker);
     const fail = (error: Error, aboutPeer = false): void => {
       // Messages of threads arrive in any order: the cause may come after its consequence.

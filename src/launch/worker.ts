@@ -6,6 +6,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { Communicator } from "../comm/communicator.js";
 import { joinMpi } from "../comm/mpi/mpi.js";
 import { singleCommunicator } from "../comm/single.js";
+import { writeText } from "../comm/threads/board.js";
 import { joinThreads } from "../comm/threads/threads.js";
 import type { JobContext } from "./job.js";
 import { type FromWorker, type WorkerData, failureOf } from "./messages.js";
@@ -40,12 +41,6 @@ function contextOf(world: Communicator): JobContext {
 function join(): Communicator {
   const { mpi, board, rank } = data;
   if (mpi !== undefined)
-    return joinMpi({ deadlineMs: mpi.deadlineMs, onOperator: (label) => writeLabel(mpi.label, label) });
+    return joinMpi({ deadlineMs: mpi.deadlineMs, onOperator: (label) => writeText(mpi.label, label) });
   return board === undefined ? singleCommunicator() : joinThreads(board, rank);
-}
-
-function writeLabel(target: Uint8Array, label: string): void {
-  const bytes = Buffer.from(label).subarray(0, target.length);
-  target.fill(0);
-  target.set(bytes);
 }

@@ -146,13 +146,14 @@ function growTo(buffer: SharedArrayBuffer, bytes: number): void {
   }
 }
 
-function writeText(bytes: Uint8Array, text: string): void {
+/** Cut off where there is no more room. */
+export function writeText(bytes: Uint8Array, text: string): void {
   const encoded = new TextEncoder().encode(text).subarray(0, bytes.length);
   bytes.fill(0);
   bytes.set(encoded);
 }
 
-function readText(bytes: Uint8Array): string {
+export function readText(bytes: Uint8Array): string {
   const copy = Uint8Array.from(bytes);
   const end = copy.indexOf(0);
   return new TextDecoder().decode(copy.subarray(0, end < 0 ? copy.length : end));

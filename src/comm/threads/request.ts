@@ -1,5 +1,6 @@
 /** A request as peers see it: addresses and sizes in the ring. */
 import { addressOf } from "../../core/address.js";
+import { fnv1a } from "../../core/hash.js";
 import { type ExchangeRequest, isPool } from "../communicator.js";
 import type { Place } from "./move.js";
 import { FIELD, WORD } from "./ring.js";
@@ -26,7 +27,7 @@ export function showRequest(
   const { fields } = ring;
   const posting = ring.posting(rank, sequence);
   const pool = isPool(recv);
-  ring.hashes[posting] = hash(label);
+  ring.hashes[posting] = fnv1a(label);
   ring.poolUsed[posting] = pool ? send.bytes[members.indexOf(rank)] / WORD : 0;
   ring.poolRoom[posting] = pool ? Math.floor(recv.buffer.byteLength / WORD) : 0;
   const address = (array: ArrayBufferView): number => Number(addressOf(array));
@@ -44,11 +45,4 @@ export function showRequest(
     fields[at + FIELD.noteBytes] = noteBytes;
   });
   Atomics.store(ring.posted, posting, sequence + 1);
-}
-
-/** FNV-1a. */
-function hash(text: string): number {
-  let h = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
-  return h | 0;
 }
