@@ -5,7 +5,7 @@ import type { OpName } from "./ops.js";
 import { SHAPE_RULES } from "./shapes.js";
 
 export function apply(op: OpName, inputs: readonly Expr[], attrs: Attrs = {}, dtype: DType = "f32"): Expr {
-  return { op, inputs, attrs, dims: SHAPE_RULES[op](inputs, attrs), dtype };
+  return { op, inputs, attrs, dims: SHAPE_RULES[op](inputs, attrs, op), dtype };
 }
 
 /** A value given when the kernel runs; receives a gradient `d_<name>` if it is f32. */
