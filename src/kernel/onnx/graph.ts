@@ -48,52 +48,39 @@ export class OnnxGraph {
     return output;
   }
 
-  /** The values are not copied before `encode`. */
+  /** Values are not copied before `encode`. */
   f32(values: Float32Array, dims: readonly number[]): string {
-    const raw = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    return this.#initializer(`c${this.#initializers.size}`, ELEMENT_TYPE.f32, dims, raw);
+    return this.#initializer(`c${this.#initializers.size}`, "f32", values, dims);
   }
 
   scalar(value: number): string {
-    return this.#shared(`f${value}`, () => ({
-      type: ELEMENT_TYPE.f32,
-      dims: [],
-      raw: new Uint8Array(Float32Array.of(value).buffer),
-    }));
+    return this.#initializer(`f${value}`, "f32", Float32Array.of(value), []);
   }
 
   f64(values: Float64Array): string {
-    return this.#shared(`d${values.join("_")}`, () => ({
-      type: ELEMENT_TYPE.f64,
-      dims: [values.length],
-      raw: new Uint8Array(values.slice().buffer),
-    }));
+    return this.#initializer(`d${values.join("_")}`, "f64", values, [values.length]);
   }
 
   /** A scalar of 32 bits; `ints` are the 64-bit lists that shapes and axes are given as. */
   i32(value: number): string {
-    return this.#shared(`n${value}`, () => ({
-      type: ELEMENT_TYPE.i32,
-      dims: [],
-      raw: new Uint8Array(Int32Array.of(value).buffer),
-    }));
+    return this.#initializer(`n${value}`, "i32", Int32Array.of(value), []);
   }
 
   ints(values: readonly number[]): string {
-    return this.#shared(`i${values.join("_")}`, () => ({
-      type: ELEMENT_TYPE.i64,
-      dims: [values.length],
-      raw: new Uint8Array(BigInt64Array.from(values, BigInt).buffer),
-    }));
+    const words = BigInt64Array.from(values, BigInt);
+    return this.#initializer(`i${values.join("_")}`, "i64", words, [values.length]);
   }
 
-  #shared(name: string, make: () => Omit<Initializer, "name">): string {
-    if (!this.#initializers.has(name)) this.#initializers.set(name, { name, ...make() });
-    return name;
-  }
-
-  #initializer(name: string, type: number, dims: readonly number[], raw: Uint8Array): string {
-    this.#initializers.set(name, { name, type, dims, raw });
+  /** Equal values have equal names, and are stored once. */
+  #initializer(
+    name: string,
+    type: keyof typeof ELEMENT_TYPE,
+    { buffer, byteOffset, byteLength }: ArrayBufferView,
+    dims: readonly number[],
+  ): string {
+    const raw = new Uint8Array(buffer, byteOffset, byteLength);
+    if (!this.#initializers.has(name))
+      this.#initializers.set(name, { name, type: ELEMENT_TYPE[type], dims, raw });
     return name;
   }
 
