@@ -5,6 +5,7 @@
 import * as k from "../kernel/build.js";
 import { topological } from "../kernel/differentiate.js";
 import type { Expr, Kernel } from "../kernel/kernel.js";
+import { rewriteKernel, rewriter } from "../kernel/rewrite.js";
 
 /** A graph computes the outputs of `kernel`; its inputs are the whole kernel's, and values of earlier stages by name. */
 export interface GraphStage {
@@ -28,7 +29,10 @@ export interface StagedKernel {
   readonly handed: ReadonlyMap<string, Expr>;
 }
 
-/** Whether an op is done by a routine: always, only if its operands are given or results of routines, or never. */
+/**
+ * When an op is computed by a routine: always; only if all its operands are inputs of the kernel or results of routines;
+ * or never.
+ */
 export type RoutineUse = (expr: Expr) => "always" | "given" | "never";
 
 /** @returns undefined when the kernel is one graph: no op wants a routine, or a routine's result would have two names */
@@ -71,31 +75,22 @@ export function stagesOf(source: Kernel, use: RoutineUse): StagedKernel | undefi
  * operand by rows, and are a fifth slower on one that lies by columns.
  */
 function withPlainProducts(kernel: Kernel, use: RoutineUse): Kernel {
-  const rebuilt = new Map<Expr, Expr>();
-  const rebuild = (expr: Expr): Expr => {
-    let result = rebuilt.get(expr);
-    if (result !== undefined) return result;
-    const inputs = expr.inputs.map(rebuild);
-    const [c, a, b] = inputs;
+  return rewriteKernel(kernel.name, kernel.outputs, (expr) => {
+    const [c, a, b] = expr.inputs;
     const isEligible =
       expr.op === "gemmAccumulate" &&
       expr.attrs.transA === true &&
       (a.op === "input" || use(a) === "always") &&
       use(k.transpose(a, [1, 0])) === "given";
-    if (isEligible)
-      result = { ...expr, inputs: [c, k.transpose(a, [1, 0]), b], attrs: { ...expr.attrs, transA: false } };
-    else result = expr.inputs.every((operand, i) => operand === inputs[i]) ? expr : { ...expr, inputs };
-    rebuilt.set(expr, result);
-    return result;
-  };
-  const outputs = Object.fromEntries(kernel.outputs.map((o) => [o.name, rebuild(o.expr)]));
-  const aliases = Object.fromEntries(kernel.outputs.flatMap((o) => (o.aliasOf ? [[o.name, o.aliasOf]] : [])));
-  return k.kernel(kernel.name, outputs, aliases);
+    return isEligible
+      ? { ...expr, inputs: [c, k.transpose(a, [1, 0]), b], attrs: { ...expr.attrs, transA: false } }
+      : expr;
+  });
 }
 
 /**
- * Even levels are graphs, odd ones routines. First as early as operands allow; then every graph op as late as its
- * users allow, so that few values are handed on.
+ * Each op gets a level: graphs have even ones, routines odd ones. First every op is put as early as its operands allow;
+ * then every op of a graph as late as its users allow, so that few values pass from stage to stage.
  */
 function levels(order: readonly Expr[], routines: ReadonlySet<Expr>): Map<Expr, number> {
   const level = new Map<Expr, number>();
@@ -158,27 +153,22 @@ function graphStage(
   },
 ): GraphStage[] {
   const { at, level, names, routines } = c;
-  const rebuilt = new Map<Expr, Expr>();
-  const rebuild = (expr: Expr): Expr => {
-    let result = rebuilt.get(expr);
-    if (result !== undefined) return result;
-    const isElsewhere = routines.has(expr) || level.get(expr) !== at;
-    if (expr.op === "input") result = expr;
-    else if (isElsewhere && names.has(expr))
-      result = k.input(names.get(expr) as string, expr.dims, expr.dtype);
-    else result = { ...expr, inputs: expr.inputs.map(rebuild) };
-    rebuilt.set(expr, result);
-    return result;
-  };
+  const isHere = (expr: Expr): boolean => !routines.has(expr) && level.get(expr) === at;
+  const rewrite = rewriter((expr) => {
+    const name = names.get(expr);
+    return expr.op === "input" || name === undefined || isHere(expr)
+      ? expr
+      : k.input(name, expr.dims, expr.dtype);
+  });
   const outputs: Record<string, Expr> = {};
   const aliases: Record<string, string> = {};
   for (const expr of order)
-    if (expr.op !== "input" && !routines.has(expr) && level.get(expr) === at && names.has(expr))
-      outputs[names.get(expr) as string] = rebuild(expr);
+    if (expr.op !== "input" && isHere(expr) && names.has(expr))
+      outputs[names.get(expr) as string] = rewrite(expr);
   // One expression may be several outputs.
   for (const { name, expr, aliasOf } of kernel.outputs) {
-    if (routines.has(expr) || level.get(expr) !== at) continue;
-    outputs[name] = rebuild(expr);
+    if (!isHere(expr)) continue;
+    outputs[name] = rewrite(expr);
     if (aliasOf !== undefined) aliases[name] = aliasOf;
   }
   if (Object.keys(outputs).length === 0) return [];

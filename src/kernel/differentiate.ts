@@ -8,6 +8,7 @@ import { DERIVATIVES } from "./derivatives.js";
 import type { Dim, Expr, Kernel } from "./kernel.js";
 import { nodeKey } from "./key.js";
 import { SAVED_FOR_BACKWARD } from "./ops.js";
+import { rewriteKernel } from "./rewrite.js";
 
 export interface Differentiated {
   /** The original outputs, and the activations kept for backward as outputs "s_0", "s_1", … */
@@ -220,36 +221,25 @@ export function splitBackward(backward: Kernel): BackwardHalves {
     weightOutputs.map((o) => o.expr),
   );
   const names = new Map(carried.map((expr, i) => [expr, `t_${i}`]));
-  const replaced = new Map<Expr, Expr>(
-    carried.map((expr) => [expr, k.input(names.get(expr) as string, expr.dims)]),
-  );
-  for (const expr of topological(weightOutputs.map((o) => o.expr)))
-    if (!replaced.has(expr)) {
-      const inputs = expr.inputs.map((operand) => replaced.get(operand) as Expr);
-      replaced.set(
-        expr,
-        inputs.every((operand, i) => operand === expr.inputs[i]) ? expr : { ...expr, inputs },
-      );
-    }
   const halves: BackwardHalves = {
     input: k.kernel(`${backward.name}.input`, {
       ...Object.fromEntries(inputOutputs.map((o) => [o.name, o.expr])),
       ...Object.fromEntries(carried.map((expr) => [names.get(expr) as string, expr])),
     }),
-    weight: k.kernel(
-      `${backward.name}.weight`,
-      Object.fromEntries(weightOutputs.map((o) => [o.name, replaced.get(o.expr) as Expr])),
-      Object.fromEntries(
-        weightOutputs.flatMap((o) => (o.aliasOf === undefined ? [] : [[o.name, o.aliasOf]])),
-      ),
-    ),
+    weight: rewriteKernel(`${backward.name}.weight`, weightOutputs, (expr) => {
+      const name = names.get(expr);
+      return name === undefined ? expr : k.input(name, expr.dims);
+    }),
     carried: [...names.values()],
   };
   halvesCache.set(backward, halves);
   return halves;
 }
 
-/** Expensive expressions on the way to both sets of roots, as late as possible: what the second set reads of the first. */
+/**
+ * Expensive expressions that both halves need, each as close to its user in the second half as possible: what the first
+ * half hands to the second.
+ */
 function shared(first: readonly Expr[], second: readonly Expr[]): Expr[] {
   const common = new Set(topological(first));
   const heavy = new Set<Expr>();

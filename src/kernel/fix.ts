@@ -1,5 +1,6 @@
-import * as k from "./build.js";
+import { constant } from "./build.js";
 import type { Expr, Kernel } from "./kernel.js";
+import { rewriteKernel } from "./rewrite.js";
 
 /** Weights by name; nothing is copied. */
 export type FixedParameters = Readonly<
@@ -21,18 +22,9 @@ export function fixParameters(kernel: Kernel, fixed: FixedParameters): Kernel {
     if (kernel.outputs.some((o) => o.aliasOf === name)) return fail("the kernel writes it");
     if (!(data instanceof Float32Array) || given.expr.dims.join() !== dims.join())
       return fail(`it is [${dims.join(", ")}], wanted f32 [${given.expr.dims.join(", ")}]`);
-    constants.set(name, k.constant(data, dims));
+    constants.set(name, constant(data, dims));
   }
-  const rebuilt = new Map<Expr, Expr>();
-  const rebuild = (expr: Expr): Expr => {
-    let result = rebuilt.get(expr);
-    if (result !== undefined) return result;
-    if (expr.op === "input") result = constants.get(expr.attrs.name as string) ?? expr;
-    else result = { ...expr, inputs: expr.inputs.map(rebuild) };
-    rebuilt.set(expr, result);
-    return result;
-  };
-  const outputs = Object.fromEntries(kernel.outputs.map((o) => [o.name, rebuild(o.expr)]));
-  const aliases = kernel.outputs.flatMap((o): [string, string][] => (o.aliasOf ? [[o.name, o.aliasOf]] : []));
-  return k.kernel(kernel.name, outputs, Object.fromEntries(aliases));
+  return rewriteKernel(kernel.name, kernel.outputs, (expr) =>
+    expr.op === "input" ? (constants.get(expr.attrs.name as string) ?? expr) : expr,
+  );
 }

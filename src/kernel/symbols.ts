@@ -1,5 +1,6 @@
 /** Symbolic sizes ("T", "R", "B") from the tensors a kernel is given. */
 import { assert } from "../core/errors.js";
+import { numElements } from "../core/tensor.js";
 import { topological } from "./differentiate.js";
 import type { Dim, Expr, Kernel } from "./kernel.js";
 
@@ -40,12 +41,9 @@ export function bindSymbols(
   for (const { dims, inputs } of introductionsOf(kernel)) {
     const unknown = dims.find((dim) => sizeOf(dim, symbols) === undefined);
     if (typeof unknown !== "string") continue;
-    const elements = concreteDims(inputs[0].dims, symbols).reduce((a, b) => a * b, 1);
-    const others = concreteDims(
-      dims.filter((dim) => dim !== unknown),
-      symbols,
-    ).reduce((a, b) => a * b, 1);
-    symbols.set(unknown, elements / others);
+    const others = dims.filter((dim) => dim !== unknown);
+    const elements = numElements(concreteDims(inputs[0].dims, symbols));
+    symbols.set(unknown, elements / numElements(concreteDims(others, symbols)));
   }
   return symbols;
 }

@@ -1,4 +1,5 @@
 /** Floating-point operations and bytes of a kernel, as its expression says. */
+import { numElements } from "../core/tensor.js";
 import { topological } from "./differentiate.js";
 import type { Expr, Kernel } from "./kernel.js";
 import { type Symbols, concreteDims } from "./symbols.js";
@@ -25,22 +26,9 @@ export function kernelWork(kernel: Kernel, symbols: Symbols): KernelWork {
 }
 
 /** 2 · elements of the product · inner size. */
-function productFlops(expr: Expr, symbols: Symbols): number {
-  const inner = innerSize(expr, symbols);
-  return inner === 0 ? 0 : 2 * inner * concreteDims(expr.dims, symbols).reduce((a, b) => a * b, 1);
-}
-
-function innerSize({ op, inputs, attrs }: Expr, symbols: Symbols): number {
-  const sizeOf = (operand: Expr, fromEnd: number): number =>
-    concreteDims([operand.dims[operand.dims.length - fromEnd]], symbols)[0];
-  switch (op) {
-    case "linear":
-      return sizeOf(inputs[0], 1);
-    case "matmul":
-      return sizeOf(inputs[0], attrs.transA ? 2 : 1);
-    case "gemmAccumulate":
-      return sizeOf(inputs[1], attrs.transA ? 2 : 1);
-    default:
-      return 0;
-  }
+function productFlops({ op, inputs, attrs, dims }: Expr, symbols: Symbols): number {
+  if (op !== "linear" && op !== "matmul" && op !== "gemmAccumulate") return 0;
+  const left = concreteDims(inputs[op === "gemmAccumulate" ? 1 : 0].dims, symbols);
+  const inner = left[left.length - (attrs.transA ? 2 : 1)];
+  return 2 * inner * numElements(concreteDims(dims, symbols));
 }

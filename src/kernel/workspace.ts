@@ -1,10 +1,11 @@
 /** Memory a kernel needs beside its inputs and outputs. */
+import { numElements } from "../core/tensor.js";
 import { topological } from "./differentiate.js";
 import type { Expr, Kernel } from "./kernel.js";
 import { type Symbols, concreteDims } from "./symbols.js";
 
 export function elementBytes(expr: Expr, symbols: Symbols): number {
-  return concreteDims(expr.dims, symbols).reduce((a, b) => a * b, 1) * 4;
+  return numElements(concreteDims(expr.dims, symbols)) * 4;
 }
 
 /**
