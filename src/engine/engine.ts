@@ -20,8 +20,8 @@ export interface Engine {
   readonly name: string;
   /**
    * Compiled kernels are cached by structure, so layers share them: weights are inputs. Weights given as `fixed` are
-   * compiled in, which makes products of few rows two to three times as fast; `run` needs no binding for them, their memory is not read
-   * again, and nothing is shared or cached.
+   * compiled in, which makes products of few rows two to three times as fast; `run` needs no binding for them, their
+   * memory is not read again, and nothing is shared or cached.
    * @param fixed parameters by name
    * @throws Error when one is no parameter of the kernel or does not fit it
    * @throws InputError when they are more than the engine takes in one kernel (onnxruntime: 2 GiB)

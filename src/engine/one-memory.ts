@@ -12,7 +12,10 @@ export type View = Float32Array | Int32Array | Uint16Array;
 const SPARE_BYTES = 4 * 2 ** 30 - 2 ** 17;
 let spare: Arena | undefined;
 
-/** An arena of this thread for what finds no room elsewhere; its pages cost memory only once touched. */
+/**
+ * This thread's arena for tensors that find no room in another. Its address space is reserved; pages take memory once they
+ * are written to.
+ */
 export function spareArena(): Arena {
   spare ??= createSharedArena(SPARE_BYTES, "spare");
   return spare;

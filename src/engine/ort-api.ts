@@ -52,14 +52,6 @@ export interface OrtSession {
   release(): void;
 }
 
-export interface OrtApi {
-  readonly version: string;
-  createSession(model: Uint8Array, inputs: readonly string[], outputs: readonly string[]): OrtSession;
-  /** A tensor over memory at `address`; the memory must outlive the value. */
-  createValue(address: bigint, byteLength: number, dims: readonly number[], dtype: "f32" | "i32"): Handle;
-  releaseValue(value: Handle): void;
-}
-
 function libraryPath(): string {
   const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
   const folder = join(root, "bin", "napi-v6", process.platform, process.arch);
@@ -103,10 +95,11 @@ function load(): OrtApi {
       entries[entry],
       koffi.proto(`${result}(${parameters.join(", ")})`),
     ) as (...args: unknown[]) => never;
-  return new Api(functions, version());
+  return new OrtApi(functions, version());
 }
 
-class Api implements OrtApi {
+/** onnxruntime as far as it is used here. */
+export class OrtApi {
   readonly #env: unknown;
   readonly #memoryInfo: unknown;
   readonly #options: unknown;
@@ -196,6 +189,7 @@ class Api implements OrtApi {
     );
   }
 
+  /** A tensor over memory at `address`; the memory must outlive the value. */
   createValue(address: bigint, byteLength: number, dims: readonly number[], dtype: "f32" | "i32"): Handle {
     const shape = BigInt64Array.from(dims, BigInt);
     const value = this.#out((out) =>

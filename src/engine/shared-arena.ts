@@ -93,13 +93,13 @@ class SharedArena implements Arena {
     const offset = this.#tryTake(bytes);
     if (offset === undefined)
       throw new Error(
-        `Arena "${this.label}" has no ${blockBytes(bytes)} bytes in one piece (${this.capacityBytes - this.#live} of ${this.capacityBytes} free)`,
+        `Arena "${this.label}" has no ${alignedBytes(bytes)} bytes in one piece (${this.capacityBytes - this.#live} of ${this.capacityBytes} free)`,
       );
     return offset;
   }
 
   #tryTake(bytes: number): number | undefined {
-    const wanted = blockBytes(bytes);
+    const wanted = alignedBytes(bytes);
     let best: Region | undefined;
     for (const region of this.#free)
       if (region.bytes >= wanted && (best === undefined || region.bytes < best.bytes)) best = region;
@@ -121,7 +121,8 @@ class SharedArena implements Arena {
       throw new Error(`Arena "${this.label}": the view at ${offset} is not an allocation of this arena`);
     this.#used.delete(offset);
     this.#live -= bytes;
-    const at = lowerBound(this.#free, offset);
+    const next = this.#free.findIndex((region) => region.offset > offset);
+    const at = next < 0 ? this.#free.length : next;
     const before = this.#free[at - 1];
     const after = this.#free[at];
     const joinsBefore = before !== undefined && before.offset + before.bytes === offset;
@@ -136,17 +137,6 @@ class SharedArena implements Arena {
   }
 }
 
-function blockBytes(bytes: number): number {
+function alignedBytes(bytes: number): number {
   return Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
-}
-
-function lowerBound(regions: readonly Region[], offset: number): number {
-  let low = 0;
-  let high = regions.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (regions[middle].offset < offset) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -1,4 +1,5 @@
 // Arrays moved and summed along axes, for backward kernels.
+import { add } from "./routines";
 
 /** out[j, i] = x[i, j] for x [rows, n], in tiles that fit the first cache. */
 export function transpose(out: usize, x: usize, rows: u32, n: u32): void {
@@ -36,17 +37,7 @@ function transposeFour(out: usize, x: usize, outStride: usize, stride: usize): v
 export function columnSums(out: usize, x: usize, rows: u32, n: u32): void {
   const bytes = <usize>n << 2;
   memory.fill(out, 0, bytes);
-  for (let t: u32 = 0; t < rows; t++, x += bytes) {
-    let i: u32 = 0;
-    for (; i + 4 <= n; i += 4) {
-      const o = <usize>i << 2;
-      v128.store(out + o, f32x4.add(v128.load(out + o), v128.load(x + o)));
-    }
-    for (; i < n; i++) {
-      const o = <usize>i << 2;
-      store<f32>(out + o, load<f32>(out + o) + load<f32>(x + o));
-    }
-  }
+  for (let t: u32 = 0; t < rows; t++, x += bytes) add(out, out, x, n);
 }
 
 /**
@@ -58,16 +49,6 @@ export function addPrefixes(out: usize, x: usize, count: u32, size: u32, length:
     if (first) {
       memory.copy(out, x, <usize>length << 2);
       memory.fill(out + (<usize>length << 2), 0, <usize>(size - length) << 2);
-      continue;
-    }
-    let i: u32 = 0;
-    for (; i + 4 <= length; i += 4) {
-      const o = <usize>i << 2;
-      v128.store(out + o, f32x4.add(v128.load(out + o), v128.load(x + o)));
-    }
-    for (; i < length; i++) {
-      const o = <usize>i << 2;
-      store<f32>(out + o, load<f32>(out + o) + load<f32>(x + o));
-    }
+    } else add(out, out, x, length);
   }
 }

@@ -1,6 +1,7 @@
 // Derivatives that take one pass over memory where a tensor graph takes ten.
 // Rows of n elements may end in the middle of a vector: the last elements are taken one at a time by the same vector
 // arithmetic, so that a value never depends on where in a row it lies.
+import { scale } from "./routines";
 
 // @ts-ignore: decorator
 @inline
@@ -249,18 +250,9 @@ export function crossEntropyGrad(out: usize, logits: usize, labels: usize, dLoss
       v128.store32_lane(out + o, e, 0);
       total += f32x4.extract_lane(e, 0);
     }
-    const scale = load<f32>(dLoss + (<usize>t << 2));
-    const factor = scale / <f32>total;
-    const F = f32x4.splat(factor);
-    for (i = 0; i + 4 <= n; i += 4) {
-      const o = <usize>i << 2;
-      v128.store(out + o, f32x4.mul(v128.load(out + o), F));
-    }
-    for (; i < n; i++) {
-      const o = <usize>i << 2;
-      store<f32>(out + o, load<f32>(out + o) * factor);
-    }
+    const d = load<f32>(dLoss + (<usize>t << 2));
+    scale(out, n, d / <f32>total);
     const label = out + (<usize>load<u32>(labels + (<usize>t << 2)) << 2);
-    store<f32>(label, load<f32>(label) - scale);
+    store<f32>(label, load<f32>(label) - d);
   }
 }
