@@ -23,8 +23,8 @@ export function sum(values: readonly number[]): number {
 const TRIMMED = 0.1;
 
 /**
- * Mean without the lowest and highest tenth (at least one value each, of three or more): as deaf to outliers as a median,
- * but means add up. A kernel takes longer beside a transfer than alone; medians of such kernels sum to less than a step.
+ * Mean without the lowest and the highest tenth (at least one value each, of three or more). Outliers do not move it, as
+ * they do not move a median; but unlike medians, these means of operators add up to about the mean of the step.
  */
 export function trimmedMean(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);

@@ -25,11 +25,11 @@ export const BYTE_CHARACTERS: readonly string[] = (() => {
 
 const BYTE_OF_CHARACTER = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
 
-export function preTokens(text: string): string[] {
+function preTokens(text: string): string[] {
   return text.match(PRE_TOKEN) ?? [];
 }
 
-export function toByteCharacters(text: string): string {
+function toByteCharacters(text: string): string {
   let out = "";
   for (const byte of new TextEncoder().encode(text)) out += BYTE_CHARACTERS[byte];
   return out;
@@ -180,8 +180,8 @@ class PairCounts {
   }
 }
 
-/** Applies merges in the order they were learnt; words are cached. */
-export class BpeEncoder {
+/** Encodes and decodes: applies merges in the order they were learnt; words are cached. */
+export class BpeTokenizer {
   readonly #rank = new Map<string, number>();
   readonly #tokens: string[] = [];
   readonly #cache = new Map<string, readonly number[]>();
@@ -195,11 +195,15 @@ export class BpeEncoder {
     return this.#tokens.length;
   }
 
+  get endOfText(): number {
+    return this.model.vocabulary.get(END_OF_TEXT) as number;
+  }
+
   /** The end-of-text token may stand in the text by its name, as with Hugging Face's. */
   encode(text: string): number[] {
     const out: number[] = [];
     text.split(END_OF_TEXT).forEach((part, i) => {
-      if (i > 0) out.push(this.model.vocabulary.get(END_OF_TEXT) as number);
+      if (i > 0) out.push(this.endOfText);
       for (const token of preTokens(part)) for (const id of this.#word(token)) out.push(id);
     });
     return out;

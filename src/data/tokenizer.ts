@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { InputError } from "../core/errors.js";
 import { explain, makeDirectory, readText, replaceFile } from "../storage/files.js";
-import { BYTE_CHARACTERS, BpeEncoder, type BpeModel, END_OF_TEXT } from "./bpe.js";
+import { BYTE_CHARACTERS, BpeTokenizer, type BpeModel, END_OF_TEXT } from "./bpe.js";
 
 export interface Tokenizer {
   readonly vocabSize: number;
@@ -11,16 +11,6 @@ export interface Tokenizer {
   readonly endOfText: number;
   encode(text: string): number[];
   decode(ids: Iterable<number>): string;
-}
-
-export function bpeTokenizer(model: BpeModel): Tokenizer {
-  const encoder = new BpeEncoder(model);
-  return {
-    vocabSize: encoder.vocabSize,
-    endOfText: model.vocabulary.get(END_OF_TEXT) as number,
-    encode: (text) => encoder.encode(text),
-    decode: (ids) => encoder.decode(ids),
-  };
 }
 
 /** Hugging Face's `tokenizer.json` for a byte-level BPE. */
@@ -93,13 +83,18 @@ const END_NAMES = [
   "[SEP]",
 ];
 
+/** @param path a tokenizer.json, or the directory that holds it */
+export function tokenizerFile(path: string): string {
+  return existsSync(path) && statSync(path).isDirectory() ? join(path, "tokenizer.json") : path;
+}
+
 /**
  * Reads `tokenizer.json` (a file, or the directory that holds it). A byte-level BPE like ours is read by ours, several times
  * faster; any other goes through Hugging Face's own implementation. Both give the same ids.
  * @throws InputError when the file is missing or not a tokenizer
  */
 export function loadTokenizer(path: string): Tokenizer {
-  const file = existsSync(path) && statSync(path).isDirectory() ? join(path, "tokenizer.json") : path;
+  const file = tokenizerFile(path);
   const text = readText(file, "the tokenizer");
   let json: TokenizerJson | null = null;
   try {
@@ -110,7 +105,7 @@ export function loadTokenizer(path: string): Tokenizer {
   if (typeof json?.model?.vocab !== "object" || json.model.vocab === null)
     throw new InputError(`${file} is not a Hugging Face tokenizer.json: it has no model.vocab`);
   const own = ownModel(json);
-  return own === undefined ? foreignTokenizer(json, file) : bpeTokenizer(own);
+  return own === undefined ? foreignTokenizer(json, file) : new BpeTokenizer(own);
 }
 
 /** The model, when nothing in the file asks for more than our encoder does. */

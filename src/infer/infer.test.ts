@@ -2,14 +2,14 @@ import { Tokenizer as HuggingFace } from "@huggingface/tokenizers";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { readCorpus } from "../data/corpus.js";
-import { type Tokenizer, bpeToJson, bpeTokenizer } from "../data/tokenizer.js";
-import { trainBpe } from "../data/bpe.js";
+import { type Tokenizer, bpeToJson } from "../data/tokenizer.js";
+import { BpeTokenizer, trainBpe } from "../data/bpe.js";
 import { sample } from "./sampling.js";
 import { textStream } from "./text-stream.js";
 
 describe("textStream()", () => {
   /** Bytes only: every character beyond ASCII takes several tokens. */
-  const bytes = bpeTokenizer(trainBpe([], 257));
+  const bytes = new BpeTokenizer(trainBpe([], 257));
   it("never cuts a character, and its pieces are the text", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), fc.string({ unit: "binary" }), (prompt, text) => {
@@ -73,7 +73,7 @@ describe("textStream()", () => {
   const firstByte = model.vocabulary.get("!") as number;
   const tokenizers: [string, Pick<Tokenizer, "decode">, number, number, (byte: number) => number][] = [
     ["our bytes", bytes, 258, 257, (byte) => bytes.encode("!")[0] - 33 + byte],
-    ["our byte-level BPE", bpeTokenizer(model), 601, 600, (byte) => firstByte - 33 + byte],
+    ["our byte-level BPE", new BpeTokenizer(model), 601, 600, (byte) => firstByte - 33 + byte],
     [
       "Hugging Face's byte-level BPE",
       decoder(bpeToJson(model) as object),

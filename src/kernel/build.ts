@@ -185,7 +185,7 @@ export function causalBias(queries: Expr, keys: Expr, window?: number): Expr {
   return apply("causalBias", [queries, keys], window === undefined ? {} : { window });
 }
 
-/** Rotary position embedding with the rotate-half convention; x [..., S, dh], cos and sin [S, dh]. */
+/** Rotary position embedding with the rotate-half convention (method 2.2); x [..., S, dh], cos and sin [S, dh]. */
 export function rope(x: Expr, cos: Expr, sin: Expr): Expr {
   const axis = x.dims.length - 1;
   const dh = x.dims[axis] as number;

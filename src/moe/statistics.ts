@@ -9,6 +9,7 @@ export interface LoadCounts {
   readonly wanted: number;
 }
 
+/** Figures of the loads of a layer (method 8.3). */
 export interface LoadStatistics {
   /** [N] rows each expert received. */
   readonly tokensPerExpert: readonly number[];

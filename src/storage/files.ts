@@ -28,22 +28,29 @@ export interface Disk {
 
 export const realDisk: Disk = { write: (file, bytes) => writeSync(file, bytes) };
 
+/** Opens a file for as long as it is used. */
+export function withFile(path: string, flags: "r" | "r+" | "w" | "a", use: (file: number) => void): void {
+  const file = openSync(path, flags);
+  try {
+    use(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
 /** @throws EnvironmentError in one line when the disk is full or not writable */
 export function writeDurably(path: string, pieces: Iterable<Uint8Array>, disk: Disk = realDisk): WrittenFile {
   const hash = createHash("sha256");
   let bytes = 0;
   try {
-    const file = openSync(path, "w");
-    try {
+    withFile(path, "w", (file) => {
       for (const piece of pieces) {
         hash.update(piece);
         for (let at = 0; at < piece.length;) at += disk.write(file, piece.subarray(at));
         bytes += piece.length;
       }
       fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
+    });
   } catch (error) {
     throw diskError(error, path);
   }
@@ -69,12 +76,9 @@ export function replaceFile(path: string, text: string, disk?: Disk): void {
 /** Appends; a reader may see a last line cut short, never a changed one. @throws EnvironmentError */
 export function appendBytes(path: string, bytes: Uint8Array, disk: Disk = realDisk): void {
   try {
-    const file = openSync(path, "a");
-    try {
+    withFile(path, "a", (file) => {
       for (let at = 0; at < bytes.length;) at += disk.write(file, bytes.subarray(at));
-    } finally {
-      closeSync(file);
-    }
+    });
   } catch (error) {
     throw diskError(error, path);
   }
@@ -107,23 +111,15 @@ export function readText(path: string, what: string): string {
 }
 
 export function syncDirectory(path: string): void {
-  const file = openSync(path, "r");
-  try {
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
+  withFile(path, "r", fsyncSync);
 }
 
 export function sha256OfFile(path: string): string {
   const hash = createHash("sha256");
   const buffer = new Uint8Array(1 << 22);
-  const file = openSync(path, "r");
-  try {
+  withFile(path, "r", (file) => {
     for (let got = 0; (got = readSync(file, buffer)) > 0;) hash.update(buffer.subarray(0, got));
-  } finally {
-    closeSync(file);
-  }
+  });
   return hash.digest("hex");
 }
 

@@ -25,7 +25,6 @@ export class SafetensorsReader {
     readonly path: string,
     readonly file: number,
     readonly tensors: ReadonlyMap<string, StoredTensor>,
-    readonly metadata: Readonly<Record<string, string>>,
   ) {}
 
   /** @throws InputError when the file is missing, truncated or not safetensors */
@@ -37,8 +36,7 @@ export class SafetensorsReader {
       throw new InputError(`Cannot open ${path}: ${explain(error)}`);
     }
     try {
-      const { tensors, metadata } = readHeader(path, file);
-      return new SafetensorsReader(path, file, tensors, metadata);
+      return new SafetensorsReader(path, file, readHeader(path, file));
     } catch (error) {
       closeSync(file);
       throw error;
@@ -114,10 +112,7 @@ function halfToFloat(half: number): number {
   return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-function readHeader(
-  path: string,
-  file: number,
-): { tensors: Map<string, StoredTensor>; metadata: Record<string, string> } {
+function readHeader(path: string, file: number): Map<string, StoredTensor> {
   const bad = (text: string): never => {
     throw new InputError(`${path} is not a valid safetensors file: ${text}`);
   };
@@ -136,7 +131,6 @@ function readHeader(
     bad("its header is not JSON");
   }
   if (typeof header !== "object" || header === null) return bad("its header is not a JSON object");
-  const metadata = (header.__metadata__ ?? {}) as Record<string, string>;
   const tensors = new Map<string, StoredTensor>();
   let dataEnd = 0;
   for (const [name, value] of Object.entries(header)) {
@@ -152,7 +146,7 @@ function readHeader(
     bad(
       `it is truncated: ${size} bytes, its tensors need ${8 + length + dataEnd}; restore the file or use an earlier checkpoint`,
     );
-  return { tensors, metadata };
+  return tensors;
 }
 
 /** One tensor of the header; undefined unless all parts are there and of the right types. */
@@ -174,11 +168,8 @@ export interface TensorToStore {
 }
 
 /** The file's bytes in pieces: header first, then each tensor's memory as it is (nothing is copied). */
-export function* safetensorsBytes(
-  tensors: readonly TensorToStore[],
-  metadata: Readonly<Record<string, string>> = {},
-): Generator<Uint8Array> {
-  const header: Record<string, unknown> = { __metadata__: { format: "pt", ...metadata } };
+export function* safetensorsBytes(tensors: readonly TensorToStore[]): Generator<Uint8Array> {
+  const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
   let at = 0;
   for (const { name, dtype, dims, data } of tensors) {
     header[name] = { dtype, shape: dims, data_offsets: [at, at + data.byteLength] };

@@ -75,6 +75,6 @@ it("puts predicted ranks after measured ones, and counts bytes under way down to
   expect(pids).toEqual([0, 1, 2, 3]);
   const counted = traceEvents.filter((e) => e.ph === "C" && e.pid === 1).map((e) => e.args?.bytes);
   expect(counted).toEqual([4, 0]);
-  const plan = chromeTrace([{ title: "step", predicted }]).traceEvents.filter((e) => e.ph === "X");
-  expect(plan.map((e) => e.pid)).toEqual([0, 1]);
+  const alone = chromeTrace([{ title: "step", predicted }]).traceEvents.filter((e) => e.ph === "X");
+  expect(alone.map((e) => e.pid)).toEqual([0, 1]);
 });

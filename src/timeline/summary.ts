@@ -1,6 +1,6 @@
 import type { ExposedInterval, Timeline, TimelineEvent, TimelineSummary } from "./timeline.js";
 
-type Span = Pick<TimelineEvent, "stream" | "bytes" | "issuedMs" | "startMs" | "endMs">;
+type Interval = Pick<TimelineEvent, "stream" | "bytes" | "issuedMs" | "startMs" | "endMs">;
 
 /** The end of a transfer of one rank, and how long it waited for other ranks to come to it, the way being free. */
 interface Arrival {
@@ -13,7 +13,7 @@ const CLOCK_MS = 0.01;
 
 /**
  * Adds up a step as it passes. Per rank, transfers come in the order they were started, and before the waits for them.
- * A transfer that sends no bytes to anyone is not communication.
+ * A transfer that sends no bytes to anyone is not communication (method 8.1).
  */
 export class StepTally {
   #computeMs = 0;
@@ -29,7 +29,7 @@ export class StepTally {
     this.#arrivals = Array.from({ length: numRanks }, () => []);
   }
 
-  ran(rank: number, { stream, bytes, issuedMs, startMs, endMs }: Span): void {
+  ran(rank: number, { stream, bytes, issuedMs, startMs, endMs }: Interval): void {
     if (stream === "compute") this.#computeMs += endMs - startMs;
     // Storage needs no other rank, so nobody can be late to it.
     if (stream === "storage") this.#arrive(rank, { endMs, lateMs: 0 });
@@ -50,7 +50,10 @@ export class StepTally {
     else arrivals.splice(at, 0, arrival);
   }
 
-  /** A wait ends with the arrival of a transfer: without that transfer's lateness it would have ended earlier. */
+  /**
+   * A wait ends when a transfer arrives. As far as that transfer began late because of another rank, the wait is late, not
+   * exposed (method 8.2).
+   */
   stoodStill(rank: number, startMs: number, endMs: number): void {
     const awaited = this.#arrivals[rank].findLast((arrival) => arrival.endMs <= endMs + CLOCK_MS);
     const late = Math.min(endMs - startMs, awaited?.lateMs ?? 0);

@@ -46,7 +46,7 @@ export interface Timeline {
   readonly summary: TimelineSummary;
 }
 
-/** Per step, mean over ranks (stepMs: the slowest rank). */
+/** Per step, mean over ranks (stepMs: the slowest rank; method 8.1, 8.2). */
 export interface TimelineSummary {
   readonly stepMs: number;
   /** Sum of compute operators. */

@@ -1,4 +1,5 @@
 import type { OperatorClass } from "../../program/work.js";
+import type { EventOperator, Timeline, TimelineSummary } from "../timeline.js";
 
 /** What the page is given: the cases of one comparison, or the one step of a run, as compact JSON. */
 export interface PageData {
@@ -9,37 +10,23 @@ export interface PageCase {
   readonly title: string;
   readonly numRanks: number;
   readonly operators: readonly PageOperator[];
-  /** Measured over predicted; a plan has nothing measured. */
+  /** Measured over predicted; what is only predicted has nothing measured. */
   readonly sides: readonly PageSide[];
 }
 
-export interface PageOperator {
-  readonly name: string;
-  readonly class: OperatorClass;
-  readonly stream: "compute" | "network" | "storage";
-  readonly pass: "forward" | "backward";
-}
+export type PageOperator = Pick<EventOperator, "name" | "class" | "stream" | "pass">;
 
-export type SideKind = "measured" | "predicted";
+export type SideKind = Timeline["kind"];
 
 export interface PageSide {
   readonly kind: SideKind;
-  readonly summary: PageSummary;
+  readonly summary: TimelineSummary;
   /** rank, index into the case's operators, start and end in ms, bytes sent to other ranks. */
   readonly events: readonly (readonly [number, number, number, number, number])[];
   /** rank, what could not start, start and end in ms. */
   readonly exposed: readonly (readonly [number, string, number, number])[];
   /** Indices into events: dispatch → expert → combine. */
   readonly flows: readonly (readonly [number, number])[];
-}
-
-export interface PageSummary {
-  readonly stepMs: number;
-  readonly computeMs: number;
-  readonly communicationMs: number;
-  readonly exposedMs: number;
-  readonly lateMs: number;
-  readonly overlapShare: number;
 }
 
 /** What the page tells apart, with the style sheet's variable and words for the legend. */

@@ -1,11 +1,11 @@
 /** Where tracks lie: per rank measured over predicted, compute over network. */
-import type { PageCase, PageSide, SideKind } from "./data.js";
+import type { PageCase, PageOperator, PageSide, SideKind } from "./data.js";
 
 /** Events of one stream of one rank and side; transfers that are under way at once get lanes below each other. */
 export interface Track {
   readonly rank: number;
   readonly side: PageSide;
-  readonly stream: "compute" | "network" | "storage";
+  readonly stream: PageOperator["stream"];
   readonly y: number;
   readonly height: number;
   readonly numLanes: number;

@@ -1,18 +1,11 @@
 /** The side panel: figures of the step, what is selected, the longest waits, time by kind of operator. */
-import {
-  COLOURS,
-  type PageCase,
-  type PageSide,
-  type PageSummary,
-  byteCount,
-  colourOf,
-  milliseconds,
-} from "./data.js";
+import { COLOURS, type PageCase, type PageSide, byteCount, colourOf, milliseconds } from "./data.js";
+import type { TimelineSummary } from "../timeline.js";
 import type { Selection } from "./scene.js";
 
 type Child = Node | string;
 
-export function element(
+function element(
   tag: string,
   attributes: Readonly<Record<string, string>>,
   ...children: Child[]
@@ -26,7 +19,7 @@ export function element(
 const FIGURES: readonly {
   readonly label: string;
   readonly hint: string;
-  readonly text: (s: PageSummary) => string;
+  readonly text: (s: TimelineSummary) => string;
 }[] = [
   { label: "Step", hint: "until the slowest rank is done", text: (s) => milliseconds(s.stepMs) },
   { label: "Compute", hint: "sum of operators, mean over ranks", text: (s) => milliseconds(s.computeMs) },
@@ -127,7 +120,7 @@ export function details(shown: PageCase, selected: Selection, actions: PanelActi
 }
 
 /** The same run of the same operator on another side: the k-th of its rank. */
-export function counterpart(selected: Selection, side: PageSide): number | undefined {
+function counterpart(selected: Selection, side: PageSide): number | undefined {
   const [rank, index] = selected.side.events[selected.event];
   const runs = (of: PageSide): number[] =>
     of.events
