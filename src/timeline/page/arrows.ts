@@ -1,16 +1,14 @@
 /** Arrows along the rows' way, from the end of a bar to the start of the next. */
 import type { PageSide } from "./data.js";
-import type { Box, Ink, Scene } from "./scene.js";
+import type { Box, Brush } from "./scene.js";
 
 /** Beyond this many arrows a picture shows only those of what is selected or under the pointer. */
 const MOST_ARROWS = 60;
 
 /** @param places the bars on the screen, of each side, by event */
 export function drawArrows(
-  pen: CanvasRenderingContext2D,
-  scene: Scene,
+  { pen, scene, ink }: Brush,
   places: ReadonlyMap<PageSide, ReadonlyMap<number, Box>>,
-  ink: Ink,
 ): void {
   for (const [side, boxes] of places) {
     const touches = (event: number): boolean =>

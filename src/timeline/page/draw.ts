@@ -1,12 +1,12 @@
 /** Draws the tracks on a canvas. */
 import { drawArrows } from "./arrows.js";
 import { type PageSide, colourOf } from "./data.js";
-import type { Layout, Track } from "./layout.js";
-import { AXIS, type Box, GUTTER, type Ink, type Scene, type Selection } from "./scene.js";
-import { type Viewport, markDistance } from "./viewport.js";
+import type { Group, Track } from "./layout.js";
+import { AXIS, type Box, type Brush, GUTTER, type Scene, type Selection } from "./scene.js";
+import { markDistance } from "./viewport.js";
 
 /** @returns boxes of what can be seen, later ones above earlier ones */
-export function draw(canvas: HTMLCanvasElement, scene: Scene, ink: Ink): Box[] {
+export function draw(canvas: HTMLCanvasElement, scene: Scene, ink: Brush["ink"]): Box[] {
   const ratio = window.devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   canvas.width = Math.round(width * ratio);
@@ -16,6 +16,7 @@ export function draw(canvas: HTMLCanvasElement, scene: Scene, ink: Ink): Box[] {
   pen.clearRect(0, 0, width, height);
   const { layout, viewport } = scene;
   const x = (ms: number): number => GUTTER + ((ms - viewport.from) / viewport.span) * (width - GUTTER);
+  const brush: Brush = { pen, scene, ink, width, x };
   const boxes: Box[] = [];
 
   pen.save();
@@ -23,42 +24,36 @@ export function draw(canvas: HTMLCanvasElement, scene: Scene, ink: Ink): Box[] {
   pen.rect(0, AXIS, width, height - AXIS);
   pen.clip();
   pen.translate(0, AXIS - viewport.scroll);
-  drawGroups(pen, scene, width, ink);
+  pen.fillStyle = ink("--track");
+  for (const group of layout.groups) pen.fillRect(GUTTER, group.y, width - GUTTER, group.height);
   pen.save();
   pen.beginPath();
   pen.rect(GUTTER, -1e4, width - GUTTER, 1e6);
   pen.clip();
-  drawMarks(pen, scene, { x, width, top: 0, bottom: layout.height, labels: false }, ink);
+  drawMarks(brush, layout.height, false);
   const onScreen = (y: number, h: number): boolean =>
     y + h > viewport.scroll && y < viewport.scroll + height - AXIS;
   const hatch = hatching(pen, ink("--exposed"));
   for (const group of layout.groups)
-    if (onScreen(group.y, group.height)) boxes.push(...drawExposed(pen, group, { x, viewport, hatch }, ink));
+    if (onScreen(group.y, group.height)) boxes.push(...drawExposed(brush, group, hatch));
   const places = new Map<PageSide, Map<number, Box>>();
   for (const track of layout.tracks) {
     if (!onScreen(track.y, track.height)) continue;
-    const drawn = drawTrack(pen, track, scene, x, ink);
+    const drawn = drawTrack(brush, track);
     boxes.push(...drawn);
     const known = places.get(track.side) ?? new Map<number, Box>();
     for (const box of drawn) if (box.event !== undefined) known.set(box.event, box);
     places.set(track.side, known);
   }
-  drawArrows(pen, scene, places, ink);
+  drawArrows(brush, places);
   pen.restore();
-  drawLabels(pen, layout, ink);
+  drawLabels(brush);
   pen.restore();
-  drawMarks(pen, scene, { x, width, top: 0, bottom: AXIS, labels: true }, ink);
+  drawMarks(brush, AXIS, true);
   return boxes.map((box) => ({ ...box, y: box.y + AXIS - viewport.scroll }));
 }
 
-function drawGroups(pen: CanvasRenderingContext2D, { layout }: Scene, width: number, ink: Ink): void {
-  for (const { y, height } of layout.groups) {
-    pen.fillStyle = ink("--track");
-    pen.fillRect(GUTTER, y, width - GUTTER, height);
-  }
-}
-
-function drawLabels(pen: CanvasRenderingContext2D, layout: Layout, ink: Ink): void {
+function drawLabels({ pen, scene: { layout }, ink }: Brush): void {
   pen.textBaseline = "middle";
   for (const { rank, side, y, height, isFirstOfRank } of layout.groups) {
     pen.textAlign = "left";
@@ -77,13 +72,13 @@ function drawLabels(pen: CanvasRenderingContext2D, layout: Layout, ink: Ink): vo
   for (const { stream, y, height } of layout.tracks) pen.fillText(stream, GUTTER - 8, y + height / 2);
 }
 
+/** Lines down to `bottom`; or, with labels, short ones that end there. */
 function drawMarks(
-  pen: CanvasRenderingContext2D,
-  { viewport }: Scene,
-  at: { x: (ms: number) => number; width: number; top: number; bottom: number; labels: boolean },
-  ink: Ink,
+  { pen, scene: { viewport }, ink, width, x }: Brush,
+  bottom: number,
+  labels: boolean,
 ): void {
-  const distance = markDistance(viewport.span, (at.width - GUTTER) / 90);
+  const distance = markDistance(viewport.span, (width - GUTTER) / 90);
   const digits = Math.max(0, -Math.floor(Math.log10(distance) + 1e-9));
   pen.lineWidth = 1;
   pen.strokeStyle = ink("--rule");
@@ -92,31 +87,30 @@ function drawMarks(
   pen.textBaseline = "middle";
   pen.textAlign = "left";
   for (let i = Math.ceil(viewport.from / distance); i * distance <= viewport.to; i++) {
-    const px = Math.round(at.x(i * distance)) + 0.5;
+    const px = Math.round(x(i * distance)) + 0.5;
     pen.beginPath();
-    pen.moveTo(px, at.labels ? at.bottom - 6 : at.top);
-    pen.lineTo(px, at.bottom);
+    pen.moveTo(px, labels ? bottom - 6 : 0);
+    pen.lineTo(px, bottom);
     pen.stroke();
-    if (at.labels && px < at.width - 40) pen.fillText(`${(i * distance).toFixed(digits)} ms`, px + 4, 11);
+    if (labels && px < width - 40) pen.fillText(`${(i * distance).toFixed(digits)} ms`, px + 4, 11);
   }
 }
 
 function drawExposed(
-  pen: CanvasRenderingContext2D,
-  group: Layout["groups"][number],
-  at: { x: (ms: number) => number; viewport: Viewport; hatch: CanvasPattern | null },
-  ink: Ink,
+  { pen, scene: { viewport }, ink, x }: Brush,
+  group: Group,
+  hatch: CanvasPattern | null,
 ): Box[] {
   const boxes: Box[] = [];
   group.side.exposed.forEach(([rank, , start, end], exposed) => {
-    if (rank !== group.rank || end < at.viewport.from || start > at.viewport.to) return;
-    const [left, right] = [at.x(start), at.x(end)];
+    if (rank !== group.rank || end < viewport.from || start > viewport.to) return;
+    const [left, right] = [x(start), x(end)];
     const box = { x: left, y: group.y, width: Math.max(0.75, right - left), height: group.height };
     pen.globalAlpha = 0.16;
     pen.fillStyle = ink("--exposed");
     pen.fillRect(box.x, box.y, box.width, box.height);
     pen.globalAlpha = 0.75;
-    if (at.hatch !== null) pen.fillStyle = at.hatch;
+    if (hatch !== null) pen.fillStyle = hatch;
     pen.fillRect(box.x, box.y, box.width, box.height);
     pen.globalAlpha = 1;
     boxes.push({ ...box, side: group.side, exposed });
@@ -139,13 +133,8 @@ function hatching(pen: CanvasRenderingContext2D, color: string): CanvasPattern |
   return pen.createPattern(tile, "repeat");
 }
 
-function drawTrack(
-  pen: CanvasRenderingContext2D,
-  track: Track,
-  scene: Scene,
-  x: (ms: number) => number,
-  ink: Ink,
-): Box[] {
+function drawTrack(brush: Brush, track: Track): Box[] {
+  const { pen, scene, ink, x } = brush;
   const { viewport, shown } = scene;
   const boxes: Box[] = [];
   const height = track.height / track.numLanes;
@@ -156,46 +145,31 @@ function drawTrack(
     const [, index, start, end] = track.side.events[event];
     if (end < viewport.from || start > viewport.to) return;
     const operator = shown.operators[index];
-    const [left, y] = [x(start), track.y + track.lanes[i] * height];
+    const left = x(start);
     const width = Math.max(0.6, x(end) - left);
-    const isBackward = operator.pass === "backward";
+    const box = { x: left, y: track.y + track.lanes[i] * height, width, height, side: track.side, event };
     // Predicted bars are paler than measured ones, and shading must not show through them.
     const isPale = track.side.kind === "predicted" && shown.sides.length > 1;
-    bar(
-      pen,
-      { x: left, y, width, height },
-      isPale ? ink("--card") : undefined,
-      ink(`--${colourOf(operator)}`),
-    );
+    bar(brush, box, `--${colourOf(operator)}`, isPale);
     // The backward pass carries a darker foot, so that passes can be told apart without reading.
-    if (isBackward && width > 2) {
+    if (operator.pass === "backward" && width > 2) {
       pen.fillStyle = ink("--backward");
-      pen.fillRect(left, y + height - 3, Math.max(0.6, width - 0.75), 2.5);
+      pen.fillRect(left, box.y + height - 3, Math.max(0.6, width - 0.75), 2.5);
     }
-    label(
-      pen,
-      operator.name,
-      { left: Math.max(left, GUTTER), right: left + width, y: y + height / 2, height },
-      ink,
-    );
+    label(brush, box, operator.name);
     const isSame = (other: Selection | undefined): boolean =>
       other !== undefined && other.side === track.side && other.event === event;
     if (isSame(scene.selected) || isSame(scene.hovered)) {
       pen.strokeStyle = ink("--text");
       pen.lineWidth = isSame(scene.selected) ? 2 : 1;
-      pen.strokeRect(left - 0.5, y, width + 1, height);
+      pen.strokeRect(left - 0.5, box.y, width + 1, height);
     }
-    boxes.push({ x: left, y, width, height, side: track.side, event });
+    boxes.push(box);
   });
   return boxes;
 }
 
-function bar(
-  pen: CanvasRenderingContext2D,
-  { x, y, width, height }: Pick<Box, "x" | "y" | "width" | "height">,
-  under: string | undefined,
-  color: string,
-): void {
+function bar({ pen, ink }: Brush, { x, y, width, height }: Box, colour: string, isPale: boolean): void {
   const inner = Math.max(0.6, width - (width > 3 ? 0.75 : 0));
   const fill = (): void => {
     if (width > 6) pen.fill();
@@ -205,27 +179,24 @@ function bar(
     pen.beginPath();
     pen.roundRect(x, y + 0.5, inner, height - 1, 2.5);
   }
-  if (under !== undefined) {
-    pen.fillStyle = under;
+  if (isPale) {
+    pen.fillStyle = ink("--card");
     fill();
     pen.globalAlpha = 0.68;
   }
-  pen.fillStyle = color;
+  pen.fillStyle = ink(colour);
   fill();
   pen.globalAlpha = 1;
 }
 
-function label(
-  pen: CanvasRenderingContext2D,
-  name: string,
-  at: { left: number; right: number; y: number; height: number },
-  ink: Ink,
-): void {
-  const room = at.right - at.left - 8;
-  if (room < 14 || at.height < 10) return;
+/** The operator's name where there is room for it, or its name without the layer. */
+function label({ pen, ink }: Brush, { x, y, width, height }: Box, name: string): void {
+  const left = Math.max(x, GUTTER);
+  const room = x + width - left - 8;
+  if (room < 14 || height < 10) return;
   const short = name.replace(/^L\d+\./, "");
   const text = [name, short].find((candidate) => pen.measureText(candidate).width <= room);
   if (text === undefined) return;
   pen.fillStyle = ink("--on-bar");
-  pen.fillText(text, at.left + 4, at.y + 0.5);
+  pen.fillText(text, left + 4, y + height / 2 + 0.5);
 }

@@ -240,7 +240,9 @@ class Page {
         : this.#wait?.exposed !== undefined
           ? exposedDetails(this.#wait.side, this.#wait.exposed)
           : undefined;
-    byId("selection").replaceChildren(...(selected === undefined ? [byIdTemplate("nothing")] : [selected]));
+    byId("selection").replaceChildren(
+      selected ?? byId<HTMLTemplateElement>("nothing").content.cloneNode(true),
+    );
     byId("step").replaceChildren(
       ...this.#shown.sides.map((side) => longestWaits(side, this.#actions)),
       timeByClass(this.#shown),
@@ -260,18 +262,15 @@ class Page {
         if (value === undefined) inks.set(name, (value = style.getPropertyValue(name).trim()));
         return value;
       };
-      this.#boxes = draw(
-        this.#canvas,
-        {
-          shown: this.#shown,
-          layout: this.#layout,
-          viewport: this.#viewport,
-          selected: this.#selected,
-          hovered: this.#hovered,
-          arrows: byId<HTMLInputElement>("arrows").checked,
-        },
-        ink,
-      );
+      const scene = {
+        shown: this.#shown,
+        layout: this.#layout,
+        viewport: this.#viewport,
+        selected: this.#selected,
+        hovered: this.#hovered,
+        arrows: byId<HTMLInputElement>("arrows").checked,
+      };
+      this.#boxes = draw(this.#canvas, scene, ink);
     });
   }
 
@@ -281,10 +280,6 @@ class Page {
     const boxes = this.#boxes.map(({ side, ...box }) => ({ ...box, side: side.kind }));
     return { from, to, scroll, boxes, selected: this.#selected?.event };
   }
-}
-
-function byIdTemplate(id: string): Node {
-  return byId<HTMLTemplateElement>(id).content.cloneNode(true);
 }
 
 const page = new Page();

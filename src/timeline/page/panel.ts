@@ -64,14 +64,9 @@ export function legend(): HTMLElement[] {
   const items = COLOURS.map(({ key, label }) =>
     element("span", {}, element("i", { style: `background: var(--${key})` }), label),
   );
-  const exposed = element(
-    "span",
-    {},
-    element("i", { class: "hatch" }),
-    "exposed: compute waits for the network",
-  );
-  const backward = element("span", {}, element("i", { class: "foot" }), "backward pass");
-  return [...items, backward, exposed];
+  const mark = (name: string, label: string): HTMLElement =>
+    element("span", {}, element("i", { class: name }), label);
+  return [...items, mark("foot", "backward pass"), mark("hatch", "exposed: compute waits for the network")];
 }
 
 export interface PanelActions {
@@ -113,7 +108,7 @@ export function details(shown: PageCase, selected: Selection, actions: PanelActi
     });
   return section(
     operator.name,
-    element("i", { class: "swatch", style: `background: var(--${colourOf(operator)})` }),
+    swatch(colourOf(operator)),
     table(rows),
     ...(links.length > 0 ? [element("div", { class: "links" }, ...links)] : []),
   );
@@ -147,20 +142,12 @@ export function exposedDetails(side: PageSide, index: number): HTMLElement {
 export function longestWaits(side: PageSide, actions: PanelActions): HTMLElement {
   const longest = [...side.exposed].sort((a, b) => b[3] - b[2] - (a[3] - a[2])).slice(0, 5);
   if (longest.length === 0) return section("Longest waits", element("p", {}, "none: compute never waited"));
-  const rows = longest.map(([rank, waitingFor, start, end]) =>
-    element(
-      "tr",
-      {},
-      element(
-        "td",
-        {},
-        button(waitingFor, () => actions.show(start, end)),
-      ),
-      element("td", {}, `rank ${rank}`),
-      element("td", {}, milliseconds(end - start)),
-    ),
-  );
-  return section(`Longest waits, ${side.kind}`, element("table", {}, ...rows));
+  const rows = longest.map(([rank, waitingFor, start, end]) => [
+    button(waitingFor, () => actions.show(start, end)),
+    `rank ${rank}`,
+    milliseconds(end - start),
+  ]);
+  return section(`Longest waits, ${side.kind}`, table(rows));
 }
 
 /** Milliseconds of each class, mean over ranks. */
@@ -174,33 +161,29 @@ export function timeByClass(shown: PageCase): HTMLElement {
     return total;
   });
   const present = COLOURS.filter(({ key }) => sums.some((s) => s.has(key)));
-  const rows = present.map(({ key, label }) =>
-    element(
-      "tr",
-      {},
-      element("td", {}, element("i", { class: "swatch", style: `background: var(--${key})` }), label),
-      ...sums.map((total) => element("td", {}, (total.get(key) ?? 0).toFixed(2))),
-    ),
-  );
-  const head = element(
-    "tr",
-    {},
-    element("th", {}),
-    ...shown.sides.map(({ kind }) => element("th", {}, kind)),
-  );
-  return section("Time by operator, ms per rank", element("table", {}, head, ...rows));
+  const rows = present.map(({ key, label }) => [
+    element("span", {}, swatch(key), label),
+    ...sums.map((total) => (total.get(key) ?? 0).toFixed(2)),
+  ]);
+  const head = row(["", ...shown.sides.map(({ kind }) => kind)], "th");
+  return section("Time by operator, ms per rank", table(rows, head));
 }
 
 function section(title: string, ...children: Child[]): HTMLElement {
   return element("section", {}, element("h2", {}, title), ...children);
 }
 
-function table(rows: readonly [string, string][]): HTMLElement {
-  return element(
-    "table",
-    {},
-    ...rows.map(([name, value]) => element("tr", {}, element("td", {}, name), element("td", {}, value))),
-  );
+/** @param cell "td", or "th" for a head */
+function row(cells: readonly Child[], cell = "td"): HTMLElement {
+  return element("tr", {}, ...cells.map((child) => element(cell, {}, child)));
+}
+
+function table(rows: readonly (readonly Child[])[], ...head: HTMLElement[]): HTMLElement {
+  return element("table", {}, ...head, ...rows.map((cells) => row(cells)));
+}
+
+function swatch(colour: string): HTMLElement {
+  return element("i", { class: "swatch", style: `background: var(--${colour})` });
 }
 
 function button(text: string, onClick: () => void): HTMLElement {

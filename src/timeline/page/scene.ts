@@ -34,7 +34,16 @@ export interface Scene {
   readonly arrows: boolean;
 }
 
-export type Ink = (name: string) => string;
+/** What a drawing is drawn with. */
+export interface Brush {
+  readonly pen: CanvasRenderingContext2D;
+  readonly scene: Scene;
+  /** Colour of a variable of the style sheet. */
+  readonly ink: (name: string) => string;
+  /** Pixels of the canvas. */
+  readonly width: number;
+  readonly x: (ms: number) => number;
+}
 
 /** A bar narrower than `NARROW` pixels is hit from `MARGIN` pixels beside it, too. */
 const NARROW = 2.5;

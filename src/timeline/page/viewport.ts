@@ -16,10 +16,6 @@ export class Viewport {
     return this.to - this.from;
   }
 
-  get wholeMs(): number {
-    return this.#wholeMs;
-  }
-
   /** @param share of the shown stretch that keeps its place; @param factor below 1 shows less time */
   zoom(share: number, factor: number): void {
     const span = Math.min(this.#wholeMs, Math.max(1e-3, this.span * factor));
