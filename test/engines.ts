@@ -5,7 +5,7 @@ import { type Tensor, numElements } from "../src/core/tensor.js";
 import type { Arena } from "../src/engine/arena.js";
 import type { Engine } from "../src/engine/engine.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
-import { createReferenceEngine } from "../src/engine/reference-engine.js";
+import { createReferenceEngine } from "./reference/engine.js";
 
 export const ENGINES: [string, () => Engine][] = [
   ["onnxruntime", createOrtEngine],

@@ -1,6 +1,6 @@
 /**
- * Element-wise hot loops. The fast implementation is WebAssembly SIMD over the arena that holds the operands
- * (staged through a scratch region when operands live in different arenas); the slow one is plain TypeScript.
+ * Element-wise hot loops. They are WebAssembly SIMD over the arena that holds the operands (copied there when they
+ * lie in different arenas); tests compare them with plain TypeScript (`test/reference/routines.ts`).
  * All are deterministic: sums run in a fixed order that does not depend on alignment.
  * T = token rows, D = width, R = routed rows, K = kept choices per token.
  */

@@ -1,6 +1,5 @@
-/** The routines as WebAssembly SIMD. */
+/** The routines as WebAssembly SIMD; rows are gathered and scattered in plain TypeScript. */
 import { inOneMemory } from "./one-memory.js";
-import { referenceRoutines as plain } from "./reference-routines.js";
 import type { Routines } from "./routines.js";
 import { wasmKernels } from "./wasm-module.js";
 
@@ -9,7 +8,6 @@ const SCRATCH_START = 16_384;
 const SCRATCH_END = 65_536;
 
 export const wasmRoutines: Routines = {
-  ...plain,
   adamw: (p, g, m, v, o) =>
     inOneMemory([p, g, m, v], [0, 2, 3], (w, at) => {
       w.adamw(
@@ -37,6 +35,17 @@ export const wasmRoutines: Routines = {
       const part = x.subarray(i, Math.min(x.length, i + step));
       scratch.set(part);
       kernels.add(y.byteOffset + i * 4, y.byteOffset + i * 4, SCRATCH_START, part.length);
+    }
+  },
+  gatherRows(out, x, index, width) {
+    for (let r = 0; r < index.length; r++)
+      out.set(x.subarray(index[r] * width, (index[r] + 1) * width), r * width);
+  },
+  scatterAddRows(y, x, index, width) {
+    for (let r = 0; r < index.length; r++) {
+      if (index[r] < 0) continue;
+      const to = index[r] * width;
+      for (let i = 0; i < width; i++) y[to + i] += x[r * width + i];
     }
   },
   add: (out, a, b) => inOneMemory([out, a, b], [0], (w, at) => void w.add(...at, out.length)),

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { InputError } from "../core/errors.js";
-import { createReferenceEngine } from "../engine/reference-engine.js";
+import { createReferenceEngine } from "../../test/reference/engine.js";
 import type { ParameterInfo } from "../model/parts/part.js";
 import { ARENA_BYTES, Memory } from "./memory.js";
 import { Weights } from "./weights.js";

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { singleCommunicator } from "../comm/single.js";
-import { createReferenceEngine } from "../engine/reference-engine.js";
+import { createReferenceEngine } from "../../test/reference/engine.js";
 import { resolveModel } from "../model/config.js";
 import { createTrainee, momentsOf } from "./trainee.js";
 

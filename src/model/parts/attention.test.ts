@@ -4,7 +4,7 @@ import { philox } from "../../core/rng.js";
 import { type Tensor, numElements } from "../../core/tensor.js";
 import type { Engine, Executable } from "../../engine/engine.js";
 import { createOrtEngine } from "../../engine/ort-engine.js";
-import { createReferenceEngine } from "../../engine/reference-engine.js";
+import { createReferenceEngine } from "../../../test/reference/engine.js";
 import { differentiate } from "../../kernel/differentiate.js";
 import type { Kernel } from "../../kernel/kernel.js";
 import { evaluate } from "../../kernel/reference.js";

@@ -1,11 +1,11 @@
-import { fixParameters } from "../kernel/fix.js";
-import { evaluate } from "../kernel/reference.js";
-import type { Engine } from "./engine.js";
-import { Signature } from "./bindings.js";
-import { referenceRoutines } from "./reference-routines.js";
-import { createSharedArena } from "./shared-arena.js";
+import { fixParameters } from "../../src/kernel/fix.js";
+import { evaluate } from "../../src/kernel/reference.js";
+import type { Engine } from "../../src/engine/engine.js";
+import { Signature } from "../../src/engine/bindings.js";
+import { referenceRoutines } from "./routines.js";
+import { createSharedArena } from "../../src/engine/shared-arena.js";
 
-/** Every kernel by the slow reference rules: the oracle in the tree. */
+/** Every kernel by the slow reference rules: what engines are compared with. */
 export function createReferenceEngine(): Engine {
   return {
     name: "reference",

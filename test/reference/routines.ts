@@ -1,5 +1,5 @@
-/** The routines in plain TypeScript: the oracle, and the fallback where operands do not share an arena. */
-import type { Routines } from "./routines.js";
+/** The routines in plain TypeScript: what the fast ones are compared with. */
+import type { Routines } from "../../src/engine/routines.js";
 
 const bits = new Uint32Array(1);
 const float = new Float32Array(bits.buffer);
@@ -31,14 +31,13 @@ export const referenceRoutines: Routines = {
     for (let i = 0; i < out.length; i++) out[i] = a[i] + b[i];
   },
   gatherRows(out, x, index, width) {
-    for (let r = 0; r < index.length; r++)
-      out.set(x.subarray(index[r] * width, (index[r] + 1) * width), r * width);
+    for (let i = 0; i < index.length * width; i++)
+      out[i] = x[index[Math.floor(i / width)] * width + (i % width)];
   },
   scatterAddRows(y, x, index, width) {
-    for (let r = 0; r < index.length; r++) {
-      if (index[r] < 0) continue;
-      const to = index[r] * width;
-      for (let i = 0; i < width; i++) y[to + i] += x[r * width + i];
+    for (let i = 0; i < index.length * width; i++) {
+      const row = index[Math.floor(i / width)];
+      if (row >= 0) y[row * width + (i % width)] += x[i];
     }
   },
   combineRows(out, base, rows, rowOf, weight, scale, { T, K, width }) {
