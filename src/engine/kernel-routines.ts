@@ -1,6 +1,6 @@
 /**
  * Ops that a WebAssembly pass computes faster than a tensor graph: derivatives that take one pass over memory here and
- * four to ten there. Each computes what its reference rule says (`kernel/reference-rules.ts`).
+ * four to ten there. Each computes what its reference rule says (`test/reference/rules.ts`).
  */
 import { numElements } from "../core/tensor.js";
 import type { Expr } from "../kernel/kernel.js";

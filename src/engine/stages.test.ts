@@ -4,7 +4,7 @@ import { trainingKernels } from "../../test/kernels.js";
 import { philox } from "../core/rng.js";
 import { type Tensor, numElements } from "../core/tensor.js";
 import type { Kernel } from "../kernel/kernel.js";
-import { evaluate } from "../kernel/reference.js";
+import { evaluate } from "../../test/reference/evaluate.js";
 import { concreteDims } from "../kernel/symbols.js";
 import type { Arena } from "./arena.js";
 import { routineUse } from "./kernel-routines.js";

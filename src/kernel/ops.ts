@@ -1,6 +1,7 @@
 /**
- * The ops of the tensor language. Four tables are total over this list, so an op does not compile until it has
- * all four: `shapes.ts` (result dims), `derivatives.ts` (vector-Jacobian products), `onnx/rules.ts`, `reference-rules.ts`.
+ * The ops of the tensor language. Four tables are total over this list, so an op does not compile until it has all
+ * four: `shapes.ts` (result dims), `derivatives.ts` (vector-Jacobian products), `onnx/rules.ts`, and for the tests
+ * `test/reference/rules.ts` (the slow, obvious meaning).
  * To add an op, add its name here and follow the compiler.
  */
 export const OP_NAMES = [

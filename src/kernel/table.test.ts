@@ -6,7 +6,7 @@ import * as k from "./build.js";
 import { differentiate } from "./differentiate.js";
 import type { Expr, Kernel } from "./kernel.js";
 import { OP_NAMES, type OpName } from "./ops.js";
-import { type ReferenceTensor, evaluate } from "./reference.js";
+import { type ReferenceTensor, evaluate } from "../../test/reference/evaluate.js";
 
 const x = k.input("x", [3, 4]);
 const z = k.input("z", [3, 4]);

@@ -1,5 +1,5 @@
 import { fixParameters } from "../../src/kernel/fix.js";
-import { evaluate } from "../../src/kernel/reference.js";
+import { evaluate } from "./evaluate.js";
 import type { Engine } from "../../src/engine/engine.js";
 import { Signature } from "../../src/engine/bindings.js";
 import { referenceRoutines } from "./routines.js";

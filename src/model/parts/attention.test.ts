@@ -7,7 +7,7 @@ import { createOrtEngine } from "../../engine/ort-engine.js";
 import { createReferenceEngine } from "../../../test/reference/engine.js";
 import { differentiate } from "../../kernel/differentiate.js";
 import type { Kernel } from "../../kernel/kernel.js";
-import { evaluate } from "../../kernel/reference.js";
+import { evaluate } from "../../../test/reference/evaluate.js";
 import { bindSymbols, concreteDims } from "../../kernel/symbols.js";
 import { type AttentionShape, attentionKernel } from "./attention.js";
 

@@ -1,7 +1,7 @@
-import type { Expr, Kernel } from "./kernel.js";
-import { topological } from "./differentiate.js";
-import { REFERENCE_RULES, type Values } from "./reference-rules.js";
-import { bindSymbols, concreteDims } from "./symbols.js";
+import type { Expr, Kernel } from "../../src/kernel/kernel.js";
+import { topological } from "../../src/kernel/differentiate.js";
+import { REFERENCE_RULES, type Values } from "./rules.js";
+import { bindSymbols, concreteDims } from "../../src/kernel/symbols.js";
 
 export interface ReferenceTensor {
   readonly data: ArrayLike<number>;

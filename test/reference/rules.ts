@@ -1,8 +1,8 @@
 /** The slow, obvious meaning of each op on plain f64 arrays. The oracle that everything else is checked against. */
-import { numElements } from "../core/tensor.js";
-import type { Expr } from "./kernel.js";
-import type { OpName } from "./ops.js";
-import { rotaryFrequency } from "./rotary.js";
+import { numElements } from "../../src/core/tensor.js";
+import type { Expr } from "../../src/kernel/kernel.js";
+import type { OpName } from "../../src/kernel/ops.js";
+import { rotaryFrequency } from "../../src/kernel/rotary.js";
 
 export interface Values {
   readonly data: Float64Array;
@@ -113,7 +113,7 @@ function reduce(e: Expr, x: Values): { sums: Float64Array; count: number } {
   return { sums, count: x.data.length / sums.length };
 }
 
-/** Copies elements [start, start + part) of an axis of `from` to or from `whole`. */
+/** Flat indices of the elements [start, start + length) of an axis. */
 function alongAxis(dims: readonly number[], axis: number, start: number, length: number): number[] {
   const inner = numElements(dims.slice(axis + 1));
   const outer = numElements(dims.slice(0, axis));
