@@ -40,7 +40,7 @@ struct Peer {
   int64_t got_bytes = 0, got_offset = 0;
   bool parked = false;
   int64_t pieces_out = 1, pieces_sent = 0, pieces_under_way = 0;
-  // Messages that have not ended, pieces not yet sent included; a peer that does not take our rows is late, too.
+  // Messages that have not ended, pieces not yet sent included; a peer that does not take our rows counts as not answering, too.
   int64_t left = 0;
 };
 

@@ -30,7 +30,7 @@ export function exitCodeOf(error: unknown): number | undefined {
   return typeof code === "string" && typeof syscall === "string" ? 1 : undefined;
 }
 
-/** A peer is late or lost during a collective. `operator` is what this rank was waiting in. */
+/** A peer does not answer, or is lost, during a collective. `operator` is what this rank was waiting in. */
 export class CommError extends Error {
   override readonly name: string = "CommError";
   readonly exitCode: number = 1;

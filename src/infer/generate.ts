@@ -72,8 +72,8 @@ export function openGenerator(path: string, engine: Engine): Generator {
           stopped = "aborted";
           break;
         }
-        const window = ids.slice(-config.max_position_embeddings);
-        const id = sample(next.logits(window), options, newTokens);
+        const context = ids.slice(-config.max_position_embeddings);
+        const id = sample(next.logits(context), options, newTokens);
         if (id === tokenizer.endOfText) {
           stopped = "end of text";
           break;

@@ -27,9 +27,9 @@ export function textStream(
   onText?: (text: string) => void,
 ): TextStream {
   const lastTokens = shortener(tokenizer);
-  let window = lastTokens(prompt);
-  let text = tokenizer.decode(window);
-  /** How much of the window's text belongs to the prompt, or has been handed out or put aside. */
+  let context = lastTokens(prompt);
+  let text = tokenizer.decode(context);
+  /** How much of the context's text belongs to the prompt, or has been handed out or put aside. */
   let done = text.length;
   /** Sure not to change, but not to be handed out before a complete character follows. */
   let held = "";
@@ -43,16 +43,16 @@ export function textStream(
   };
   return {
     add(id) {
-      const longer = [...window, id];
+      const longer = [...context, id];
       text = tokenizer.decode(longer);
       if (!text.endsWith(INCOMPLETE)) emit();
       else {
         held += text.slice(done, -1);
         done = Math.max(done, text.length - 1);
       }
-      window = lastTokens(longer);
+      context = lastTokens(longer);
       const { length } = text;
-      text = tokenizer.decode(window);
+      text = tokenizer.decode(context);
       done -= length - text.length;
     },
     end() {

@@ -4,7 +4,7 @@ import type { Attrs, Dim, Expr, Kernel, KernelInput, KernelOutput, Role } from "
 import type { OpName } from "./ops.js";
 import { SHAPE_RULES } from "./shapes.js";
 
-export function apply(op: OpName, inputs: readonly Expr[], attrs: Attrs = {}, dtype: DType = "f32"): Expr {
+function apply(op: OpName, inputs: readonly Expr[], attrs: Attrs = {}, dtype: DType = "f32"): Expr {
   return { op, inputs, attrs, dims: SHAPE_RULES[op](inputs, attrs, op), dtype };
 }
 

@@ -8,7 +8,7 @@ import type { WorkerData } from "./messages.js";
 const PACKAGE = new URL("../../", import.meta.url).href;
 
 /** Threads run what was built, also when whoever launches them (a test) runs this package's sources. */
-export function builtModule(module: string): string {
+function builtModule(module: string): string {
   if (!module.startsWith(`${PACKAGE}src/`) || !module.endsWith(".ts")) return module;
   return `${PACKAGE}dist/${module.slice(PACKAGE.length + 4, -3)}.js`;
 }

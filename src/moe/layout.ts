@@ -15,7 +15,7 @@ export function localExperts(shape: MoeShape): number {
 }
 
 /** Tokens [start, end) of a chunk. */
-export function chunkRange(numTokens: number, chunk: number, chunks: number): { start: number; end: number } {
+function chunkRange(numTokens: number, chunk: number, chunks: number): { start: number; end: number } {
   return {
     start: Math.floor((numTokens * chunk) / chunks),
     end: Math.floor((numTokens * (chunk + 1)) / chunks),

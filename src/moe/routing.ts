@@ -33,7 +33,7 @@ export interface RouteOptions {
 }
 
 /** Rows per expert and rank: ceil(cf · k · T / N); unlimited when dropless (method 3.4). */
-export function capacityRows(shape: MoeShape, numTokens: number): number {
+function capacityRows(shape: MoeShape, numTokens: number): number {
   if (shape.capacityFactor === null) return numTokens * shape.topK;
   return Math.ceil((shape.capacityFactor * shape.topK * numTokens) / shape.numExperts);
 }

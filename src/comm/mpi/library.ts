@@ -62,7 +62,7 @@ const SIGNATURES: Readonly<Record<keyof MpiLibrary, string>> = {
 /** The library handle is kept with its functions: koffi unloads a library whose handle is collected. */
 let loaded: { readonly functions: MpiLibrary; readonly handle: unknown } | undefined;
 
-export function mpiLibraryPath(): string {
+function mpiLibraryPath(): string {
   const beside = new URL("../../native/libscmoe_mpi.so", import.meta.url).pathname;
   return existsSync(beside)
     ? beside

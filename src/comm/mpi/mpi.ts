@@ -24,7 +24,7 @@ const FINALIZE_MS = 10_000;
  * with them when nobody knows the communicator any more.
  */
 const lent = new Map<number, MpiPending>();
-/** Those of them that were late or failed: MPI may let go of them later, or never. */
+/** Those of them that failed or were not answered in time: MPI may let go of them later, or never. */
 const overdue = new Set<MpiPending>();
 
 interface Seat {
@@ -168,7 +168,7 @@ interface Posted {
 }
 
 /** What `wait` of the library returns. */
-const STATUS = { finished: 0, late: 1, failed: 2, wantsRoom: 3 } as const;
+const STATUS = { finished: 0, unanswered: 1, failed: 2, wantsRoom: 3 } as const;
 
 /** For every pool that needs it: a peer may be waiting for another exchange than the one asked for here. */
 function makeRooms(mpi: MpiLibrary): void {
@@ -256,14 +256,14 @@ class MpiPending implements Pending {
   #error(status: number, got: BigInt64Array, deadlineMs: number): CommError {
     const { mpi, rank } = this.comm.seat;
     const { label } = this.request;
-    const late = this.at.others.filter((_, i) => got[i] < 0n).map((p) => this.comm.members[p]);
-    const seen = late.map((r) => `rank ${r} (last seen in ${mpi.last_label(r) || "start-up"})`).join(", ");
+    const silent = this.at.others.filter((_, i) => got[i] < 0n).map((p) => this.comm.members[p]);
+    const seen = silent.map((r) => `rank ${r} (last seen in ${mpi.last_label(r) || "start-up"})`).join(", ");
     const reason =
-      status === STATUS.late
+      status === STATUS.unanswered
         ? `no answer from ${seen || "any rank"} within ${deadlineMs / 1e3} s`
         : mpi.error(this.at.id);
     this.comm.seat.broken = true;
     overdue.add(this);
-    return new CommError(`${label}: ${reason}`, { rank, peers: late, operator: label });
+    return new CommError(`${label}: ${reason}`, { rank, peers: silent, operator: label });
   }
 }
