@@ -13,7 +13,7 @@ function shared(bytes: number): Uint8Array {
 
 type Deadline = Parameters<Handle<unknown>["wait"]>;
 
-/** A handle whose `wait` does more once the transfer is there, the first time it is called. */
+/** A handle whose `wait` does more once the exchange has ended, the first time it is called. */
 function after<A, B>(handle: Handle<A>, finish: (result: A, deadline: Deadline) => B): Handle<B> {
   let outcome: { readonly value: B } | undefined;
   return {

@@ -12,7 +12,7 @@ export interface Communicator {
   readonly kind: "single" | "threads" | "mpi";
   readonly rank: number;
   readonly size: number;
-  /** Starts a ragged all-to-all and returns at once. Transfers progress while the caller computes. */
+  /** Starts a ragged all-to-all and returns at once. Exchanges progress while the caller computes. */
   exchange(request: ExchangeRequest): Handle<ExchangeResult>;
   /**
    * Sub-communicator of the ranks with this rank's colour, ordered by their rank here. Every rank computes every rank's
@@ -84,7 +84,7 @@ export interface ExchangeResult {
 /** Something under way between ranks. */
 export interface Handle<T> {
   /**
-   * Whether `wait` would return or throw at once. Asking brings the transfer on: who asks again and again need not wait.
+   * Whether `wait` would return or throw at once. Asking brings the exchange on: who asks again and again need not wait.
    */
   readonly done: boolean;
   /**

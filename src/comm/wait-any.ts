@@ -1,20 +1,21 @@
-/** Waiting for whichever of several transfers arrives first. */
+/** Waiting for whichever of several exchanges ends first. */
 import { nowMs } from "../core/clock.js";
 import type { Handle } from "./communicator.js";
 
-/** A transfer is noticed at most this late. Shorter sleeps would take the processor from those who compute. */
+/** Sleeps between looks; shorter ones would take the processor from those who compute. */
 const SHORTEST_SLEEP_MS = 0.02;
 const LONGEST_SLEEP_MS = 0.2;
 
 const pillow = new Int32Array(new SharedArrayBuffer(4));
 
 /**
- * Waits, the thread asleep, until one of the transfers has arrived, of whichever communicators and transports they are: several
- * wake their waiting threads in ways that cannot be combined, so each is asked in turn.
- * @param handles at least one; the oldest first, which is preferred when several have arrived
+ * Waits, the thread asleep, until one of the exchanges has ended. They may belong to several communicators and
+ * transports, whose ways of waking a thread cannot be combined, so each is asked in turn.
+ * @param handles at least one; the oldest first, which is preferred when several have ended
  * @param deadlineMs of the whole call
  * @returns index of one whose `wait` returns at once
- * @throws CommError naming the ranks of the oldest that do not answer, after the deadline, and whatever `wait` of the only one throws
+ * @throws CommError naming the ranks of the oldest that do not answer, after the deadline, and whatever `wait` of the
+ *   only one throws
  */
 export function waitAny(handles: readonly Handle<unknown>[], deadlineMs: number): number {
   const sinceMs = nowMs();

@@ -1,6 +1,7 @@
-/** TensorBoard event files: TFRecords of the protocol buffer `Event`, written by hand. */
+/** TensorBoard event files: TFRecords of the protocol buffer `Event`. */
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { ProtoWriter } from "../core/protobuf.js";
 import { appendBytes } from "./files.js";
 
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
@@ -30,23 +31,11 @@ function record(data: Uint8Array): Uint8Array {
   return new Uint8Array(out.buffer);
 }
 
-const varint = (value: number): number[] => {
-  const out: number[] = [];
-  for (; value >= 128; value = Math.floor(value / 128)) out.push((value % 128) | 128);
-  return [...out, value];
-};
-const chunk = (field: number, data: readonly number[]): number[] => [
-  field * 8 + 2,
-  ...varint(data.length),
-  ...data,
-];
-const text = (field: number, value: string): number[] => chunk(field, [...new TextEncoder().encode(value)]);
-const bytesOf = (array: Float32Array | Float64Array): number[] => [...new Uint8Array(array.buffer)];
-
 /** Event { wall_time = 1, step = 2, file_version = 3, summary = 5 { value = 1 { tag = 1, simple_value = 2 } } } */
-function event(step: number, body: readonly number[]): Uint8Array {
-  const time = [1 * 8 + 1, ...bytesOf(Float64Array.of(Date.now() / 1000))];
-  return record(Uint8Array.from([...time, 2 * 8, ...varint(step), ...body]));
+function append(path: string, step: number, write: (event: ProtoWriter) => void): void {
+  const event = new ProtoWriter().double(1, Date.now() / 1000).int(2, step);
+  write(event);
+  appendBytes(path, record(event.finish()));
 }
 
 export interface TensorboardWriter {
@@ -64,14 +53,16 @@ export function openTensorboard(directory: string, lastStep: number): Tensorboar
     directory,
     `events.out.tfevents.${Math.floor(Date.now() / 1000)}.${hostname()}.${process.pid}`,
   );
-  appendBytes(path, event(0, text(3, "brain.Event:2")));
-  if (lastStep > 0) appendBytes(path, event(lastStep + 1, chunk(7, [1 * 8, SESSION_START])));
+  append(path, 0, (start) => start.string(3, "brain.Event:2"));
+  if (lastStep > 0) append(path, lastStep + 1, (e) => e.message(7, (log) => log.int(1, SESSION_START)));
   return {
     scalars(step, values) {
-      const summary = Object.entries(values).flatMap(([tag, value]) =>
-        chunk(1, [...text(1, tag), 2 * 8 + 5, ...bytesOf(Float32Array.of(value))]),
+      append(path, step, (e) =>
+        e.message(5, (summary) => {
+          for (const [tag, value] of Object.entries(values))
+            summary.message(1, (v) => v.string(1, tag).float(2, value));
+        }),
       );
-      appendBytes(path, event(step, chunk(5, summary)));
     },
   };
 }

@@ -2,7 +2,7 @@
 import { InputError } from "../../core/errors.js";
 import type { DType } from "../../core/tensor.js";
 import type { Dim } from "../kernel.js";
-import { ProtoWriter } from "./wire.js";
+import { ProtoWriter } from "../../core/protobuf.js";
 
 /** TensorProto.DataType */
 export const ELEMENT_TYPE = { f32: 1, i32: 6, i64: 7, f64: 11 } as const satisfies Record<

@@ -36,6 +36,12 @@ export class ProtoWriter {
     return this;
   }
 
+  double(field: number, value: number): this {
+    this.#varint(field * 8 + 1);
+    this.#push(new Uint8Array(Float64Array.of(value).buffer));
+    return this;
+  }
+
   bytes(field: number, value: Uint8Array): this {
     this.#varint(field * 8 + 2);
     this.#varint(value.length);
