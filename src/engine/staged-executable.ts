@@ -15,14 +15,15 @@ import { inOneMemory, spareArena } from "./one-memory.js";
 import { arenaOf } from "./shared-arena.js";
 import type { RoutineStage, StagedKernel } from "./stages.js";
 
-type Step =
+type CompiledRoutine = RoutineStage & { readonly routine: KernelRoutine };
+type CompiledStage =
   | { readonly kind: "graph"; readonly names: readonly string[]; readonly executable: Executable }
-  | { readonly kind: "routine"; readonly stage: RoutineStage; readonly routine: KernelRoutine };
+  | CompiledRoutine;
 
 export class StagedExecutable implements Executable {
   readonly #signature: Signature;
-  readonly #steps: readonly Step[];
-  /** By step: handed values it makes, and those nobody needs after it. */
+  readonly #stages: readonly CompiledStage[];
+  /** By stage: handed values it makes, and those nobody needs after it. */
   readonly #made: readonly (readonly string[])[];
   readonly #done: readonly (readonly string[])[];
 
@@ -33,14 +34,14 @@ export class StagedExecutable implements Executable {
   ) {
     this.#signature = new Signature(kernel);
     const { stages, handed } = staged;
-    this.#steps = stages.map((stage): Step =>
+    this.#stages = stages.map((stage): CompiledStage =>
       stage.kind === "graph"
         ? {
             kind: "graph",
             names: [...stage.kernel.inputs, ...stage.kernel.outputs].map((v) => v.name),
             executable: compileGraph(stage.kernel),
           }
-        : { kind: "routine", stage, routine: kernelRoutine(stage.op) as KernelRoutine },
+        : { ...stage, routine: kernelRoutine(stage.op) as KernelRoutine },
     );
     const makes = (name: string): number =>
       stages.findIndex((s) =>
@@ -62,11 +63,11 @@ export class StagedExecutable implements Executable {
     const scratch = new Scratch(homeOf(this.kernel, bindings));
     const values: Record<string, Tensor> = { ...bindings };
     try {
-      this.#steps.forEach((step, i) => {
+      this.#stages.forEach((stage, i) => {
         for (const name of this.#made[i]) values[name] = this.#handed(name, i, { values, symbols, scratch });
-        if (step.kind === "graph")
-          step.executable.run(Object.fromEntries(step.names.map((name) => [name, values[name]])));
-        else runRoutine(step, values);
+        if (stage.kind === "graph")
+          stage.executable.run(Object.fromEntries(stage.names.map((name) => [name, values[name]])));
+        else runRoutine(stage, values);
         for (const name of this.#done[i]) scratch.release(values[name].data);
       });
     } finally {
@@ -83,9 +84,9 @@ export class StagedExecutable implements Executable {
     const expr = this.staged.handed.get(name);
     assert(expr !== undefined, `${this.kernel.name}: ${name} is handed between stages`);
     const dims = concreteDims(expr.dims, c.symbols);
-    const step = this.#steps[index];
-    if (step.kind === "routine" && step.routine.overwrites !== undefined) {
-      const operand = step.stage.inputs[step.routine.overwrites];
+    const stage = this.#stages[index];
+    if (stage.kind === "routine" && stage.routine.overwrites !== undefined) {
+      const operand = stage.inputs[stage.routine.overwrites];
       if (this.#done[index].includes(operand) && c.values[operand].data.length === numElements(dims)) {
         c.scratch.keep(c.values[operand].data);
         return { data: c.values[operand].data, dims };
@@ -143,12 +144,12 @@ class Scratch {
 }
 
 function runRoutine(
-  { stage, routine }: Extract<Step, { kind: "routine" }>,
+  { op, inputs: names, output, routine }: CompiledRoutine,
   values: Readonly<Record<string, Tensor>>,
 ): void {
-  const out = values[stage.output];
-  const operands = stage.inputs.map((name) => values[name]);
-  const shape = { out: out.dims, operands: operands.map((o) => o.dims), op: stage.op };
+  const out = values[output];
+  const operands = names.map((name) => values[name]);
+  const shape = { out: out.dims, operands: operands.map((o) => o.dims), op };
   inOneMemory([out.data, ...operands.map((o) => o.data)], [0], (kernels, [target, ...inputs]) =>
     routine.run(kernels, { out: target, inputs }, shape),
   );
