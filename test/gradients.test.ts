@@ -8,9 +8,9 @@ import { philox } from "../src/core/rng.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
 import { ARCHITECTURE_NAMES } from "../src/model/architectures.js";
 import { type ModelInput, resolveModel } from "../src/model/config.js";
-import { type Rank, createRank } from "../src/run/rank.js";
 import { sequential } from "../src/schedule/sequential.js";
-import { type MicroBatch, forwardBackward, planStep } from "../src/train/step.js";
+import { type MicroBatch, forwardBackward, openStep } from "../src/train/step.js";
+import { type Trainee, createTrainee } from "../src/train/trainee.js";
 
 const BATCH = 1;
 const SEQUENCE = 12;
@@ -43,17 +43,16 @@ const TINY = {
   router_z_loss_coef: 0.01,
 };
 
-function model(keys: Partial<ModelInput> & { arch: string }, seed: number): Rank {
-  const rank = createRank({
+function model(keys: Partial<ModelInput> & { arch: string }, seed: number): Trainee {
+  const rank = createTrainee({
     config: resolveModel({ ...TINY, ...keys }),
     engine,
     world: singleCommunicator(),
-    training: true,
   });
   // Larger than initial weights: every path carries signal.
-  for (const { tensors } of rank.parameters.buckets)
+  for (const { tensors } of rank.weights.buckets)
     for (const { info } of tensors) {
-      const weight = rank.parameters.weight(info.name);
+      const weight = rank.weights.weight(info.name);
       philox(seed, info.name).fillNormal(weight, 0, 0.25);
       if (info.init === "ones") weight.forEach((x, i) => (weight[i] = 1 + x));
     }
@@ -119,17 +118,13 @@ describe.each(["gpt", "llama"] as const)("%s", (style) => {
     for (const seed of SEEDS) {
       if (open?.length === 0) break;
       const rank = model({ ...keys, style }, seed);
-      const plans = planStep(
-        rank,
-        { batch: BATCH, sequence: SEQUENCE, epSize: 1, mode: "train" },
-        sequential,
-      );
-      const run = (): number => forwardBackward(rank, plans, [batch()], AT).report.loss;
+      const sessions = openStep(rank, { batch: BATCH, sequence: SEQUENCE, epSize: 1 }, sequential);
+      const run = (): number => forwardBackward(rank, sessions, [batch()], AT).report.loss;
       run();
-      const all = rank.parameters.buckets.flatMap(({ tensors }) => tensors.map(({ info }) => info.name));
-      const gradients = new Map(all.map((name) => [name, rank.parameters.gradient(name).slice()]));
+      const all = rank.weights.buckets.flatMap(({ tensors }) => tensors.map(({ info }) => info.name));
+      const gradients = new Map(all.map((name) => [name, rank.gradients.gradient(name).slice()]));
       const probe = (name: string, along: Float64Array, step: number): Probe => {
-        const weight = rank.parameters.weight(name);
+        const weight = rank.weights.weight(name);
         const before = weight.slice();
         weight.forEach((x, i) => (weight[i] = x + step * along[i]));
         const [moved, loss] = [weight.slice(), run()];
@@ -140,7 +135,7 @@ describe.each(["gpt", "llama"] as const)("%s", (style) => {
         const gradient = gradients.get(name) as Float32Array;
         const along = direction(gradient, name);
         const slope = Math.abs(along.reduce((sum, v, i) => sum + v * gradient[i], 0));
-        const size = Math.hypot(...rank.parameters.weight(name));
+        const size = Math.hypot(...rank.weights.weight(name));
         const longest = Math.min(WANTED_CHANGE / (slope || 1), LARGEST_STEP * size);
         const tried: Change[] = [];
         for (const share of STEPS) {

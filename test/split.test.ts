@@ -3,11 +3,11 @@ import { afterAll, describe, expect, it } from "vitest";
 import { singleCommunicator } from "../src/comm/single.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
 import { resolveModel } from "../src/model/config.js";
-import { buildProgram } from "../src/model/wiring.js";
-import { actionTable } from "../src/run/actions/index.js";
-import { execute } from "../src/run/executor.js";
-import { createRank } from "../src/run/rank.js";
+import { buildTrainingProgram } from "../src/model/training-program.js";
+import type { LossScales } from "../src/program/kinds.js";
+import { Session } from "../src/run/session.js";
 import { parsePolicy } from "../src/schedule/policy.js";
+import { createTrainee } from "../src/train/trainee.js";
 
 const engine = createOrtEngine();
 afterAll(() => engine.dispose());
@@ -31,14 +31,13 @@ function gradients(
     num_experts: 4,
     max_position_embeddings: sequence,
   });
-  const rank = createRank({ config, engine, world: singleCommunicator(), training: true });
-  rank.parameters.initialize(3, 0.2);
-  rank.parameters.zeroGradients();
-  const model = buildProgram(config, {
+  const rank = createTrainee({ config, engine, world: singleCommunicator() });
+  rank.weights.initialize(3, 0.2);
+  rank.gradients.zero();
+  const model = buildTrainingProgram(config, {
     batch,
     sequence,
     epSize: 1,
-    mode: "train",
     chunks: options.chunks ?? 1,
     splitWeightGradients: options.split,
   });
@@ -50,24 +49,19 @@ function gradients(
   });
   const seed = rank.memory.allocate(T).f32.fill(1 / T);
   const liveBefore = rank.memory.liveBytes;
-  const plan = {
-    program: model.program,
-    schedule: parsePolicy(options.policy).schedule(model.program),
-    actions: actionTable(sequence),
-    keep: new Set<number>(),
-  };
-  const run = execute(
-    plan,
-    { ...rank, scales: { balance: 0.01, z: 0 } },
+  const session = new Session(rank, model.program);
+  const run = session.run(
+    parsePolicy(options.policy).schedule(model.program),
     new Map<number, unknown>([
       [model.tokens, { data: ints[0], dims: [T] }],
-      [model.labels as number, { data: ints[1], dims: [T] }],
-      [model.seed as number, { data: seed, dims: [T] }],
+      [model.labels, { data: ints[1], dims: [T] }],
+      [model.seed, { data: seed, dims: [T] }],
+      [model.scales, { balance: 0.01, z: 0 } satisfies LossScales],
     ]),
   );
   run.release();
   expect(rank.memory.liveBytes).toBe(liveBefore);
-  return rank.parameters.buckets.flatMap((bucket) => [...bucket.gradients]);
+  return rank.weights.buckets.flatMap((bucket) => [...rank.gradients.bucket(bucket)]);
 }
 
 function distance(a: readonly number[], b: readonly number[]): number {

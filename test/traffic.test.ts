@@ -4,9 +4,9 @@ import { type Message, nullCommunicator } from "../src/comm/null.js";
 import { sliceOf } from "../src/comm/slots.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
 import { resolveModel } from "../src/model/config.js";
-import { createRank } from "../src/run/rank.js";
 import { sequential } from "../src/schedule/sequential.js";
-import { planStep, trainStep } from "../src/train/step.js";
+import { openStep, trainStep } from "../src/train/step.js";
+import { createTrainee } from "../src/train/trainee.js";
 
 const SIZE = 256;
 const RANK = 37;
@@ -29,16 +29,16 @@ function step(options: { arch: string; epSize: number; zero?: boolean; wire?: "b
     max_position_embeddings: SEQUENCE,
   });
   const { epSize, zero } = options;
-  const rank = createRank({ config, engine, world, epSize, zero, training: true, bucketElements: 10_000 });
-  rank.parameters.initialize(1, 0.02);
-  const plans = planStep(
+  const rank = createTrainee({ config, engine, world, epSize, zero, bucketElements: 10_000 });
+  rank.weights.initialize(1, 0.02);
+  const sessions = openStep(
     rank,
-    { batch: BATCH, sequence: SEQUENCE, epSize, mode: "train", wire: options.wire },
+    { batch: BATCH, sequence: SEQUENCE, epSize, wire: options.wire },
     sequential,
   );
   const tokens = Int32Array.from({ length: BATCH * SEQUENCE }, (_, i) => (i * 37) % 300);
   const optimizer = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, clipNorm: 1 };
-  const report = trainStep(rank, plans, [{ tokens, labels: tokens, firstToken: 0 }], {
+  const report = trainStep(rank, sessions, [{ tokens, labels: tokens, firstToken: 0 }], {
     step: 0,
     seed: 0,
     learningRate: 1e-3,
@@ -76,7 +76,7 @@ describe("a training step of one of 256 ranks", () => {
     expect(dispatched).toBeGreaterThan(PAIRS * rows * WIDTH * 4 * 0.7);
     for (const pass of [/combine$/, /dispatch'$/, /combine'$/])
       expect(total(messages(pass))).toBe(dispatched);
-    expect(rank.parameters.buckets.some((b) => b.kind === "expert")).toBe(true);
+    expect(rank.weights.buckets.some((b) => b.kind === "expert")).toBe(true);
   });
 
   it("bf16 on the wire halves the rows", () => {
@@ -90,7 +90,7 @@ describe("a training step of one of 256 ranks", () => {
   it.each([256, 64])("EP %i: gradients, each bucket twice over the wire less the own slice", (epSize) => {
     const { messages, rank } = step({ arch: "scmoe-pos2", epSize });
     const replicas = SIZE / epSize;
-    for (const { name, kind, size } of rank.parameters.buckets) {
+    for (const { name, kind, size } of rank.weights.buckets) {
       const [ranks, me] = kind === "replicated" ? [SIZE, RANK] : [replicas, Math.floor(RANK / epSize)];
       const ofBucket = messages(new RegExp(`${name.replace(".", "\\.")}\\b`));
       const { start, end } = sliceOf(size, me, ranks);
@@ -110,6 +110,6 @@ describe("a training step of one of 256 ranks", () => {
     ];
     expect(total(zero.all)).toBe(total(plain.all));
     expect(zero.messages(/^weights replicated/).length).toBeGreaterThan(0);
-    expect(zero.rank.parameters.stateBytes).toBeLessThan(plain.rank.parameters.stateBytes);
+    expect(zero.rank.stateBytes).toBeLessThan(plain.rank.stateBytes);
   });
 });

@@ -1,7 +1,7 @@
 import { cpSync, existsSync, readFileSync, readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { TrainResult } from "../src/train/trainer.js";
+import type { TrainResult } from "../src/train/train-job.js";
 import { MINI, scmoe, temporaryDirectory } from "./helpers.js";
 
 interface Row {
@@ -122,7 +122,7 @@ describe("bad input gets one line and exit code 2", () => {
     ],
     ["bad link", ["train", "-n", "2", "--link", "fast"], /10gbit,20us/],
     ["an existing run", ["train", "-o", "whole"], /already holds a run/],
-    ["a file for a run", ["train", "-o", "short.txt"], /--out short\.txt is a file/],
+    ["a file for a run", ["train", "-o", "short.txt"], /short\.txt is a file/],
     ["no checkpoint", ["eval", "nowhere"], /holds no checkpoint/],
     ["no fixture", ["verify", "nowhere"], /run\.json/],
     ["where nothing can be written", ["train", "-o", "/proc/run", ...MINI], /Cannot write \/proc\/run/, 1],

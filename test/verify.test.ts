@@ -7,11 +7,11 @@ import { philox } from "../src/core/rng.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
 import { resolveModel } from "../src/model/config.js";
 import { listParameters } from "../src/model/parameters.js";
-import { type Rank, createRank } from "../src/run/rank.js";
 import { sequential } from "../src/schedule/sequential.js";
 import { SafetensorsReader, type TensorToStore, safetensorsBytes } from "../src/storage/safetensors.js";
 import { adamWStep, clipFactor, gradientNorm } from "../src/train/optimizer.js";
-import { forwardBackward, planStep } from "../src/train/step.js";
+import { forwardBackward, openStep } from "../src/train/step.js";
+import { type Trainee, createTrainee } from "../src/train/trainee.js";
 import { type VerifyReport, verifyFixture } from "../src/train/verify.js";
 import { scmoe, temporaryDirectory } from "./helpers.js";
 
@@ -43,22 +43,22 @@ function write(path: string, tensors: readonly TensorToStore[]): void {
   writeFileSync(path, Buffer.concat([...safetensorsBytes(tensors)]));
 }
 
-function snapshot(rank: Rank, part: "weight" | "gradient", factor = 1): TensorToStore[] {
+function snapshot(rank: Trainee, part: "weights" | "gradients", factor = 1): TensorToStore[] {
   return listParameters(rank.config).map(({ name, dims }) => ({
     name,
     dtype: "F32",
     dims,
-    data: rank.parameters[part](name).map((x) => x * factor),
+    data: rank[part].span([name]).map((x) => x * factor),
   }));
 }
 
 function makeFixture(directory: string): void {
   mkdirSync(directory);
   const config = resolveModel(KEYS);
-  const rank = createRank({ config, engine, world: singleCommunicator(), training: true });
+  const rank = createTrainee({ config, engine, world: singleCommunicator() });
   // Wider than a fresh model, so that attention and gates decide something.
-  rank.parameters.initialize(3, 0.2);
-  write(join(directory, "initial.safetensors"), snapshot(rank, "weight"));
+  rank.weights.initialize(3, 0.2);
+  write(join(directory, "initial.safetensors"), snapshot(rank, "weights"));
   const random = philox(4, "tokens");
   const tokens = Int32Array.from({ length: STEPS * BATCH * (S + 1) }, (_, i) =>
     Math.floor(random.uniform(i) * KEYS.vocab_size),
@@ -66,21 +66,21 @@ function makeFixture(directory: string): void {
   write(join(directory, "tokens.safetensors"), [
     { name: "tokens", dtype: "I32", dims: [STEPS, BATCH, S + 1], data: tokens },
   ]);
-  const plans = planStep(rank, { batch: BATCH, sequence: S, epSize: 1, mode: "train" }, sequential);
+  const sessions = openStep(rank, { batch: BATCH, sequence: S, epSize: 1 }, sequential);
   const steps = Array.from({ length: STEPS }, (_, step) => {
     const rows = Array.from({ length: BATCH }, (_row, b) => (step * BATCH + b) * (S + 1));
     const cut = (shift: number) =>
       Int32Array.from(rows.flatMap((from) => [...tokens.subarray(from + shift, from + shift + S)]));
     const batch = { tokens: cut(0), labels: cut(1), firstToken: 0 };
-    const { report } = forwardBackward(rank, plans, [batch], { step, seed: 0 });
+    const { report } = forwardBackward(rank, sessions, [batch], { step, seed: 0 });
     const norm = gradientNorm(rank);
     const gradScale = clipFactor(norm, OPTIMIZER.clipNorm);
-    if (step === 0) write(join(directory, "gradients0.safetensors"), snapshot(rank, "gradient", gradScale));
+    if (step === 0) write(join(directory, "gradients0.safetensors"), snapshot(rank, "gradients", gradScale));
     adamWStep(rank, OPTIMIZER, { step: step + 1, learningRate: RATE, gradScale });
     const { lmLoss, balanceLoss, loss } = report;
     return { step, lm_loss: lmLoss, balance_loss: balanceLoss, loss, grad_norm: norm };
   });
-  write(join(directory, "final.safetensors"), snapshot(rank, "weight"));
+  write(join(directory, "final.safetensors"), snapshot(rank, "weights"));
   const settings = { weight_decay: 0.1, betas: [0.9, 0.95], eps: 1e-8, clip_norm: 1 };
   writeFileSync(
     join(directory, "run.json"),

@@ -8,7 +8,8 @@ import * as k from "../kernel/build.js";
 import { differentiate } from "../kernel/differentiate.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { concreteDims } from "../kernel/symbols.js";
-import { mlpKernel } from "../model/kernels/mlp.js";
+import { type FeedForwardShape, mlp } from "../model/parts/feed-forward.js";
+import type { NormShape } from "../model/parts/norm.js";
 import { routineUse } from "./kernel-routines.js";
 import { createOrtEngine } from "./ort-engine.js";
 import { stagesOf } from "./stages.js";
@@ -17,14 +18,13 @@ const product = (): Kernel =>
   k.kernel("product", {
     y: k.linear(k.input("x", ["T", 24]), k.parameter("w", [40, 24]), k.parameter("b", [40])),
   });
-const gelu = mlpKernel(
-  { width: 24, inner: 40, kind: "gelu", bias: true },
-  { kind: "layer", width: 24, eps: 1e-5 },
-);
-const swiglu = mlpKernel(
-  { width: 24, inner: 40, kind: "swiglu", bias: false },
-  { kind: "rms", width: 24, eps: 1e-5 },
-);
+const mlpOf = (kind: FeedForwardShape["kind"], norm: NormShape["kind"]): Kernel =>
+  mlp(
+    { width: 24, inner: 40, kind, bias: kind === "gelu", norm: { kind: norm, width: 24, eps: 1e-5 } },
+    { mlp: "mlp", norm: "norm" },
+  ).kernel();
+const gelu = mlpOf("gelu", "layer");
+const swiglu = mlpOf("swiglu", "rms");
 const KERNELS: [string, Kernel][] = [
   ["one matrix", product()],
   ["mlp, gelu", gelu],
@@ -119,9 +119,11 @@ it("onnxruntime's copy of the weights is the only one that stays", () => {
   const kernel = k.kernel("large", { y: k.linear(k.input("x", ["T", dims[1]]), k.parameter("w", dims)) });
   collectGarbage();
   const before = process.memoryUsage().arrayBuffers;
+  const grown = (): number => process.memoryUsage().arrayBuffers - before;
   const kept = [engine.compile(kernel, { w })];
-  collectGarbage();
-  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(w.data.byteLength / 2);
+  // What one collection finds unused, a later one gives back.
+  for (let tries = 0; tries < 10 && grown() >= w.data.byteLength / 2; tries++) collectGarbage();
+  expect(grown()).toBeLessThan(w.data.byteLength / 2);
   expect(kept.length).toBe(1);
   engine.dispose();
 });

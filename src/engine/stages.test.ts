@@ -1,12 +1,11 @@
 /** Kernels cut into stages compute what the reference says, wherever their tensors lie, and leave no memory behind. */
 import { afterAll, describe, expect, it } from "vitest";
+import { trainingKernels } from "../../test/kernels.js";
 import { philox } from "../core/rng.js";
 import { type Tensor, numElements } from "../core/tensor.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { evaluate } from "../kernel/reference.js";
 import { concreteDims } from "../kernel/symbols.js";
-import { resolveModel } from "../model/config.js";
-import { kernelSet } from "../model/kernels/index.js";
 import type { Arena } from "./arena.js";
 import { routineUse } from "./kernel-routines.js";
 import { createOrtEngine } from "./ort-engine.js";
@@ -22,7 +21,7 @@ const SYMBOLS = new Map([
 ]);
 
 function kernels(style: "gpt" | "llama"): [string, Kernel][] {
-  const config = resolveModel({
+  const model = {
     arch: "shared",
     style,
     vocab_size: 67,
@@ -32,9 +31,8 @@ function kernels(style: "gpt" | "llama"): [string, Kernel][] {
     num_hidden_layers: 2,
     num_experts: 3,
     max_position_embeddings: SEQUENCE,
-  });
-  const options = { sequence: SEQUENCE, training: true, head: "losses", recompute: false } as const;
-  return Object.entries(kernelSet(config, options)).map(([name, { backward }]) => [name, backward]);
+  };
+  return trainingKernels(model, SEQUENCE).map(([name, { backward }]) => [name, backward]);
 }
 
 /** Tensors of a kernel; `arenaFor` says where each lies. */

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { InputError } from "../core/errors.js";
 import { createReferenceEngine } from "../engine/reference-engine.js";
-import type { ParameterInfo } from "../model/parameters.js";
+import type { ParameterInfo } from "../model/parts/part.js";
 import { ARENA_BYTES, Memory } from "./memory.js";
-import { ParameterStore } from "./parameter-store.js";
+import { Weights } from "./weights.js";
 
 const engine = createReferenceEngine();
 const GIB = 2 ** 30;
@@ -71,23 +71,14 @@ describe("activation memory", () => {
   });
 });
 
-describe("parameters", () => {
-  const info = (name: string, dims: number[]): ParameterInfo => ({ name, dims, init: "zeros" });
-  const layout = { epRank: 0, epSize: 1, training: true };
-
-  it("of more than 1 GiB have an arena for each of weights, gradients and moments", () => {
-    const store = new ParameterStore(engine, [info("big.weight", [512, 2 ** 20])], layout);
-    const [bucket] = store.buckets;
-    bucket.expAvgSq[bucket.size - 1] = 3;
-    expect(store.stateBytes).toBe(8 * GIB);
-    expect(
-      new Set([bucket.weights, bucket.gradients, bucket.expAvg, bucket.expAvgSq].map((a) => a.buffer)).size,
-    ).toBe(4);
-  });
-
-  it("larger than an arena are refused by name", () => {
-    expect(() => new ParameterStore(engine, [info("huge.weight", [2 ** 11, 2 ** 20])], layout)).toThrow(
-      /huge\.weight \[2048, 1048576\] need 8\.00 GiB in one piece; the limit is 4\.00 GiB/,
-    );
-  });
+it("weights larger than an arena are refused by name", () => {
+  const huge: ParameterInfo = {
+    name: "huge.weight",
+    family: "huge.weight",
+    dims: [2 ** 11, 2 ** 20],
+    init: "zeros",
+  };
+  expect(() => new Weights(engine, [huge], { epRank: 0, epSize: 1 })).toThrow(
+    /huge\.weight \[2048, 1048576\] need 8\.00 GiB in one piece; the limit is 4\.00 GiB/,
+  );
 });

@@ -1,8 +1,8 @@
 import { expect, it } from "vitest";
 import { resolveModel } from "../model/config.js";
-import { buildProgram } from "../model/wiring.js";
+import { buildProgram } from "../model/language-model.js";
 import type { Program } from "../program/program.js";
-import { type Costs, tableCosts } from "../simulate/costs.js";
+import { type Costs, classCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
 import type { ExposedInterval, Timeline, TimelineEvent } from "../timeline/timeline.js";
 import { whyExposed } from "./diagnose.js";
@@ -19,18 +19,21 @@ function programOf(arch: string, chunks = 1): Program {
     num_experts: 4,
     max_position_embeddings: 8,
   });
-  return buildProgram(config, { batch: 1, sequence: 8, epSize: 2, chunks, mode: "loss" }).program;
+  return buildProgram(config, { batch: 1, sequence: 8, epSize: 2, chunks, head: "losses" }).program;
 }
 
 const costsWith = (transferMs: number, computeMs = 4): Costs =>
-  tableCosts({
-    "compute attention": computeMs,
-    "compute mlp": computeMs,
-    "compute shared": computeMs,
-    "compute expert": computeMs,
-    "network dispatch": transferMs,
-    "network combine": transferMs,
-  });
+  classCosts(
+    {
+      attention: computeMs,
+      mlp: computeMs,
+      shared: computeMs,
+      expert: computeMs,
+      dispatch: transferMs,
+      combine: transferMs,
+    },
+    0,
+  );
 
 /** A plan made and predicted at some costs, and run at others on each rank. */
 function step(arch: string, policy: string, planned: Costs, ran: readonly Costs[]) {
@@ -101,14 +104,15 @@ it("names a transport that rests while kernels run", () => {
   const events: TimelineEvent[] = [];
   const exposed: ExposedInterval[] = [];
   for (const rank of [0, 1]) {
-    events.push({ ...common, rank, cost: "dispatch", startMs: 0, endMs: 3 });
+    events.push({ ...common, rank, cost: "dispatch", class: "dispatch", startMs: 0, endMs: 3 });
     for (const start of [10, 30, 50]) {
-      events.push({ ...common, rank, cost: "combine", startMs: start, endMs: start + 11 });
+      events.push({ ...common, rank, cost: "combine", class: "combine", startMs: start, endMs: start + 11 });
       events.push({
         ...common,
         stream: "compute",
         rank,
         cost: "mlp",
+        class: "mlp",
         startMs: start,
         endMs: start + 8,
         bytes: undefined,

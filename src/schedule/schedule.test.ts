@@ -4,12 +4,13 @@ import { describe, expect, it } from "vitest";
 import { singleCommunicator } from "../comm/single.js";
 import { ARCHITECTURE_NAMES } from "../model/architectures.js";
 import { resolveModel } from "../model/config.js";
-import { buildProgram } from "../model/wiring.js";
+import { actionsOf, madeUpProgram } from "../../test/operators.js";
+import { buildProgram } from "../model/language-model.js";
+import { buildTrainingProgram } from "../model/training-program.js";
 import { type Operator, STREAMS } from "../program/operator.js";
 import { type Program, dependencies } from "../program/program.js";
-import type { Action } from "../run/context.js";
-import { execute } from "../run/executor.js";
-import type { Services } from "../run/executor.js";
+import type { RunContext, Services } from "../run/context.js";
+import { Session } from "../run/session.js";
 import { type Costs, unitCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
 import { adaptive } from "./adaptive.js";
@@ -34,57 +35,46 @@ const randomProgram = fc
       maxLength: 24,
     },
   )
-  .map((specs) => {
-    const operators = specs.map((spec, id): Operator => ({
-      id,
-      name: `op${id}`,
-      kind: spec.isNetwork ? "send" : "mix",
-      stream: spec.isNetwork ? "network" : "compute",
-      pass: "forward",
-      reads: [...new Set(spec.reads.map((r) => r % (id + 1)))],
-      writes: [id + 1],
-      after: [],
-      cost: String(spec.cost),
-      data: undefined,
-    }));
-    const values = Array.from({ length: specs.length + 1 }, (_, id) => ({ id, name: `v${id}`, bytes: 4 }));
-    return { name: "random", operators, values } satisfies Program;
-  });
-const costs: Costs = (op) => Number(op.cost);
+  .map((specs) =>
+    madeUpProgram(
+      specs.map((spec, id) => ({
+        stream: spec.isNetwork ? "network" : "compute",
+        reads: [...new Set(spec.reads.map((r) => r % (id + 1)))],
+        writes: [id + 1],
+        work: { flops: spec.cost },
+      })),
+    ),
+  );
+const costs: Costs = (op) => op.work.flops;
 
 function mix(op: Operator, read: (value: number) => number): number {
   return op.reads.reduce((sum, value) => Math.fround(sum * 1.37 + Math.sin(read(value) + op.id)), op.id);
 }
-const actions: Record<string, Action> = {
-  mix: (op, context) => {
-    context.write(
-      op.writes[0],
-      mix(op, (v) => context.read<number>(v)),
-      [],
-    );
+const actions = actionsOf((op) => (context: RunContext) => {
+  const value = mix(op, (v) => context.read<number>(v));
+  if (op.stream === "compute") {
+    context.write(op.writes[0], value, []);
     return undefined;
-  },
-  send: (op, context) => {
-    const value = mix(op, (v) => context.read<number>(v));
-    let polls = op.id % 5;
-    const result = { bytes: [4], offsets: [0], notes: new Int32Array(0), startMs: 0, endMs: 0 };
-    return {
-      bytes: 4,
-      pending: {
-        get done() {
-          return polls-- <= 0;
-        },
-        wait: () => result,
+  }
+  let polls = op.id % 5;
+  const result = { bytes: [4], offsets: [0], notes: new Int32Array(0), startMs: 0, endMs: 0 };
+  return {
+    bytes: 4,
+    queue: actions,
+    pending: {
+      get done() {
+        return polls-- <= 0;
       },
-      finish: () => context.write(op.writes[0], value, []),
-    };
-  },
-};
+      wait: () => result,
+    },
+    finish: () => context.write(op.writes[0], value, []),
+  };
+});
 
 function run(program: Program, schedule: Schedule): number[] {
   const services = { world: singleCommunicator() } as unknown as Services;
-  const keep = new Set(program.operators.map((op) => op.writes[0]));
-  const result = execute({ program, schedule, actions, keep }, services, new Map([[0, 0.5]]));
+  const keep = program.operators.map((op) => op.writes[0]);
+  const result = new Session(services, program, { actions, keep }).run(schedule, new Map([[0, 0.5]]));
   return program.operators.map((op) => result.read<number>(op.writes[0]));
 }
 
@@ -221,9 +211,13 @@ describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
     num_experts: 4,
     max_position_embeddings: 8,
   });
-  it.each(["loss", "train"] as const)("has legal schedules of every policy (%s)", (mode) => {
+  it.each(["forward", "training"])("has legal schedules of every policy (%s)", (of) => {
     for (const chunks of [1, 2]) {
-      const { program } = buildProgram(config, { batch: 1, sequence: 8, epSize: 2, chunks, mode });
+      const options = { batch: 1, sequence: 8, epSize: 2, chunks };
+      const { program } =
+        of === "training"
+          ? buildTrainingProgram(config, options)
+          : buildProgram(config, { ...options, head: "losses" });
       const schedules = [sequential(program), eager(program, unitCosts), adaptive(program, unitCosts)];
       for (let slot = 1; slot <= numSlots(program); slot++)
         schedules.push(fixed(program, { forward: slot, backward: slot }));

@@ -2,17 +2,18 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { resolveModel } from "../model/config.js";
-import { buildProgram } from "../model/wiring.js";
+import { buildProgram } from "../model/language-model.js";
+import { buildTrainingProgram } from "../model/training-program.js";
 import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import { parsePolicy } from "../schedule/policy.js";
-import { type Costs, tableCosts } from "./costs.js";
+import { type Costs, classCosts } from "./costs.js";
 import { type Network, loadTraffic, pairTraffic } from "./network.js";
 import { simulate } from "./simulate.js";
 import { summarize } from "../timeline/summary.js";
 import type { ExposedInterval, TimelineEvent } from "../timeline/timeline.js";
 
-function programOf(arch: string, mode: "loss" | "train" = "train"): Program {
+function programOf(arch: string, head?: "losses"): Program {
   const config = resolveModel({
     arch,
     vocab_size: 16,
@@ -23,20 +24,16 @@ function programOf(arch: string, mode: "loss" | "train" = "train"): Program {
     num_experts: 8,
     max_position_embeddings: 8,
   });
-  return buildProgram(config, { batch: 1, sequence: 8, epSize: 4, mode }).program;
+  const options = { batch: 1, sequence: 8, epSize: 4 };
+  return (
+    head === undefined ? buildTrainingProgram(config, options) : buildProgram(config, { ...options, head })
+  ).program;
 }
 
 const isTransfer = (op: Operator): boolean => op.stream === "network";
 const kernelCosts = (of: { attention: number; mlp: number; expert: number }): Costs => {
-  const classes = { attention: of.attention, mlp: of.mlp, shared: of.mlp, expert: of.expert };
-  return tableCosts(
-    Object.fromEntries(
-      Object.entries(classes).flatMap(([name, ms]) => [
-        [`compute ${name}`, ms],
-        [`compute ${name}'`, 2 * ms],
-      ]),
-    ),
-  );
+  const forward = classCosts({ ...of, shared: of.mlp }, 0);
+  return (op) => forward(op) * (op.pass === "backward" ? 2 : 1);
 };
 const network = (of: Partial<Network> & Pick<Network, "traffic">): Network => ({
   ranksPerNode: 2,
@@ -94,7 +91,7 @@ describe("simulate()", () => {
   });
 
   it("keeps both ports of a rank busy at once, and the way out of a node shared", () => {
-    const one: Program = programOf("top1", "loss");
+    const one: Program = programOf("top1", "losses");
     const sequential = parsePolicy("sequential").schedule(one);
     // Each rank: 200 bytes inside the node, 300 to the other one.
     const traffic = { intraBytes: new Float64Array(4).fill(200), interBytes: new Float64Array(4).fill(300) };
@@ -141,7 +138,16 @@ describe("simulate()", () => {
 describe("summarize()", () => {
   const event = { rank: 3, operator: 0, name: "", pass: "forward" } as const;
   const transfer = (issuedMs: number, startMs: number, endMs: number) =>
-    ({ ...event, stream: "network", cost: "dispatch", bytes: 8, issuedMs, startMs, endMs }) as const;
+    ({
+      ...event,
+      stream: "network",
+      class: "dispatch",
+      cost: "",
+      bytes: 8,
+      issuedMs,
+      startMs,
+      endMs,
+    }) as const;
   const wait = (startMs: number, endMs: number) => ({ rank: 3, waitingFor: "", startMs, endMs });
   const figures = (transfers: TimelineEvent[], waits: ExposedInterval[]) => {
     const { communicationMs, exposedMs, lateMs } = summarize(transfers, waits, 1, 100);
@@ -161,6 +167,18 @@ describe("summarize()", () => {
     expect(figures([transfer(20, 24, 30)], [wait(20, 30)])).toMatchObject({ exposedMs: 6, lateMs: 4 });
     expect(figures([transfer(20, 24, 30)], [wait(25, 30)])).toMatchObject({ exposedMs: 1, lateMs: 4 });
     expect(figures([transfer(20, 24, 30)], [wait(28, 30)])).toMatchObject({ exposedMs: 0, lateMs: 2 });
+  });
+
+  it("blames a wait on what ended it, not on what began before or on another stream", () => {
+    // Everybody waited for the first one's last rank; it arrives after the second, which took another way.
+    const [late, other] = [transfer(0, 5, 30), transfer(6, 6, 12)];
+    expect(figures([late, other], [wait(20, 30)])).toMatchObject({ exposedMs: 5, lateMs: 5 });
+    const load = { ...transfer(30, 30, 40), stream: "storage", bytes: undefined } as const;
+    expect(figures([late, load], [wait(20, 30), wait(31, 40)])).toEqual({
+      communicationMs: 25,
+      exposedMs: 14,
+      lateMs: 5,
+    });
   });
 
   it("counts what queues behind another transfer as communication, not as lateness", () => {

@@ -3,27 +3,35 @@ import { makeTimeline } from "./summary.js";
 import type { TimelineEvent } from "./timeline.js";
 import { chromeTrace, flows } from "./chrome-trace.js";
 
-const run = (name: string, startMs: number, more: Partial<TimelineEvent> = {}): TimelineEvent => ({
+const run = (
+  of: "dispatch" | "expert" | "combine",
+  startMs: number,
+  more: Partial<TimelineEvent> = {},
+): TimelineEvent => ({
   rank: 0,
   operator: 0,
-  stream: /dispatch|combine/.test(name) ? "network" : "compute",
-  name,
-  cost: name.replace(/^L\d+\./, ""),
-  pass: name.includes("'") ? "backward" : "forward",
+  stream: of === "expert" ? "compute" : "network",
+  name: `a name that says nothing, ${startMs}`,
+  cost: "",
+  class: of,
+  branch: "L1",
+  pass: "forward",
   startMs,
   endMs: startMs + 1,
   ...more,
 });
 
+const BACK = { pass: "backward" } as const;
+
 it("rows flow dispatch → expert → combine, and back again in the backward pass", () => {
-  const forward = [run("L1.dispatch", 0, { bytes: 8 }), run("L1.expert", 1), run("L1.combine", 2)];
-  const backward = [run("L1.combine'", 3), run("L1.expert'", 4), run("L1.dispatch'", 5)];
+  const forward = [run("dispatch", 0, { bytes: 8 }), run("expert", 1), run("combine", 2)];
+  const backward = [run("combine", 3, BACK), run("expert", 4, BACK), run("dispatch", 5, BACK)];
   const arrows = [0, 1, 2].map((i) => [i, i + 1]).filter(([from]) => from !== 2);
   expect(flows([...forward, ...backward])).toEqual([...arrows, [3, 4], [4, 5]]);
 });
 
 it("follows an operator run by run when micro-batches repeat it, and halves of a split backward once", () => {
-  const once = [run("L1.dispatch", 0), run("L1.expert", 1), run("L1.combine", 2)];
+  const once = [run("dispatch", 0), run("expert", 1), run("combine", 2)];
   const again = once.map((e) => ({ ...e, startMs: e.startMs + 10, endMs: e.endMs + 10 }));
   expect(flows([...once, ...again])).toEqual([
     [0, 1],
@@ -31,15 +39,35 @@ it("follows an operator run by run when micro-batches repeat it, and halves of a
     [3, 4],
     [4, 5],
   ]);
-  const halves = [run("L1.expert'", 4, { cost: "expert'i" }), run("L1.expert'w", 6, { cost: "expert'w" })];
-  expect(flows([run("L1.combine'", 3), ...halves, run("L1.dispatch'", 5)])).toEqual([
+  const halves = [
+    run("expert", 4, { ...BACK, half: "input" }),
+    run("expert", 6, { ...BACK, half: "weight" }),
+  ];
+  expect(flows([run("combine", 3, BACK), ...halves, run("dispatch", 5, BACK)])).toEqual([
     [0, 1],
     [1, 3],
   ]);
 });
 
+it("keeps chunks, branches and ranks apart", () => {
+  const way = (more: Partial<TimelineEvent>) => [
+    run("dispatch", 0, more),
+    run("expert", 1, more),
+    run("combine", 2, more),
+  ];
+  const ways = [{ chunk: 0 }, { chunk: 1 }, { branch: "L1.previous" }, { rank: 1 }].map(way);
+  // Interleaved: all dispatches, then all experts, then all combines.
+  const events = [0, 1, 2].flatMap((i) => ways.map((events) => events[i]));
+  expect(flows(events)).toEqual(
+    [0, 1, 2, 3].flatMap((i) => [
+      [i, i + 4],
+      [i + 4, i + 8],
+    ]),
+  );
+});
+
 it("puts predicted ranks after measured ones, and counts bytes under way down to nothing", () => {
-  const events = [run("L1.dispatch", 0, { bytes: 8 }), run("L1.dispatch", 0.5, { rank: 1, bytes: 4 })];
+  const events = [run("dispatch", 0, { bytes: 8 }), run("dispatch", 0.5, { rank: 1, bytes: 4 })];
   const measured = makeTimeline("measured", 2, events, []);
   const predicted = makeTimeline("predicted", 2, events, []);
   const { traceEvents } = chromeTrace([{ title: "step", measured, predicted }]);

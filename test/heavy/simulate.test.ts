@@ -2,10 +2,10 @@
 import { expect, it } from "vitest";
 import { resolveModel } from "../../src/model/config.js";
 import { preset } from "../../src/model/presets.js";
-import { buildProgram } from "../../src/model/wiring.js";
-import { analyticCosts } from "../../src/plan/analytic.js";
-import { clusterNetwork } from "../../src/plan/cluster-network.js";
+import { buildTrainingProgram } from "../../src/model/training-program.js";
 import { parsePolicy } from "../../src/schedule/policy.js";
+import { analyticCosts } from "../../src/simulate/analytic.js";
+import { clusterNetwork } from "../../src/simulate/cluster-network.js";
 import { cluster } from "../../src/simulate/clusters.js";
 import { simulate } from "../../src/simulate/simulate.js";
 
@@ -25,9 +25,9 @@ it("plans a 24-layer model in less than a second", () => {
   ] as const) {
     const { coefficient_gate: _gate, ...model } = preset("gpt2-moe-medium");
     const config = resolveModel({ ...model, arch });
-    const w = { config, tokens: 16384, sequence: 2048, epSize: 16, chunks, elementBytes: 2 };
-    const { program } = buildProgram(config, { batch: 8, mode: "train", splitWeightGradients, ...w });
-    const costs = analyticCosts(w, cluster("2x8xA800"));
+    const w = { batch: 8, sequence: 2048, epSize: 16, chunks, splitWeightGradients };
+    const { program } = buildTrainingProgram(config, w);
+    const costs = analyticCosts({ cluster: cluster("2x8xA800"), elementBytes: 2, ranks: 16 });
     const policy = parsePolicy(`adaptive(${chunks})`);
     const { ms } = timed(`${arch}, ${program.operators.length} operators, planned`, () =>
       policy.schedule(program, costs),
@@ -50,14 +50,14 @@ it("simulates 61 layers on 1,024 ranks in less than 10 seconds", () => {
     max_position_embeddings: 4096,
   });
   const epSize = 64;
-  const w = { config, tokens: 4096, sequence: 4096, epSize, chunks: 1, elementBytes: 2 };
-  const { program } = buildProgram(config, { batch: 1, mode: "train", ...w });
+  const numRanks = 1024;
+  const { program } = buildTrainingProgram(config, { batch: 1, sequence: 4096, epSize, ranks: numRanks });
   const described = { ...cluster("4x8xH100-IB"), nodes: 128 };
-  const costs = analyticCosts(w, described);
+  const costs = analyticCosts({ cluster: described, elementBytes: 2, ranks: numRanks });
   const schedule = parsePolicy("fixed(2)").schedule(program);
-  const ranks = Array.from({ length: 1024 }, () => costs);
+  const ranks = Array.from({ length: numRanks }, () => costs);
   const even = Array<number>(epSize).fill(1);
-  const network = clusterNetwork(w, described, () => even);
+  const network = clusterNetwork({ epSize, ranks: numRanks }, described, () => even);
   const { result, ms } = timed(
     `61 layers, ${program.operators.length} operators, 1,024 ranks, simulated`,
     () => simulate(program, schedule, { costs: ranks, network, eventsOf: [0] }),

@@ -5,7 +5,7 @@ import { type Browser, type Page, chromium } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { resolveModel } from "../../src/model/config.js";
 import { preset } from "../../src/model/presets.js";
-import { buildProgram } from "../../src/model/wiring.js";
+import { buildTrainingProgram } from "../../src/model/training-program.js";
 import { parsePolicy } from "../../src/schedule/policy.js";
 import { unitCosts } from "../../src/simulate/costs.js";
 import { simulate } from "../../src/simulate/simulate.js";
@@ -159,7 +159,7 @@ describe.skipIf(BROWSER === undefined)("the page", () => {
     const { boxes } = await view();
     const isExpert = (box: Box): boolean =>
       box.event !== undefined &&
-      first.operators[first.sides[0].events[box.event][1]].cost === "expert" &&
+      first.operators[first.sides[0].events[box.event][1]].class === "expert" &&
       box.side === "measured" &&
       box.width > 2;
     const expert = boxes.find(isExpert);
@@ -198,7 +198,7 @@ describe.skipIf(BROWSER === undefined)("the page", () => {
 
   it("shows 16 ranks with thousands of events, scrolled", async () => {
     const config = resolveModel({ ...preset("gpt2-moe-medium"), num_experts: 16 });
-    const program = buildProgram(config, { batch: 1, sequence: 128, epSize: 16, mode: "train" }).program;
+    const program = buildTrainingProgram(config, { batch: 1, sequence: 128, epSize: 16 }).program;
     const schedule = parsePolicy("fixed(2)").schedule(program, unitCosts);
     const predicted = simulate(program, schedule, { costs: Array.from({ length: 16 }, () => unitCosts) });
     expect(predicted.events.length).toBeGreaterThan(3_000);

@@ -2,12 +2,11 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
 import { expect, it } from "vitest";
-import { resolveModel } from "../../model/config.js";
-import { kernelSet } from "../../model/kernels/index.js";
+import { trainingKernels } from "../../../test/kernels.js";
 import { encodeOnnx } from "./encode.js";
 
 const kernels = (["gpt", "llama"] as const).flatMap((style) => {
-  const config = resolveModel({
+  const model = {
     arch: "shared",
     style,
     vocab_size: 64,
@@ -17,9 +16,8 @@ const kernels = (["gpt", "llama"] as const).flatMap((style) => {
     num_hidden_layers: 2,
     num_experts: 4,
     max_position_embeddings: 16,
-  });
-  const set = kernelSet(config, { sequence: 16, training: true, head: "losses", recompute: false });
-  return Object.entries(set).flatMap(([name, { forward, backward }]) => [
+  };
+  return trainingKernels(model, 16).flatMap(([name, { forward, backward }]) => [
     [`${style} ${name}`, forward] as const,
     [`${style} ${name}'`, backward] as const,
   ]);
