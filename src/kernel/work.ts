@@ -33,14 +33,7 @@ function productFlops(expr: Expr, symbols: Symbols): number {
 function innerSize({ op, inputs, attrs }: Expr, symbols: Symbols): number {
   const sizeOf = (operand: Expr, fromEnd: number): number =>
     concreteDims([operand.dims[operand.dims.length - fromEnd]], symbols)[0];
-  switch (op) {
-    case "linear":
-      return sizeOf(inputs[0], 1);
-    case "matmul":
-      return sizeOf(inputs[0], attrs.transA ? 2 : 1);
-    case "gemmAccumulate":
-      return sizeOf(inputs[1], attrs.transA ? 2 : 1);
-    default:
-      return 0;
-  }
+  if (op === "linear") return sizeOf(inputs[0], 1);
+  if (op === "matmul") return sizeOf(inputs[0], attrs.transA ? 2 : 1);
+  return op === "gemmAccumulate" ? sizeOf(inputs[1], attrs.transA ? 2 : 1) : 0;
 }
