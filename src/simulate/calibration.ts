@@ -7,7 +7,6 @@ import { median } from "../core/statistics.js";
 import type { Operator, Pass, Stream } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import type { Work } from "../program/work.js";
-import { rateName } from "./analytic.js";
 import type { CostTable } from "./costs.js";
 
 const FORMAT = "scmoe calibration 2";
@@ -28,6 +27,11 @@ export const calibrationSchema = z.strictObject({
 });
 
 export type Calibration = z.output<typeof calibrationSchema>;
+
+/** Rates differ by class and pass: "attention", "attention'". */
+export function rateName({ pass, work }: Pick<Operator, "pass" | "work">): string {
+  return pass === "backward" ? `${work.class}'` : work.class;
+}
 
 /** Work, and how long it took. */
 export interface MeasuredWork {
