@@ -1,28 +1,45 @@
-/** The library: what the command line is made of, for use from TypeScript. */
-export type { Communicator, ExchangeRequest, ExchangeResult, Pending } from "./comm/communicator.js";
+/** The library: what the command line is made of, for use from TypeScript. `scmoe/plan` is the part that runs anywhere. */
+export * from "./plan/index.js";
+export { type CompareOptions, compare } from "./api/compare.js";
+export { type EvaluateOptions, evaluate } from "./api/evaluate.js";
+export { type GenerateOptions, generate } from "./api/generate.js";
+export type { RunOptions } from "./api/run-options.js";
+export { type TrainOptions, type Trained, train } from "./api/train.js";
+export { type VerifyOptions, verify } from "./api/verify.js";
+export type { BaselineName, CompareCase, CompareResult, CompareRow } from "./bench/compare.js";
+export type { CompareMode } from "./bench/contestants.js";
+export {
+  allGather,
+  allReduce,
+  barrier,
+  broadcast,
+  broadcastJson,
+  gatherJson,
+  maxScalars,
+  reduceScatter,
+  sumScalars,
+} from "./comm/collectives.js";
+export type {
+  Communicator,
+  ExchangeRequest,
+  ExchangeResult,
+  Handle,
+  Pending,
+  Pool,
+  Slots,
+} from "./comm/communicator.js";
 export { type Link, formatLink, parseLink } from "./comm/link.js";
-export { CommError, EnvironmentError, InputError } from "./core/errors.js";
 export { VERSION } from "./core/version.js";
-export type { Engine } from "./engine/engine.js";
-export { createOrtEngine } from "./engine/ort-engine.js";
-export { type Generator, openGenerator } from "./infer/generate.js";
+export type { Written } from "./infer/generate.js";
 export type { SamplingOptions } from "./infer/sampling.js";
+export { type Job, type JobContext, type LineEvent, type Outcome, defineJob } from "./launch/job.js";
 export { launch } from "./launch/launch.js";
-export type { LaunchOptions } from "./launch/threads.js";
-export { ARCHITECTURE_NAMES } from "./model/architectures.js";
-export { type ModelConfig, type ModelInput, resolveModel } from "./model/config.js";
-export { type ModelProgram, type ProgramOptions, buildProgram } from "./model/language-model.js";
-export { type PlanOptions, type PlanRow, plan } from "./plan/plan.js";
-export type { Operator } from "./program/operator.js";
-export { type Program, dependencies } from "./program/program.js";
-export { type Policy, parsePolicy } from "./schedule/policy.js";
-export type { Schedule } from "./program/schedule.js";
-export { whyIllegal } from "./program/validate.js";
-export { CLUSTERS } from "./simulate/clusters.js";
-export { type Costs, tableCosts } from "./simulate/costs.js";
-export { simulate } from "./simulate/simulate.js";
-export type { Timeline, TimelineSummary } from "./timeline/timeline.js";
-export { type RunConfig, readRunConfig } from "./train/config.js";
-export type { TrainOptions, TrainResult } from "./train/train-job.js";
-export { chromeTrace } from "./timeline/chrome-trace.js";
-export { timelineHtml } from "./timeline/timeline-html.js";
+export type { LaunchOptions } from "./launch/options.js";
+export type { ParameterCount } from "./model/parameters.js";
+export { type RunConfig, type RunInput, readRunConfig } from "./train/config.js";
+export type { EvaluateResult } from "./train/evaluate.js";
+export type { StepEvent } from "./train/event.js";
+export type { RunSource } from "./train/open-run.js";
+export type { ProofReport } from "./train/observers/proof.js";
+export type { TrainResult } from "./train/train-job.js";
+export type { StepError, TensorError, VerifyReport } from "./train/verify.js";

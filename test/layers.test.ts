@@ -8,7 +8,8 @@ const SRC = new URL("../src", import.meta.url).pathname;
 /** Top to bottom; folders in one row may use each other. */
 const LAYERS = [
   ["cli"],
-  ["launch", "bench", "plan"],
+  ["api"],
+  ["bench", "plan"],
   ["train", "infer", "data"],
   ["run"],
   ["model"],
@@ -17,6 +18,7 @@ const LAYERS = [
   ["simulate"],
   ["timeline"],
   ["program"],
+  ["launch"],
   ["engine", "comm", "storage"],
   ["kernel"],
   ["core"],

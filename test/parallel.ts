@@ -2,10 +2,10 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
-import { launchThreads } from "../src/launch/threads.js";
-import { CheckpointReader } from "../src/storage/checkpoint-dir.js";
+import { launch } from "../src/launch/launch.js";
+import { CheckpointReader } from "../src/storage/checkpoint-reader.js";
 import { readRunConfig } from "../src/train/config.js";
-import type { TrainResult } from "../src/train/train-job.js";
+import { type TrainResult, trainJob } from "../src/train/train-job.js";
 import { MINI, temporaryDirectory } from "./helpers.js";
 
 export const STEPS = 20;
@@ -61,9 +61,10 @@ export async function train(
     cpSync(from.run.directory, directory, { recursive: true });
     writeFileSync(join(directory, "checkpoints", "latest"), `${stepName(from.step)}\n`);
   } else mkdirSync(directory);
-  const { result } = await launchThreads<TrainResult>(
-    { job: "train", options: { config, directory, resume: from !== undefined } },
-    { ranks: layout.ranks, quiet: true },
+  const { result } = await launch(
+    trainJob,
+    { config, directory, resume: from !== undefined },
+    { ranks: layout.ranks },
   );
   const rows = readFileSync(join(directory, "metrics.jsonl"), "utf8")
     .trim()

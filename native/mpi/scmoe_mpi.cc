@@ -118,6 +118,13 @@ std::shared_ptr<Exchange> Find(int64_t id) {
   return found == S().all.end() ? nullptr : found->second;
 }
 
+// Call with the mutex held. Exchange whose pool needs room, or 0.
+int64_t WantsRoom() {
+  for (const auto& [id, x] : S().all)
+    if (x->report.wants_room) return id;
+  return 0;
+}
+
 bool WaitFor(std::unique_lock<std::mutex>& lock, double ms, const std::function<bool()>& condition) {
   return S().changed.wait_for(lock, std::chrono::duration<double, std::milli>(ms), condition);
 }
@@ -181,12 +188,17 @@ int64_t scmoe_mpi_post(int tag, const char* label, int peers, const int32_t* ran
   return id;
 }
 
-// 0: under way, 1: finished or failed, 2: its pool needs room.
+// 0: under way, 1: finished or failed.
 int scmoe_mpi_done(int64_t id) {
   std::lock_guard<std::mutex> lock(S().mutex);
   auto x = Find(id);
-  if (x == nullptr || x->report.done) return 1;
-  return x->report.wants_room ? 2 : 0;
+  return x == nullptr || x->report.done ? 1 : 0;
+}
+
+// An exchange whose pool needs room (see scmoe_mpi_room), or 0.
+int64_t scmoe_mpi_wants_room() {
+  std::lock_guard<std::mutex> lock(S().mutex);
+  return WantsRoom();
 }
 
 // Bytes that a pool needs in all.
@@ -208,17 +220,18 @@ void scmoe_mpi_room(int64_t id, int64_t address) {
   Wake();
 }
 
-// 0: finished, 1: deadline passed, 2: failed (see scmoe_mpi_error), 3: its pool needs room. got_bytes[p]: bytes received, -1 when
+// 0: finished, 1: deadline passed, 2: failed (see scmoe_mpi_error), 3: a pool needs room: of this exchange
+// or another, for which a peer may be waiting. got_bytes[p]: bytes received, -1 when
 // not everything came or went; got_offsets[p]: where in the pool. Unless 0, MPI keeps the memory: see scmoe_mpi_released.
 int scmoe_mpi_wait(int64_t id, double deadline_ms, int64_t* got_bytes, int64_t* got_offsets, double* times) {
   std::unique_lock<std::mutex> lock(S().mutex);
   auto x = Find(id);
   if (x == nullptr) return 2;
   const Report& report = x->report;
-  WaitFor(lock, deadline_ms, [&] { return report.done || report.wants_room; });
+  WaitFor(lock, deadline_ms, [&] { return report.done || WantsRoom() != 0; });
   std::copy(report.got_bytes.begin(), report.got_bytes.end(), got_bytes);
   std::copy(report.got_offsets.begin(), report.got_offsets.end(), got_offsets);
-  if (!report.done) return report.wants_room ? 3 : 1;
+  if (!report.done) return WantsRoom() != 0 ? 3 : 1;
   if (!report.error.empty()) return 2;
   times[0] = report.ready_ms;
   times[1] = report.end_ms;

@@ -12,7 +12,7 @@ import { nowMs } from "../core/clock.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import type { Engine } from "../engine/engine.js";
 import * as k from "../kernel/build.js";
-import type { JobContext } from "../run/job.js";
+import { type JobContext, defineJob } from "../launch/job.js";
 import { median, quantile } from "../core/statistics.js";
 
 export interface CommOptions {
@@ -61,7 +61,10 @@ const REPEATS = 8;
 /** Kernels last a little longer than the communication beside them. */
 const COMPUTE_RATIO = 45 / 40;
 
-export function commJob(context: JobContext, options: CommOptions): CommResult {
+/** @throws Error when the communicator fails a check */
+export const commJob = defineJob(import.meta.url, "commJob", run);
+
+function run(context: JobContext, options: CommOptions): CommResult {
   const { world } = context;
   context.progress("checking the communicator");
   const checks = runChecks(world);

@@ -4,10 +4,11 @@
  */
 import type { Link } from "../comm/link.js";
 import { nowMs } from "../core/clock.js";
+import { InterruptedError } from "../core/errors.js";
 import { median, quantile } from "../core/statistics.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
+import { type JobContext, defineJob } from "../launch/job.js";
 import type { Operator } from "../program/operator.js";
-import type { JobContext } from "../run/job.js";
 import { lowerBound } from "../schedule/bound.js";
 import { whyExposed } from "../schedule/diagnose.js";
 import { agreedCosts } from "../simulate/costs.js";
@@ -19,6 +20,7 @@ import { type Timeline, type TimelineEvent, eventOperator } from "../timeline/ti
 import { type CompareMode, type Contestant, type ContestantOptions, Contestants } from "./contestants.js";
 import { BASELINE, type LinkChoice, chooseLink } from "./link-choice.js";
 
+/** An architecture under a policy: one row of a comparison. */
 export interface CompareCase {
   readonly arch: string;
   readonly policy: string;
@@ -63,6 +65,7 @@ export interface CompareRow extends CompareCase {
   readonly warning?: string;
 }
 
+/** What a comparison found. */
 export interface CompareResult {
   /** The link that was chosen, where a share of communication was asked for, and the share reached with it. */
   readonly link: Link | null;
@@ -79,11 +82,15 @@ export const BASELINES = {
   "top-2 pipelined": { arch: BASELINE.arch, policy: /^pipelined/ },
   "shared sequential": { arch: "shared", policy: /^sequential$/ },
 } as const;
+/** What rows are compared with, where it took part. */
 export type BaselineName = keyof typeof BASELINES;
 
 const WARM_UP_ROUNDS = 3;
 
-export function compareJob(context: JobContext, options: CompareOptions): CompareResult {
+/** @throws InputError when a model does not fit the ranks; InterruptedError */
+export const compareJob = defineJob(import.meta.url, "compareJob", run);
+
+function run(context: JobContext, options: CompareOptions): CompareResult {
   const engine = createOrtEngine();
   try {
     return compare(new Contestants(context, options, engine), options);
@@ -106,6 +113,7 @@ function compare(contestants: Contestants, options: CompareOptions): CompareResu
     // There and back: what drifts while a round goes on meets every row alike.
     for (const contestant of round % 2 === 0 ? entered : entered.toReversed()) {
       const { arch, policy, mode } = contestant;
+      if (context.interrupted()) throw new InterruptedError("Interrupted: a comparison has nothing to save");
       context.progress(`round ${round + 1}/${total}: ${arch} ${policy} ${mode}`);
       const step = contestants.measure(contestant);
       if (round > 0) contestants.learn(contestant, step);

@@ -11,7 +11,7 @@ import type { Program } from "../program/program.js";
 import { withReduction } from "../program/reduction.js";
 import type { RoutingValue } from "../run/actions/gate.js";
 import { clockOffset, gatherTimeline } from "../run/gather-timeline.js";
-import type { JobContext } from "../run/job.js";
+import type { JobContext } from "../launch/job.js";
 import { Session } from "../run/session.js";
 import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../program/schedule.js";
@@ -22,6 +22,7 @@ import { type Trainee, createTrainee } from "../train/trainee.js";
 
 /** forward: loss only; train: forward and backward of a micro-batch; train+reduce: also its gradients' reduction. */
 export const COMPARE_MODES = ["forward", "train", "train+reduce"] as const;
+/** What one step of a comparison runs: see COMPARE_MODES. */
 export type CompareMode = (typeof COMPARE_MODES)[number];
 
 export interface ContestantOptions {

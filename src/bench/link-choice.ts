@@ -47,7 +47,9 @@ export function chooseLink(
   measure();
   const free = measure();
   if (free.bytes === 0)
-    throw new InputError("--communication-share: one rank sends nothing to anyone; take at least two ranks");
+    throw new InputError(
+      "A share of communication cannot be reached: one rank sends nothing to anyone; take at least two ranks",
+    );
   const odds = wanted.share / (1 - wanted.share);
   let bytesPerMs = free.bytes / (free.computeMs * odds);
   for (let attempt = 1; ; attempt++) {
@@ -65,7 +67,7 @@ export function chooseLink(
 function setLink(world: Communicator, link: Link | undefined): void {
   if (world.setLink === undefined)
     throw new InputError(
-      "--communication-share needs ranks as threads; between hosts the network has the rate it has",
+      "A link's rate is chosen only for ranks as threads; between hosts the network has the rate it has",
     );
   barrier(world, "before the link changes").wait();
   if (world.rank === 0) world.setLink(link);

@@ -44,6 +44,25 @@ export const CHECKS: Readonly<Record<string, (comm: Communicator) => void>> = {
       expectSame([...result.notes], wanted, "notes");
     }
   },
+  "a pool grows while its rank waits in another communicator": (comm) => {
+    // Rank 0 waits for what the others start only when rank 0 has taken their rows.
+    const group = comm.split(() => 0);
+    const sizes = everyone(comm).map(() => 1 << 20);
+    const send = layOut(sizes);
+    send.buffer.fill(comm.rank + 1);
+    let memory = shared(1 << 20);
+    const recv = { buffer: memory, grow: (bytes: number) => (memory = shared(bytes)) };
+    const rows = comm.exchange({ label: "rows", send, recv });
+    if (comm.rank !== 0) rows.wait();
+    barrier(group, "rows are there").wait();
+    const { offsets } = rows.wait();
+    const ends = offsets.map((o) => [memory[o], memory[o + (1 << 20) - 1]]);
+    expectSame(
+      ends,
+      everyone(comm).map((p) => [p + 1, p + 1]),
+      "rows",
+    );
+  },
   "a rank that sends nothing, and a rank that gets nothing": (comm) => {
     const bytes = everyone(comm).map((p) => (comm.rank === 0 || p === comm.size - 1 ? 0 : WORD));
     const buffer = shared(WORD * comm.size);

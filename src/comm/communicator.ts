@@ -28,6 +28,7 @@ export interface Communicator {
   setLink?(link: Link | undefined): void;
 }
 
+/** One ragged all-to-all: what this rank sends to each peer, and where it puts what it receives. */
 export interface ExchangeRequest {
   /** The operator, e.g. "L3.dispatch"; named in errors and recorded by the null communicator. */
   readonly label: string;
@@ -58,7 +59,7 @@ export interface Pool {
   /** Holds at least the own part. What fits is received while the caller computes. */
   readonly buffer: Uint8Array;
   /**
-   * Called once, in `exchange`, `done` or `wait` of this or a younger exchange, when more arrives than fits: returns memory of at least `bytes`, where all regions
+   * Called once, in `done` or `wait` of this exchange or any call for another, when more arrives than fits: returns memory of at least `bytes`, where all regions
    * will be. The old buffer stays in use until `wait` returns.
    */
   grow(bytes: number): Uint8Array;
@@ -68,6 +69,7 @@ export function isPool(recv: Slots | Pool): recv is Pool {
   return "grow" in recv;
 }
 
+/** What a ragged all-to-all brought. */
 export interface ExchangeResult {
   /** [size] bytes received from each peer, and where they begin in the buffer given (the grown one, if a pool grew). */
   readonly bytes: readonly number[];
@@ -79,6 +81,7 @@ export interface ExchangeResult {
   readonly endMs: number;
 }
 
+/** Something under way between ranks. */
 export interface Handle<T> {
   /**
    * Whether `wait` would return or throw at once. Asking brings the transfer on: who asks again and again need not wait.
@@ -92,6 +95,7 @@ export interface Handle<T> {
   wait(deadlineMs?: number, sinceMs?: number): T;
 }
 
+/** A ragged all-to-all under way. */
 export type Pending = Handle<ExchangeResult>;
 
 /** Colours of all ranks → the members of `rank`'s group, in order. */

@@ -12,6 +12,7 @@ const BITS: Readonly<Record<string, number>> = { "": 1, k: 1e3, m: 1e6, g: 1e9, 
 const MS: Readonly<Record<string, number>> = { ns: 1e-6, us: 1e-3, ms: 1, s: 1e3 };
 
 /**
+ * A link from its rate and latency.
  * @param text "10gbit,20us" (rate, latency) or "10gbit"
  * @throws InputError when it is neither
  */
@@ -25,6 +26,7 @@ export function parseLink(text: string): Link {
   return { bytesPerMs: bitsPerSecond / 8 / 1e3, latencyMs: Number(time[1]) * MS[time[2].toLowerCase()] };
 }
 
+/** A link for people: "1.00 Gbit/s, 50 µs". */
 export function formatLink(link: Link): string {
   const bits = link.bytesPerMs * 8e3;
   const rate =

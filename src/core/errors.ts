@@ -8,6 +8,7 @@ export class InputError extends Error {
   readonly exitCode: number = 2;
 }
 
+/** The outside world failed: a disk, a peer, a missing library. */
 export class EnvironmentError extends Error {
   override readonly name: string = "EnvironmentError";
   readonly exitCode: number = 1;

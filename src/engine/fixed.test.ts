@@ -119,9 +119,11 @@ it("onnxruntime's copy of the weights is the only one that stays", () => {
   const kernel = k.kernel("large", { y: k.linear(k.input("x", ["T", dims[1]]), k.parameter("w", dims)) });
   collectGarbage();
   const before = process.memoryUsage().arrayBuffers;
+  const grown = (): number => process.memoryUsage().arrayBuffers - before;
   const kept = [engine.compile(kernel, { w })];
-  collectGarbage();
-  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(w.data.byteLength / 2);
+  // What one collection finds unused, a later one gives back.
+  for (let tries = 0; tries < 10 && grown() >= w.data.byteLength / 2; tries++) collectGarbage();
+  expect(grown()).toBeLessThan(w.data.byteLength / 2);
   expect(kept.length).toBe(1);
   engine.dispose();
 });

@@ -11,7 +11,8 @@ import { checkpointConfig, loadWeights } from "../run/load-weights.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
-import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
+import { findCheckpoint } from "../storage/checkpoint-names.js";
+import { CheckpointReader } from "../storage/checkpoint-reader.js";
 import { type SamplingOptions, sample } from "./sampling.js";
 import { textStream } from "./text-stream.js";
 
@@ -19,17 +20,25 @@ export interface Generator {
   readonly tokenizer: Tokenizer;
   readonly config: ModelConfig;
   /**
-   * Calls `onText` with each new piece of text; never with a part of a character. A context longer than the model slides.
+   * `onText` hears each new piece of text; never a part of a character. A context longer than the model slides.
    * @throws InputError when the prompt has a token the model does not know
    */
-  generate(prompt: string, options: SamplingOptions, onText?: (text: string) => void): Written;
+  generate(prompt: string, options: SamplingOptions, live?: Live): Promise<Written>;
 }
 
+/** What a caller hears and says while text is written. */
+export interface Live {
+  readonly onText?: ((text: string) => void) | undefined;
+  /** Stops before the next token. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Text that a model has written. */
 export interface Written {
   /** The new text. */
   readonly text: string;
   readonly newTokens: number;
-  readonly stopped: "length" | "end of text";
+  readonly stopped: "length" | "end of text" | "aborted";
 }
 
 /** @throws InputError when the checkpoint is missing, damaged or has no tokenizer */
@@ -50,13 +59,19 @@ export function openGenerator(path: string, engine: Engine): Generator {
   return {
     tokenizer,
     config,
-    generate(prompt, options, onText) {
+    async generate(prompt, options, { onText, signal } = {}) {
       const ids = tokenizer.encode(prompt);
       if (ids.length === 0) ids.push(tokenizer.endOfText);
       const stream = textStream(tokenizer, ids, onText);
       let newTokens = 0;
       let stopped: Written["stopped"] = "length";
       for (; newTokens < options.maxNewTokens; newTokens++) {
+        // The event loop must turn for an abort to be seen.
+        await new Promise((resolve) => setImmediate(resolve));
+        if (signal?.aborted) {
+          stopped = "aborted";
+          break;
+        }
         const window = ids.slice(-config.max_position_embeddings);
         const id = sample(next.logits(window), options, newTokens);
         if (id === tokenizer.endOfText) {

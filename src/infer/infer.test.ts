@@ -1,6 +1,8 @@
+import { Tokenizer as HuggingFace } from "@huggingface/tokenizers";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { bpeTokenizer } from "../data/tokenizer.js";
+import { readCorpus } from "../data/corpus.js";
+import { type Tokenizer, bpeToJson, bpeTokenizer } from "../data/tokenizer.js";
 import { trainBpe } from "../data/bpe.js";
 import { sample } from "./sampling.js";
 import { textStream } from "./text-stream.js";
@@ -31,6 +33,135 @@ describe("textStream()", () => {
     expect(pieces).toHaveLength(1);
     expect(stream.end()).toBe("\ufffd(\ufffd");
   });
+
+  const model = trainBpe(readCorpus("sotu").train.slice(0, 12), 600);
+  const hex = (byte: number): string => byte.toString(16).toUpperCase().padStart(2, "0");
+  const words = ["<unk>", "</s>", "▁", "▁the", "na", "tion", "▁▁", "é", "\ufeff", "\ufffd", ""];
+  const fallback = {
+    ...(bpeToJson(model) as object),
+    added_tokens: [],
+    pre_tokenizer: null,
+    model: {
+      type: "BPE",
+      byte_fallback: true,
+      unk_token: "<unk>",
+      vocab: Object.fromEntries(
+        [...words, ...Array.from({ length: 256 }, (_, byte) => `<0x${hex(byte)}>`)].map((t, i) => [t, i]),
+      ),
+      merges: [],
+    },
+    decoder: {
+      type: "Sequence",
+      decoders: [
+        { type: "Replace", pattern: { String: "▁" }, content: " " },
+        { type: "ByteFallback" },
+        { type: "Fuse" },
+        { type: "Strip", content: " ", start: 1, stop: 0 },
+      ],
+    },
+  };
+  const decoder = (json: object): Pick<Tokenizer, "decode"> => {
+    const foreign = new HuggingFace(json, {});
+    return {
+      decode(ids) {
+        const list = [...ids];
+        return list.length === 0 ? "" : foreign.decode(list, { clean_up_tokenization_spaces: false });
+      },
+    };
+  };
+  /** Number of ids, an id that decodes to nothing where there is one, and the ids of bytes. */
+  const firstByte = model.vocabulary.get("!") as number;
+  const tokenizers: [string, Pick<Tokenizer, "decode">, number, number, (byte: number) => number][] = [
+    ["our bytes", bytes, 258, 257, (byte) => bytes.encode("!")[0] - 33 + byte],
+    ["our byte-level BPE", bpeTokenizer(model), 601, 600, (byte) => firstByte - 33 + byte],
+    [
+      "Hugging Face's byte-level BPE",
+      decoder(bpeToJson(model) as object),
+      600,
+      599,
+      (byte) => firstByte - 33 + byte,
+    ],
+    ["byte fallback", decoder(fallback), words.length + 256, words.length - 1, (byte) => words.length + byte],
+  ];
+
+  /** Decodes everything for each token. */
+  function reference(
+    tokenizer: Pick<Tokenizer, "decode">,
+    prompt: readonly number[],
+    ids: readonly number[],
+  ) {
+    const skip = tokenizer.decode(prompt).length;
+    const pieces: string[] = [];
+    let written = "";
+    const emit = (text: string): void => {
+      if (text.length <= written.length) return;
+      pieces.push(text.slice(written.length));
+      written = text;
+    };
+    ids.forEach((_, i) => {
+      const text = tokenizer.decode([...prompt, ...ids.slice(0, i + 1)]).slice(skip);
+      if (!text.endsWith("\ufffd")) emit(text);
+    });
+    emit(tokenizer.decode([...prompt, ...ids]).slice(skip));
+    return { pieces, written };
+  }
+
+  it.each(tokenizers)(
+    "gives the pieces of decoding everything: %s",
+    (_, tokenizer, numIds, silent, idOfByte) => {
+      // Any ids; bytes that often are parts of characters, or of the mark that a decoder drops at its start; whole characters.
+      const part = fc.oneof(
+        { weight: 3, arbitrary: fc.nat(numIds - 1).map((id) => [id]) },
+        { weight: 1, arbitrary: fc.nat(words.length - 1).map((id) => [id]) },
+        { weight: 1, arbitrary: fc.constant([silent]) },
+        {
+          weight: 3,
+          arbitrary: fc
+            .constantFrom(0xe2, 0x82, 0xac, 0xf0, 0x9f, 0x98, 0x80, 0xef, 0xbb, 0xbf, 0xc3, 0x28)
+            .map((byte) => [idOfByte(byte)]),
+        },
+        {
+          weight: 1,
+          arbitrary: fc
+            .constantFrom("€", "🧑‍🚀", "\ufeff", "é", "\ufffd")
+            .map((text) => [...new TextEncoder().encode(text)].map(idOfByte)),
+        },
+      );
+      const ids = fc.array(part, { maxLength: 30, size: "max" }).map((parts) => parts.flat());
+      fc.assert(
+        fc.property(ids, ids, (prompt, added) => {
+          const pieces: string[] = [];
+          const stream = textStream(tokenizer, prompt, (piece) => pieces.push(piece));
+          for (const id of added) stream.add(id);
+          const written = stream.end();
+          expect({ pieces, written }).toEqual(reference(tokenizer, prompt, added));
+        }),
+        { numRuns: 300, seed: 11 },
+      );
+    },
+  );
+
+  it.each(tokenizers)(
+    "decodes a few ids for each token, however long the text: %s",
+    (_, tokenizer, _numIds, silent, idOfByte) => {
+      let decoded = 0;
+      const counting = {
+        decode(ids: Iterable<number>) {
+          const list = [...ids];
+          decoded += list.length;
+          return tokenizer.decode(list);
+        },
+      };
+      for (const repeated of [idOfByte(0x41), idOfByte(0x80), idOfByte(0xe2), silent]) {
+        const stream = textStream(counting, [idOfByte(0xf0), idOfByte(0x9f)]);
+        for (let i = 0; i < 200; i++) {
+          decoded = 0;
+          stream.add(repeated);
+          expect(decoded).toBeLessThanOrEqual(24);
+        }
+      }
+    },
+  );
 });
 
 describe("sample()", () => {

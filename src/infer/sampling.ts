@@ -1,5 +1,6 @@
 import { philox } from "../core/rng.js";
 
+/** How the next token is chosen, and how many there are. */
 export interface SamplingOptions {
   readonly maxNewTokens: number;
   /** 0: always the likeliest token. */

@@ -1,36 +1,86 @@
-/** What becomes of the other ranks when a rank's thread breaks down in a way that it cannot report itself. */
+/** What a launch does with what ranks do: return, emit, stop when asked, fail in a way that they cannot report themselves. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { expect, it } from "vitest";
 import { temporaryDirectory } from "../../test/helpers.js";
-import { launchThreads } from "./threads.js";
+import { type Job, defineJob } from "./job.js";
+import { launch } from "./launch.js";
 
 const dist = (path: string): string => new URL(`../../dist/${path}`, import.meta.url).href;
 const folder = temporaryDirectory();
+let count = 0;
 
-/** Ranks that meet for ever, until rank 1 does `trouble`. */
-function entry(name: string, trouble: string): URL {
-  const file = join(folder, `${name}.mjs`);
+/** A job in a module of its own, as a user writes it; `body` is JavaScript with `context`, `options` and collectives. */
+function job<O, R>(body: string, exported = "job"): Job<O, R, { kind: "count"; count: number }> {
+  const file = join(folder, `${count++}.mjs`);
   writeFileSync(
     file,
-    `import { parentPort, workerData, threadId } from "node:worker_threads";
-     import { joinThreads } from "${dist("comm/threads/threads.js")}";
-     import { barrier } from "${dist("comm/collectives.js")}";
-     const { rank, board } = workerData;
-     const world = joinThreads(board, rank);
-     try {
-       for (let step = 0; ; step++) {
-         barrier(world, "step " + step).wait();
-         if (rank === 1 && step === 3) { ${trouble} }
-       }
-     } catch (error) {
-       world.abort(error.message);
-       parentPort.postMessage({ kind: "error", message: error.message, exitCode: 1, aboutPeer: error.name === "CommError" });
-     } finally { world.close(); }`,
+    `import { defineJob, launch } from "${dist("index.js")}";
+     import { barrier, maxScalars } from "${dist("comm/collectives.js")}";
+     export const ${exported} = defineJob(import.meta.url, "job", async (context, options) => { ${body} });`,
   );
-  return pathToFileURL(file);
+  return defineJob(pathToFileURL(file).href, "job", (): R => {
+    throw new Error("runs on ranks only");
+  });
 }
+
+it("hands options to every rank, and rank 0's events and result back", async () => {
+  const heard: unknown[] = [];
+  const outcome = await launch(
+    job<{ from: number }, number[]>(
+      `context.say("hello"); context.progress("half"); context.emit({ kind: "count", count: context.world.rank });
+       barrier(context.world, "all").wait();
+       return [options.from + context.world.rank, context.world.size];`,
+    ),
+    { from: 40 },
+    { ranks: 2, onEvent: (event) => heard.push(event) },
+  );
+  expect(outcome).toEqual({ result: [40, 2], interrupted: false });
+  expect(heard).toEqual([
+    { kind: "message", line: "hello" },
+    { kind: "progress", line: "half" },
+    { kind: "count", count: 0 },
+  ]);
+});
+
+const UNTIL_ASKED = `for (let step = 1; ; step++) {
+  context.emit({ kind: "count", count: step });
+  // Ranks hear of it at different steps: they must agree.
+  if (maxScalars(context.world, [context.interrupted() ? 1 : 0], "stop?")[0] > 0) return "saved";
+  await new Promise((resolve) => setTimeout(resolve, 1));
+}`;
+
+it("asks ranks to stop when the signal is aborted, or was before", async () => {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const onEvent = (event: { kind: string; count?: number }): void => {
+    if (event.count === 3) controller.abort();
+  };
+  const stopping = job<object, string>(UNTIL_ASKED);
+  for (const ranks of [2, 1])
+    expect(await launch(stopping, {}, { ranks, signal, onEvent })).toEqual({
+      result: "saved",
+      interrupted: true,
+    });
+});
+
+it.each([
+  ["has another name", job("", "other"), /\.mjs exports no job "job"; export what defineJob returns/],
+  [
+    "cannot be imported",
+    defineJob("file:///no/such.mjs", "job", () => 0),
+    /Cannot import file:\/\/\/no\/such\.mjs/,
+  ],
+  [
+    "launches again",
+    job(`await launch(job, {})`),
+    /called launch while it imported or ran file:.*isMainThread/,
+  ],
+  ["throws no error", job(`throw "words"`), /^words$/],
+])("a job that %s is one line", async (_, broken, message) => {
+  await expect(launch(broken, {})).rejects.toThrow(message);
+});
 
 it.each([
   ["throws", `throw new Error("broken");`, /^rank 1: broken$/],
@@ -45,11 +95,12 @@ it.each([
     `Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);`,
     /no answer from rank 1 \(last seen in step 3\) within 1 s/,
   ],
-])("a rank that %s ends the launch, by name", async (name, trouble, message) => {
-  const launched = launchThreads(
-    { job: "none", options: {} },
-    { ranks: 3, quiet: true, deadlineMs: 1_000 },
-    entry(name.replaceAll(" ", "-"), trouble),
+])("a rank that %s ends the launch, by name", async (_, trouble, message) => {
+  const meeting = job(
+    `for (let step = 0; ; step++) {
+       barrier(context.world, "step " + step).wait();
+       if (context.world.rank === 1 && step === 3) { ${trouble} }
+     }`,
   );
-  await expect(launched).rejects.toThrow(message);
+  await expect(launch(meeting, {}, { ranks: 3, deadlineMs: 1_000 })).rejects.toThrow(message);
 });

@@ -1,39 +1,41 @@
-/** Entry point of a rank's thread. */
+/**
+ * Entry point of a rank's thread: finds the job and runs this rank's part of it. Whatever happens becomes a message, and
+ * the other ranks hear of a failure.
+ */
 import { parentPort, workerData } from "node:worker_threads";
 import type { Communicator } from "../comm/communicator.js";
 import { joinMpi } from "../comm/mpi/mpi.js";
 import { singleCommunicator } from "../comm/single.js";
-import type { Board } from "../comm/threads/board.js";
 import { joinThreads } from "../comm/threads/threads.js";
-import type { JobRequest } from "../run/job.js";
-import { runRank } from "./rank-main.js";
-
-export interface WorkerData {
-  readonly request: JobRequest;
-  readonly rank: number;
-  /** Ranks as threads. */
-  readonly board: Board | undefined;
-  /** A rank of an MPI job; `label` receives the operator it is in. */
-  readonly mpi?: { readonly deadlineMs: number; readonly label: Uint8Array };
-  /** Number of times the user has asked to stop. */
-  readonly stop: Int32Array;
-}
-
-export type FromWorker =
-  | { readonly kind: "say" | "progress"; readonly line: string }
-  | { readonly kind: "result"; readonly value: unknown }
-  | {
-      readonly kind: "error";
-      readonly message: string;
-      readonly exitCode?: number;
-      readonly stack?: string;
-      /** It is about a peer, so a peer's own error says more. */
-      readonly aboutPeer: boolean;
-    };
+import type { JobContext } from "./job.js";
+import { type FromWorker, type WorkerData, failureOf } from "./messages.js";
+import { importJob } from "./module.js";
 
 const data = workerData as WorkerData;
 const post = (message: FromWorker): void => parentPort?.postMessage(message);
-post(await runRank(data.request, { join, stop: data.stop, post }));
+let world: Communicator | undefined;
+try {
+  world = join();
+  const job = await importJob(data.job);
+  post({ kind: "result", value: await job.run(contextOf(world), data.options) });
+} catch (thrown) {
+  const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+  world?.abort(error.message);
+  post(failureOf(error));
+} finally {
+  world?.close();
+}
+
+function contextOf(world: Communicator): JobContext {
+  const emit: JobContext["emit"] = (event) => post({ kind: "event", event });
+  return {
+    world,
+    interrupted: () => Atomics.load(data.stop, 0) > 0,
+    emit,
+    say: (line) => emit({ kind: "message", line }),
+    progress: (line) => emit({ kind: "progress", line }),
+  };
+}
 
 function join(): Communicator {
   const { mpi, board, rank } = data;

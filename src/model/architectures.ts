@@ -79,6 +79,7 @@ export const ARCHITECTURE_NAMES = [
 ] as const;
 
 /**
+ * What a name stands for.
  * @param topK k of a family whose name may carry it but does not ("shared", "scmoe-pos2")
  * @throws InputError with a suggestion when the name is unknown
  */

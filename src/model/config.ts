@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { InputError, didYouMean } from "../core/errors.js";
+import { InputError } from "../core/errors.js";
+import { parseWith } from "../core/parse.js";
 import { type Architecture, architecture } from "./architectures.js";
 
 const positive = z.number().int().positive();
@@ -75,6 +76,7 @@ export const modelSchema = z.strictObject({
   initializer_range: z.number().positive().default(0.02).describe("Standard deviation of initial matrices"),
 });
 
+/** A model as it is written: what is left out has a default. */
 export type ModelInput = z.input<typeof modelSchema>;
 
 /** A model with every default resolved and every size checked. */
@@ -149,41 +151,4 @@ export function modelToJson(config: ModelConfig): Record<string, unknown> {
 export function isMoeBlock(config: ModelConfig, layer: number): boolean {
   if (config.architecture.routed === "none") return false;
   return config.moe_layer_interval === 1 || layer % 2 === 1;
-}
-
-/** Parses with a schema; the first problem becomes one line that names the key, and suggests when it is unknown. */
-export function parseWith<T extends z.ZodObject>(schema: T, input: unknown, where: string): z.output<T> {
-  const result = schema.safeParse(input);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  const path = issue.path.join(".");
-  if (issue.code === "unrecognized_keys") {
-    const key = issue.keys[0];
-    const near = didYouMean(key, keysAt(schema, issue.path));
-    throw new InputError(
-      `${where}: unknown key "${path ? `${path}.` : ""}${key}"${near ? `; did you mean "${near}"?` : ""}`,
-    );
-  }
-  const found = issue.path.reduce<unknown>(
-    (value, key) => (value as Record<PropertyKey, unknown>)?.[key],
-    input,
-  );
-  throw new InputError(
-    `${where}: ${path || "value"}: ${issue.message} (found ${found === undefined ? "nothing" : JSON.stringify(found)})`,
-  );
-}
-
-function keysAt(schema: z.ZodObject, path: readonly PropertyKey[]): string[] {
-  let current: unknown = schema;
-  for (const key of path) {
-    let shape = (current as { shape?: Record<PropertyKey, unknown> }).shape;
-    while (shape === undefined && (current as { unwrap?: () => unknown }).unwrap !== undefined) {
-      current = (current as { unwrap: () => unknown }).unwrap();
-      shape = (current as { shape?: Record<PropertyKey, unknown> }).shape;
-    }
-    current = shape?.[key];
-  }
-  while ((current as { unwrap?: () => unknown })?.unwrap !== undefined)
-    current = (current as { unwrap: () => unknown }).unwrap();
-  return Object.keys((current as { shape?: Record<string, unknown> })?.shape ?? {});
 }

@@ -11,11 +11,12 @@ import type { HeadOutput } from "./parts/head.js";
 import { type BlockParts, type ModelStructure, structureOf } from "./structure.js";
 import { type WireOptions, Wires } from "./wires.js";
 
+/** The sizes and the purpose that a program is built for. */
 export interface ProgramOptions extends WireOptions {
   readonly head: HeadOutput;
 }
 
-/** The program and the ids of the values that the caller feeds and reads. */
+/** A forward pass as a program, and the ids of the values that the caller feeds and reads. */
 export interface ModelProgram {
   readonly program: Program;
   readonly symbols: Symbols;
@@ -33,7 +34,7 @@ export interface ModelProgram {
   readonly routings: readonly OperatorOf<"route">[];
 }
 
-/** The forward pass. */
+/** Wires a model's forward pass. */
 export function buildProgram(config: ModelConfig, options: ProgramOptions): ModelProgram {
   return wireModel(config, options, { withNoise: false });
 }
@@ -77,11 +78,7 @@ export function wireModel(
     x = output;
   });
 
-  const output = builder.value(options.head, T * 4 * (options.head === "logits" ? config.vocab_size : 1));
-  wires.part("head", structure.head, [options.head], {
-    inputs: { x, ...(labels === undefined ? {} : { labels }) },
-    outputs: { [options.head]: output },
-  });
+  const output = addHead(wires, structure, { x, labels });
   const program = builder.build(`${config.arch} ${options.head}`);
   const routings = program.operators.flatMap((op) => (op.kind === "route" ? [op] : []));
   return {
@@ -97,8 +94,13 @@ export function wireModel(
   };
 }
 
-function addEmbedding(wires: Wires, { embedding }: ModelStructure, tokens: number): number {
+/**
+ * Embeds tokens, [T].
+ * @returns the stream, [T, D]
+ */
+export function addEmbedding(wires: Wires, { embedding }: ModelStructure, tokens: number): number {
   const output = wires.stream("embedding");
+  const { table, positions } = embedding;
   wires.builder.add({
     name: "embed",
     kind: "embed",
@@ -108,22 +110,29 @@ function addEmbedding(wires: Wires, { embedding }: ModelStructure, tokens: numbe
     data: {
       tokens,
       output,
-      embedding: embedding.table,
-      positions:
-        embedding.positions === undefined
-          ? undefined
-          : { table: embedding.positions, period: wires.options.sequence },
+      embedding: table,
+      positions: positions === undefined ? undefined : { table: positions, period: wires.options.sequence },
     },
   });
   return output;
 }
 
-function addAttention(
+/** What a block's part reads: the stream, [T, D], and where attention is of any length the rows' positions. */
+export interface BlockInput {
+  readonly layer: number;
+  readonly x: number;
+  readonly positions?: number | undefined;
+}
+
+/**
+ * A block's attention with its norm and residual.
+ * @returns the stream after it, [T, D]
+ */
+export function addAttention(
   wires: Wires,
   { attention }: BlockParts,
-  at: { readonly layer: number; readonly x: number; readonly positions: number | undefined },
+  { layer, x, positions }: BlockInput,
 ): number {
-  const { layer, x, positions } = at;
   const y = wires.stream(`L${layer}.attention`);
   const inputs: Record<string, number> = positions === undefined ? { x } : { x, positions };
   const length = positions === undefined ? wires.options.sequence : "S";
@@ -131,13 +140,31 @@ function addAttention(
   return y;
 }
 
-function addMlp(
-  wires: Wires,
-  { mlp }: BlockParts,
-  at: { readonly layer: number; readonly x: number },
-): number {
-  const { layer, x } = at;
+/**
+ * A block's dense MLP with its norm and residual.
+ * @returns the stream after it, [T, D]; as it was where the block has none
+ */
+export function addMlp(wires: Wires, { mlp }: BlockParts, { layer, x }: BlockInput): number {
+  if (mlp === undefined) return x;
   const y = wires.stream(`L${layer}.mlp`);
-  if (mlp !== undefined) wires.part(`L${layer}.mlp`, mlp, [], { layer, inputs: { x }, outputs: { y } });
+  wires.part(`L${layer}.mlp`, mlp, [], { layer, inputs: { x }, outputs: { y } });
   return y;
+}
+
+/**
+ * The final norm and the head.
+ * @returns losses [T] where there are labels, logits [T, V] otherwise
+ */
+export function addHead(
+  wires: Wires,
+  { head }: ModelStructure,
+  { x, labels }: { readonly x: number; readonly labels?: number | undefined },
+): number {
+  const [name, width] = labels === undefined ? (["logits", head.width] as const) : (["losses", 1] as const);
+  const output = wires.builder.value(name, wires.tokens * 4 * width);
+  wires.part("head", head, [name], {
+    inputs: labels === undefined ? { x } : { x, labels },
+    outputs: { [name]: output },
+  });
+  return output;
 }

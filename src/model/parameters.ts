@@ -11,6 +11,7 @@ export function listParameters(config: ModelConfig): readonly ParameterInfo[] {
   return [...byName.values()];
 }
 
+/** Number of weights of a model. */
 export interface ParameterCount {
   readonly total: number;
   /** Parameters one token uses: all but the routed experts it is not sent to. */

@@ -89,7 +89,10 @@ export const PRESETS: Readonly<Record<string, ModelInput>> = {
   },
 };
 
-/** @throws InputError with a suggestion when there is no such preset */
+/**
+ * The model of a name.
+ * @throws InputError with a suggestion when there is no such preset
+ */
 export function preset(name: string): ModelInput {
   const found = PRESETS[name];
   if (found !== undefined) return found;

@@ -14,6 +14,7 @@ export interface RoutingRule {
   readonly renormalize: boolean;
 }
 
+/** Where a branch begins, and what it is called. */
 export interface BranchOptions {
   readonly layer: number;
   /** Unique: "L3"; operators of the branch begin with it. */
@@ -27,6 +28,7 @@ export interface BranchOptions {
   readonly avoid?: number;
 }
 
+/** A branch whose rows have come back from the experts. */
 export interface RoutedBranch {
   readonly layer: number;
   readonly name: string;

@@ -9,6 +9,7 @@ import { type NormShape, normParameters } from "./parts/norm.js";
 import type { ParameterInfo, Part } from "./parts/part.js";
 import { sharedExpert } from "./parts/shared-expert.js";
 
+/** The MoE sub-layer of a block. */
 export interface MoeParts {
   readonly gate: GatePart;
   readonly experts: Part;
@@ -16,6 +17,7 @@ export interface MoeParts {
   readonly shared?: Part;
 }
 
+/** One transformer block. */
 export interface BlockParts {
   readonly attention: ReturnType<typeof attention>;
   /** One of the two. */
@@ -25,12 +27,14 @@ export interface BlockParts {
   readonly parameters: readonly ParameterInfo[];
 }
 
+/** A whole model. */
 export interface ModelStructure {
   readonly embedding: Embedding;
   readonly blocks: readonly BlockParts[];
   readonly head: ReturnType<typeof head>;
 }
 
+/** The parts of a resolved model. */
 export function structureOf(config: ModelConfig): ModelStructure {
   const { hidden_size: width, vocab_size: vocabulary } = config;
   const isGpt = config.style === "gpt";

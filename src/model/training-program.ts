@@ -6,9 +6,11 @@ import type { ModelConfig } from "./config.js";
 import { type ModelProgram, wireModel } from "./language-model.js";
 import type { WireOptions } from "./wires.js";
 
+/** The sizes of a training program, and how its backward half is derived. */
 export interface TrainingOptions
   extends WireOptions, Pick<BackwardOptions, "recompute" | "splitWeightGradients"> {}
 
+/** The program of a micro-batch in training, and the ids of the values that the caller feeds and reads. */
 export interface TrainingProgram extends ModelProgram {
   readonly labels: number;
   /** Fed: gradient of each loss [T]. */
@@ -19,6 +21,7 @@ export interface TrainingProgram extends ModelProgram {
   readonly statistics?: number;
 }
 
+/** Wires a model for training: forward, balance statistics, and the derived backward half. */
 export function buildTrainingProgram(config: ModelConfig, options: TrainingOptions): TrainingProgram {
   const model = wireModel(config, { ...options, head: "losses" }, { withNoise: true });
   const builder = new ProgramBuilder(model.program);

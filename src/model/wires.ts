@@ -19,6 +19,7 @@ export interface WireOptions {
   readonly anyLength?: boolean;
 }
 
+/** Adds operators and values to a program; what it has built so far is in `builder`. */
 export class Wires {
   readonly builder = new ProgramBuilder();
   /** Tokens of a micro-batch on one rank, T. */

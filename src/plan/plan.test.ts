@@ -2,7 +2,6 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { readCalibration } from "../cli/commands/plan.js";
 import { resolveModel } from "../model/config.js";
 import { preset } from "../model/presets.js";
 import { buildTrainingProgram } from "../model/training-program.js";
@@ -10,7 +9,7 @@ import { analyticCosts } from "../simulate/analytic.js";
 import { type Calibration, type MeasuredWork, calibrate, measuredWork } from "../simulate/calibration.js";
 import { unevenLoads } from "../simulate/cluster-network.js";
 import { CLUSTERS, cluster } from "../simulate/clusters.js";
-import { findCluster } from "./cluster-file.js";
+import { findCluster, readCalibration } from "../cli/plan-files.js";
 import { type PlanOptions, plan } from "./plan.js";
 
 const directory = mkdtempSync(join(tmpdir(), "scmoe-plan-"));

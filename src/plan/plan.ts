@@ -40,6 +40,7 @@ export interface PlanOptions {
   readonly elementBytes: 2 | 4;
 }
 
+/** The predicted step of an architecture under a policy; times in ms, means over ranks. */
 export interface PlanRow {
   readonly arch: string;
   /** With the number of chunks that was chosen, when the choice was free. */

@@ -5,6 +5,7 @@ import type { Symbols } from "../kernel/symbols.js";
 import { ProgramBuilder } from "./builder.js";
 import type { Program } from "./program.js";
 
+/** What deriving a backward half starts from, and how it splits or repeats work. */
 export interface BackwardOptions {
   /** Sizes of the symbols that kernels over all tokens have. */
   readonly symbols: Symbols;

@@ -4,6 +4,7 @@ import { type Kind, type Operator, type Pass, STREAM_OF } from "./operator.js";
 import type { Program, Value } from "./program.js";
 import { type Work, costKey } from "./work.js";
 
+/** An operator to be appended: what has a default may be left out. */
 export interface OperatorSpec<K extends Kind> {
   readonly name: string;
   readonly kind: K;

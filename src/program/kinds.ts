@@ -73,6 +73,7 @@ export interface MoeShape {
   readonly wire: "f32" | "bf16";
 }
 
+/** A routing: which rows go to which expert, from the logits of a gate. */
 export interface RouteData {
   readonly shape: MoeShape;
   readonly logits: number;

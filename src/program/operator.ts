@@ -6,11 +6,14 @@
 import type { KindData } from "./kinds.js";
 import type { Work } from "./work.js";
 
+/** What operators queue for: a rank runs one compute operator at a time; transfers progress beside it. */
 export type Stream = "compute" | "network" | "storage";
 export const STREAMS: readonly Stream[] = ["compute", "network", "storage"];
 
+/** The half of a training step that an operator belongs to. */
 export type Pass = "forward" | "backward";
 
+/** What an operator is to the executor. */
 export type Kind = keyof KindData;
 
 /** Where operators of a kind run. Streams other than compute progress by themselves. */
@@ -61,6 +64,7 @@ export type OperatorOf<K extends Kind> = {
   [P in K]: Common & { readonly kind: P; readonly data: KindData[P] };
 }[K];
 
+/** One node of a program, as plain data. */
 export type Operator = OperatorOf<Kind>;
 
 /** A table with a rule for every kind of operator. */

@@ -4,6 +4,7 @@
  */
 import type { Operator } from "./operator.js";
 
+/** What operators hand to each other. */
 export interface Value {
   readonly id: number;
   readonly name: string;
@@ -13,6 +14,7 @@ export interface Value {
   readonly isState?: boolean;
 }
 
+/** All operators of one step on one rank, with their values. */
 export interface Program {
   readonly name: string;
   /** Topologically ordered by id: every read was written by a smaller id or is a program input. */

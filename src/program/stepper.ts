@@ -9,16 +9,21 @@ import { STREAMS, type Stream } from "./operator.js";
 import type { Program } from "./program.js";
 import type { Schedule } from "./schedule.js";
 
-const FINISHED = -1;
-/** Where a stream's count stands among those of a rank. */
-const INDEX: Readonly<Record<Stream, number>> = { compute: 0, network: 1, storage: 2 };
+/** In place of the number of operators waited for. */
+const STARTED = -1;
+const FINISHED = -2;
+/** In place of an operator. */
+const NONE = -1;
 const NUM_STREAMS = STREAMS.length;
+/** Comparing is a quarter of a simulation faster than looking up in a table. */
+function indexOf(stream: Stream): number {
+  return stream === "compute" ? 0 : stream === "network" ? 1 : 2;
+}
 
 type Order = Pick<Schedule, "order" | "edges">;
 
 /** The part that never moves, shared by all steppers of a program under a schedule. */
 export class Steps {
-  readonly order: Schedule["order"];
   /** What each operator waits for beside its place in the stream: dependencies and edges, by operator id. */
   readonly before: readonly (readonly number[])[];
   /** How many those are. */
@@ -26,9 +31,10 @@ export class Steps {
   /** Who waits for operator i: `after[afterStart[i]]` up to, not including, `after[afterStart[i + 1]]`. */
   readonly after: Int32Array;
   readonly afterStart: Int32Array;
-  /** Each operator's stream, as a number, and its place in the order of that stream. */
+  /** The first operator of each stream, and by operator the number of its stream and who follows in it, or NONE. */
+  readonly first: Int32Array;
   readonly stream: Uint8Array;
-  readonly position: Int32Array;
+  readonly next: Int32Array;
 
   /** @param schedule a legal one; whether it is, `whyIllegal` says */
   constructor(
@@ -37,19 +43,19 @@ export class Steps {
   ) {
     const { before, after } = withEdges(program, edges);
     const count = before.length;
-    this.order = order;
     this.before = before;
     this.numBefore = Int32Array.from(before, (ids) => ids.length);
     this.afterStart = new Int32Array(count + 1);
     for (let id = 0; id < count; id++) this.afterStart[id + 1] = this.afterStart[id] + after[id].length;
     this.after = new Int32Array(this.afterStart[count]);
     for (let id = 0; id < count; id++) this.after.set(after[id], this.afterStart[id]);
+    this.first = Int32Array.from(STREAMS, (stream) => order[stream][0] ?? NONE);
     this.stream = new Uint8Array(count);
-    this.position = new Int32Array(count);
+    this.next = new Int32Array(count);
     for (const stream of STREAMS)
-      order[stream].forEach((id, at) => {
-        this.stream[id] = INDEX[stream];
-        this.position[id] = at;
+      order[stream].forEach((id, at, ids) => {
+        this.stream[id] = indexOf(stream);
+        this.next[id] = ids[at + 1] ?? NONE;
       });
   }
 }
@@ -71,10 +77,10 @@ export function stepsOf(program: Program, schedule: Order): Steps {
  * an operator that runs to its end at once, both in a row.
  */
 export class Stepper {
-  /** Unfinished operators that each one waits for; FINISHED once it has finished itself. By rank, then by operator. */
+  /** Unfinished operators that each one waits for, or STARTED, or FINISHED. By rank, then by operator. */
   readonly #waiting: Int32Array;
-  /** How many operators of each stream have started. By rank, then by stream. */
-  readonly #started: Int32Array;
+  /** Whose turn it is in each stream, or NONE. By rank, then by stream. */
+  readonly #heads: Int32Array;
   readonly #count: number;
   #finished = 0;
 
@@ -85,36 +91,37 @@ export class Stepper {
     const count = (this.#count = steps.numBefore.length);
     this.#waiting = new Int32Array(numRanks * count);
     for (let rank = 0; rank < numRanks; rank++) this.#waiting.set(steps.numBefore, rank * count);
-    this.#started = new Int32Array(numRanks * NUM_STREAMS);
+    this.#heads = new Int32Array(numRanks * NUM_STREAMS);
+    for (let rank = 0; rank < numRanks; rank++) this.#heads.set(steps.first, rank * NUM_STREAMS);
   }
 
   /** The operator whose turn it is in a stream, whether it may start or not; undefined at the stream's end. */
   head(stream: Stream, rank = 0): number | undefined {
-    const order = this.steps.order[stream];
-    const at = this.#started[rank * NUM_STREAMS + INDEX[stream]];
-    return at < order.length ? order[at] : undefined;
+    const id = this.#heads[rank * NUM_STREAMS + indexOf(stream)];
+    return id === NONE ? undefined : id;
   }
 
   /** The operator whose turn it is in a stream, if all it waits for has finished. */
   startable(stream: Stream, rank = 0): number | undefined {
-    const id = this.head(stream, rank);
-    return id !== undefined && this.#waiting[rank * this.#count + id] === 0 ? id : undefined;
+    const id = this.#heads[rank * NUM_STREAMS + indexOf(stream)];
+    return id !== NONE && this.#waiting[rank * this.#count + id] === 0 ? id : undefined;
   }
 
   /** Says that an operator has started, which must have been startable; the next of its stream has its turn. */
   start(id: number, rank = 0): void {
-    const { stream, position } = this.steps;
-    const at = rank * NUM_STREAMS + stream[id];
-    const isStartable = this.#waiting[rank * this.#count + id] === 0 && this.#started[at] === position[id];
+    const head = rank * NUM_STREAMS + this.steps.stream[id];
+    const at = rank * this.#count + id;
+    const isStartable = this.#heads[head] === id && this.#waiting[at] === 0;
     assert(isStartable, "an operator starts when it is its turn and all it waits for has finished");
-    this.#started[at]++;
+    this.#waiting[at] = STARTED;
+    this.#heads[head] = this.steps.next[id];
   }
 
   /** Says that a started operator has finished: the values that it writes exist. */
   finish(id: number, rank = 0): void {
     const { after, afterStart } = this.steps;
     const base = rank * this.#count;
-    assert(this.#waiting[base + id] === 0, "an operator finishes once, after it has started");
+    assert(this.#waiting[base + id] === STARTED, "an operator finishes once, after it has started");
     this.#waiting[base + id] = FINISHED;
     this.#finished++;
     const end = afterStart[id + 1];
@@ -122,8 +129,7 @@ export class Stepper {
   }
 
   isStarted(id: number, rank = 0): boolean {
-    const { stream, position } = this.steps;
-    return position[id] < this.#started[rank * NUM_STREAMS + stream[id]];
+    return this.#waiting[rank * this.#count + id] < 0;
   }
 
   isFinished(id: number, rank = 0): boolean {

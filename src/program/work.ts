@@ -31,9 +31,11 @@ export const CLASSES = {
   Record<string, { role: "large" | "expert" | "rows" | "edge" | "small"; label: string }>
 >;
 
+/** What an operator is to people and to planning: attention, routed experts, dispatch … */
 export type OperatorClass = keyof typeof CLASSES;
 export type Role = (typeof CLASSES)[OperatorClass]["role"];
 
+/** How much an operator does. */
 export interface Work {
   readonly class: OperatorClass;
   /** Of a backward pass in two operators: input gradients, which others wait for, or weight gradients, which fill gaps. */

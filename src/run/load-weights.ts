@@ -2,7 +2,7 @@
 import { InputError } from "../core/errors.js";
 import { type ModelConfig, resolveModel } from "../model/config.js";
 import { listParameters } from "../model/parameters.js";
-import type { CheckpointReader } from "../storage/checkpoint-dir.js";
+import type { CheckpointReader } from "../storage/checkpoint-reader.js";
 import type { Rank } from "./rank.js";
 
 /** The model config a checkpoint was written with. */

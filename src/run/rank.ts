@@ -29,11 +29,11 @@ export function createRank(options: RankOptions): Rank {
   const epSize = options.epSize ?? (hasExperts ? world.size : 1);
   if (world.size % epSize !== 0)
     throw new InputError(
-      `The expert-parallel size ${epSize} does not divide the number of ranks ${world.size}`,
+      `The expert-parallel size ${epSize} does not divide the number of ranks ${world.size}; choose a number of ranks or an expert-parallel size so that it does`,
     );
   if (hasExperts && config.num_experts % epSize !== 0)
     throw new InputError(
-      `num_experts ${config.num_experts} is not a multiple of the expert-parallel size ${epSize}; choose a number of ranks or an expert-parallel size that divides it`,
+      `num_experts ${config.num_experts} is not a multiple of the expert-parallel size ${epSize}; choose a number of ranks or an expert-parallel size that divides it (all ranks share the experts unless a size is given)`,
     );
   const epRank = world.rank % epSize;
   // A group of all ranks, or of one, needs no communicator of its own.

@@ -83,7 +83,7 @@ function joinSegments(
   let position: Map<number, number> | undefined;
   for (const { segment, placed } of segments) {
     if (placed !== undefined) {
-      sequence.push(...placed.compute.map((i) => segment.ids[i]));
+      sequence.push(...placed.order.compute.map((i) => segment.ids[i]));
       continue;
     }
     // Too large to be tried in all orders: as the list schedule of the whole has it.

@@ -1,6 +1,6 @@
 /** How fast any schedule of a program could be at best. */
 import { graphOf } from "../program/graph.js";
-import type { Stream } from "../program/operator.js";
+import { STREAMS, type Stream } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import { type Costs, costArray } from "../simulate/costs.js";
 import { type Placed, placeSegment } from "./exhaustive.js";
@@ -36,7 +36,10 @@ export function planSegments(program: Program, cost: Float64Array): SegmentPlan[
   });
 }
 
-/** @returns milliseconds that no schedule of the program goes below at these costs */
+/**
+ * The longest of compute, network and the chain of dependencies.
+ * @returns milliseconds that no schedule of the program goes below at these costs
+ */
 export function lowerBound(program: Program, costs: Costs): number {
   const cost = costArray(program, costs);
   return programBound(program, cost, planSegments(program, cost));
@@ -67,7 +70,7 @@ export function programBound(program: Program, cost: Float64Array, segments: rea
     program.operators
       .filter((op) => op.stream === stream)
       .map(({ id }) => ({ head: head[id], ms: cost[id], after: tail[id] - cost[id] }));
-  return Math.max(total, oneMachine(jobs("compute")), oneMachine(jobs("network")));
+  return Math.max(total, ...STREAMS.map((stream) => oneMachine(jobs(stream))));
 }
 
 function segmentBound(program: Program, { ids }: Segment, cost: Float64Array): number {
@@ -88,7 +91,7 @@ function segmentBound(program: Program, { ids }: Segment, cost: Float64Array): n
     ids
       .filter((id) => program.operators[id].stream === stream)
       .map((id) => ({ head: head.get(id) as number, ms: cost[id], after: tail.get(id) as number }));
-  return Math.max(oneMachine(jobs("compute")), oneMachine(jobs("network")));
+  return Math.max(...STREAMS.map((stream) => oneMachine(jobs(stream))));
 }
 
 interface Job {

@@ -4,13 +4,14 @@
  * followed, and the result is no longer known to be the best.
  */
 import { graphOf } from "../program/graph.js";
+import { STREAMS, type Stream } from "../program/operator.js";
 import type { Program } from "../program/program.js";
+import type { Schedule } from "../program/schedule.js";
 import type { Segment } from "./segments.js";
 
 export interface Placed {
   /** Indices into the segment's operators, per stream in order. */
-  readonly compute: readonly number[];
-  readonly network: readonly number[];
+  readonly order: Schedule["order"];
   readonly ms: number;
   /** No other order is faster. */
   readonly isOptimal: boolean;
@@ -20,10 +21,13 @@ const MAX_STATES = 256;
 /** Bits of the set of operators done that a number holds exactly. */
 const MAX_OPERATORS = 50;
 
+type Links = Readonly<Record<Stream, number>>;
+
 interface State {
   readonly done: number;
   readonly clock: number;
-  readonly linkFree: number;
+  /** When each stream's link is free. */
+  readonly linkFree: Links;
   readonly ends: Float64Array;
   readonly computeLeft: number;
   /** How it came about: a list from the last to the first. */
@@ -34,10 +38,10 @@ interface State {
 interface Step {
   readonly before: Step | undefined;
   readonly compute: number;
-  readonly network: readonly number[];
+  readonly transfers: readonly number[];
 }
 
-/** @returns undefined when the segment is too large, or has storage operators */
+/** @returns undefined when the segment is too large, or has nothing to compute */
 export function placeSegment(program: Program, segment: Segment, cost: Float64Array): Placed | undefined {
   const search = new SegmentSearch(program, segment, cost);
   return search.isPossible ? search.run() : undefined;
@@ -47,12 +51,14 @@ class SegmentSearch {
   readonly #cost: Float64Array;
   readonly #before: readonly (readonly number[])[];
   readonly #compute: readonly number[];
-  readonly #network: readonly number[];
+  /** By operator. */
+  readonly #stream: readonly Stream[];
+  readonly #transfers: readonly number[];
   readonly #tail: Float64Array;
   /** By operator: its bit in the set of compute operators done, or 0. */
   readonly #bits: readonly number[];
   readonly isPossible: boolean;
-  /** Transfers form a chain through compute operators: there is one order of them. */
+  /** Transfers of each stream form a chain through compute operators: there is one order of them. */
   readonly #hasOneTransferOrder: boolean;
 
   constructor(program: Program, { ids }: Segment, cost: Float64Array) {
@@ -60,13 +66,12 @@ class SegmentSearch {
     const { before } = graphOf(program);
     this.#cost = Float64Array.from(ids, (id) => cost[id]);
     this.#before = ids.map((id) => before[id].flatMap((b) => local.get(b) ?? []));
-    const of = (stream: string): number[] =>
-      ids.flatMap((id, i) => (program.operators[id].stream === stream ? [i] : []));
-    this.#compute = of("compute");
-    this.#network = of("network");
+    this.#stream = ids.map((id) => program.operators[id].stream);
+    const indices = [...ids.keys()];
+    this.#compute = indices.filter((i) => this.#stream[i] === "compute");
+    this.#transfers = indices.filter((i) => this.#stream[i] !== "compute");
     this.#bits = ids.map((_, i) => (this.#compute.includes(i) ? 2 ** this.#compute.indexOf(i) : 0));
-    this.isPossible =
-      this.#compute.length <= MAX_OPERATORS && of("storage").length === 0 && this.#compute.length > 0;
+    this.isPossible = this.#compute.length <= MAX_OPERATORS && this.#compute.length > 0;
     const tail = (this.#tail = new Float64Array(ids.length));
     for (let i = ids.length - 1; i >= 0; i--) {
       tail[i] += this.#cost[i];
@@ -79,11 +84,15 @@ class SegmentSearch {
         for (const earlier of reach[b]) reach[i].add(earlier);
       }
     });
-    this.#hasOneTransferOrder = this.#network.every(
-      (n, k) =>
-        (k === 0 || reach[n].has(this.#network[k - 1])) &&
-        this.#before[n].every((b) => !this.#network.includes(b)),
-    );
+    const lastOf = new Map<Stream, number>();
+    this.#hasOneTransferOrder = this.#transfers.every((n) => {
+      const last = lastOf.get(this.#stream[n]);
+      lastOf.set(this.#stream[n], n);
+      return (
+        (last === undefined || reach[n].has(last)) &&
+        this.#before[n].every((b) => this.#stream[b] === "compute")
+      );
+    });
   }
 
   run(): Placed {
@@ -92,7 +101,7 @@ class SegmentSearch {
       {
         done: 0,
         clock: 0,
-        linkFree: 0,
+        linkFree: { compute: 0, network: 0, storage: 0 },
         ends: new Float64Array(count).fill(Infinity),
         computeLeft: this.#compute.reduce((sum, i) => sum + this.#cost[i], 0),
         step: undefined,
@@ -118,9 +127,10 @@ class SegmentSearch {
     const best = finished.reduce((a, b) => (b.clock < a.clock - 1e-9 ? b : a));
     const steps: Step[] = [];
     for (let step = best.step; step !== undefined; step = step.before) steps.unshift(step);
+    const done = steps.flatMap(({ transfers, compute }) => [...transfers, compute]);
+    const inStream = (stream: Stream): number[] => done.filter((i) => this.#stream[i] === stream);
     return {
-      compute: steps.flatMap((step) => (step.compute < 0 ? [] : [step.compute])),
-      network: steps.flatMap((step) => step.network),
+      order: { compute: inStream("compute"), network: inStream("network"), storage: inStream("storage") },
       ms: best.clock,
       isOptimal: isComplete && this.#hasOneTransferOrder,
     };
@@ -137,7 +147,7 @@ class SegmentSearch {
       const ready = this.#readyAt(ends, i);
       if (ready <= clock) break;
       let wake = ready;
-      for (const n of this.#network) if (ends[n] > clock && ends[n] < wake) wake = ends[n];
+      for (const n of this.#transfers) if (ends[n] > clock && ends[n] < wake) wake = ends[n];
       if (wake === Infinity) return undefined;
       clock = wake;
     }
@@ -155,7 +165,7 @@ class SegmentSearch {
       linkFree,
       ends,
       computeLeft,
-      step: { before: state.step, compute: i, network: issued },
+      step: { before: state.step, compute: i, transfers: issued },
       bound,
     };
   }
@@ -178,16 +188,17 @@ class SegmentSearch {
     return ready;
   }
 
-  /** Sends whatever exists at this time, what has the longest path ahead first; returns when the link is free. */
-  #issue(ends: Float64Array, clock: number, linkFree: number, issued: number[]): number {
+  /** Sends whatever exists at this time, what has the longest path ahead first; returns when the links are free. */
+  #issue(ends: Float64Array, clock: number, linkFree: Links, issued: number[]): Links {
     for (;;) {
       let chosen = -1;
-      for (const n of this.#network)
+      for (const n of this.#transfers)
         if (ends[n] === Infinity && this.#readyAt(ends, n) <= clock)
           if (chosen < 0 || this.#tail[n] > this.#tail[chosen] + 1e-9) chosen = n;
       if (chosen < 0) return linkFree;
-      linkFree = Math.max(linkFree, clock) + this.#cost[chosen];
-      ends[chosen] = linkFree;
+      const stream = this.#stream[chosen];
+      ends[chosen] = Math.max(linkFree[stream], clock) + this.#cost[chosen];
+      linkFree = { ...linkFree, [stream]: ends[chosen] };
       issued.push(chosen);
     }
   }
@@ -199,12 +210,12 @@ class SegmentSearch {
     for (;;) {
       linkFree = this.#issue(ends, clock, linkFree, issued);
       let wake = Infinity;
-      for (const n of this.#network) if (ends[n] > clock && ends[n] < wake) wake = ends[n];
+      for (const n of this.#transfers) if (ends[n] > clock && ends[n] < wake) wake = ends[n];
       if (wake === Infinity) break;
       clock = wake;
     }
     for (const end of ends) clock = Math.max(clock, end);
-    return { ...state, clock, step: { before: state.step, compute: -1, network: issued } };
+    return { ...state, clock, step: { before: state.step, compute: -1, transfers: issued } };
   }
 
   #keep(bySet: Map<number, State[]>, next: State): void {
@@ -220,8 +231,9 @@ class SegmentSearch {
   }
 
   #isNoLater(a: State, b: State): boolean {
-    if (a.clock > b.clock + 1e-9 || Math.max(a.linkFree, a.clock) > Math.max(b.linkFree, b.clock) + 1e-9)
-      return false;
-    return this.#network.every((n) => Math.max(a.ends[n], a.clock) <= Math.max(b.ends[n], b.clock) + 1e-9);
+    if (a.clock > b.clock + 1e-9) return false;
+    for (const stream of STREAMS)
+      if (Math.max(a.linkFree[stream], a.clock) > Math.max(b.linkFree[stream], b.clock) + 1e-9) return false;
+    return this.#transfers.every((n) => Math.max(a.ends[n], a.clock) <= Math.max(b.ends[n], b.clock) + 1e-9);
   }
 }

@@ -109,13 +109,13 @@ class LocalSearch {
     return true;
   }
 
-  /** Transfers sent just before an awaited one are sent after it, where the program allows it. */
+  /** Transfers of its stream sent just before an awaited one are sent after it, where the program allows it. */
   *#heldBack(best: Candidate, awaited: readonly number[]): Generator<Holds> {
-    const { network } = best.result.order;
     for (const transfer of awaited) {
-      const at = network.indexOf(transfer);
+      const queue = best.result.order[this.program.operators[transfer].stream];
+      const at = queue.indexOf(transfer);
       for (let i = at - 1; i >= Math.max(0, at - 3); i--) {
-        const other = network[i];
+        const other = queue[i];
         const isBound =
           this.#ancestors.has(transfer, other) ||
           best.holds.some(([earlier]) => earlier === other) ||

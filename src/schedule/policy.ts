@@ -8,6 +8,7 @@ import { fixed } from "./fixed.js";
 import { eager } from "./list-schedule.js";
 import { sequential } from "./sequential.js";
 
+/** A pure function from a program and its costs to an order. */
 export interface Policy {
   /** As given, e.g. "pipelined(2)". */
   readonly name: string;
@@ -74,7 +75,10 @@ function adaptiveOn(name: string, program: Program, costs: Costs | undefined): S
   };
 }
 
-/** @throws InputError when there is no such policy */
+/**
+ * The policy of a name: sequential, pipelined(n), fixed(K), adaptive, adaptive(n).
+ * @throws InputError when there is no such policy
+ */
 export function parsePolicy(text: string): Policy {
   for (const { pattern, make } of POLICIES) {
     const match = text.trim().match(pattern);

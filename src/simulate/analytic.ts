@@ -5,6 +5,7 @@ import { type Calibration, rateName } from "./calibration.js";
 import type { Cluster } from "./clusters.js";
 import type { Costs } from "./costs.js";
 
+/** What costs are worked out for. */
 export interface AnalyticOptions {
   readonly cluster: Cluster;
   /** Measured rates that replace the cluster's stated ones, class by class. */
@@ -26,7 +27,10 @@ export function bytesPerPeer(op: Operator, ranks: number): number {
   return size === 1 ? 0 : op.work.bytes / (size - 1);
 }
 
-/** @throws InputError from the costs, for an operator that a cluster's description says nothing about */
+/**
+ * Costs of operators from their work and a cluster's rates.
+ * @throws InputError from the costs, for an operator that a cluster's description says nothing about
+ */
 export function analyticCosts(options: AnalyticOptions): Costs {
   const known = new Map<string, number>();
   return (op) => {

@@ -3,6 +3,7 @@
  * FILE` reads. Rates are achieved ones of this machine, by class of operator.
  */
 import { z } from "zod";
+import { parseWith } from "../core/parse.js";
 import { median } from "../core/statistics.js";
 import type { Operator, Pass, Stream } from "../program/operator.js";
 import type { Program } from "../program/program.js";
@@ -26,11 +27,20 @@ export const calibrationSchema = z.strictObject({
     .optional(),
 });
 
+/** Rates that were achieved, by class of operator. */
 export type Calibration = z.output<typeof calibrationSchema>;
 
 /** Rates differ by class and pass: "attention", "attention'". */
 export function rateName({ pass, work }: Pick<Operator, "pass" | "work">): string {
   return pass === "backward" ? `${work.class}'` : work.class;
+}
+
+/**
+ * Checks a calibration that has been read as JSON.
+ * @throws InputError naming where, the key, what was found and what was wanted
+ */
+export function parseCalibration(json: unknown, where: string): Calibration {
+  return parseWith(calibrationSchema, json, where);
 }
 
 /** Work, and how long it took. */

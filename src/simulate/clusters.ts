@@ -1,6 +1,7 @@
 /** Devices and networks by name. Every constant has its source; efficiencies are assumptions and can be calibrated. */
 import { InputError, didYouMean } from "../core/errors.js";
 
+/** Equal devices in equal nodes; rates in FLOP or bytes per millisecond, of one device. */
 export interface Cluster {
   readonly name: string;
   readonly devicesPerNode: number;
@@ -35,6 +36,7 @@ const NVLINK_H = 450 * GB_PER_S;
 const HDR = 25 * GB_PER_S;
 const NDR = 50 * GB_PER_S;
 
+/** Clusters by name, with the rates that data sheets state. */
 export const CLUSTERS: readonly Cluster[] = [
   {
     name: "8xA30-PCIe",
@@ -106,7 +108,10 @@ export const CLUSTERS: readonly Cluster[] = [
   },
 ];
 
-/** @throws InputError with a suggestion when there is no such cluster */
+/**
+ * The cluster of a name.
+ * @throws InputError with a suggestion when there is no such cluster
+ */
 export function cluster(name: string): Cluster {
   const found = CLUSTERS.find((c) => c.name.toLowerCase() === name.toLowerCase());
   if (found !== undefined) return found;

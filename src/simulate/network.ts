@@ -12,6 +12,7 @@ export interface Traffic {
   readonly interBytes: Float64Array;
 }
 
+/** Ports of ranks and nodes, and what transfers carry over them. */
 export interface Network {
   readonly ranksPerNode: number;
   /** Rates of one rank's ports, each direction. */
@@ -23,7 +24,7 @@ export interface Network {
   readonly latencyMs: number;
   /** What a transfer carries; undefined for one that takes only its latency. */
   traffic(op: Operator, firstRank: number): Traffic | undefined;
-  /** How many neighbouring ranks meet in a transfer; default all. */
+  /** How many neighbouring ranks meet in a transfer; default all. Groups do not wait for each other. */
   groupSize?(op: Operator): number | undefined;
 }
 

@@ -169,6 +169,18 @@ describe("summarize()", () => {
     expect(figures([transfer(20, 24, 30)], [wait(28, 30)])).toMatchObject({ exposedMs: 0, lateMs: 2 });
   });
 
+  it("blames a wait on what ended it, not on what began before or on another stream", () => {
+    // Everybody waited for the first one's last rank; it arrives after the second, which took another way.
+    const [late, other] = [transfer(0, 5, 30), transfer(6, 6, 12)];
+    expect(figures([late, other], [wait(20, 30)])).toMatchObject({ exposedMs: 5, lateMs: 5 });
+    const load = { ...transfer(30, 30, 40), stream: "storage", bytes: undefined } as const;
+    expect(figures([late, load], [wait(20, 30), wait(31, 40)])).toEqual({
+      communicationMs: 25,
+      exposedMs: 14,
+      lateMs: 5,
+    });
+  });
+
   it("counts what queues behind another transfer as communication, not as lateness", () => {
     expect(figures([transfer(0, 0, 10), transfer(2, 8, 20)], [wait(5, 10), wait(10, 20)])).toEqual({
       communicationMs: 20,

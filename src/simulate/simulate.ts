@@ -13,6 +13,7 @@ import {
   eventOperator,
 } from "../timeline/timeline.js";
 
+/** What a simulated step costs on each rank, and the network between them. */
 export interface SimulateOptions {
   /** Costs of each rank's operators. Without a network, a transfer costs what its rank's only port needs. */
   readonly costs: readonly Costs[];

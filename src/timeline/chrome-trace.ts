@@ -10,7 +10,8 @@ export interface TitledTimelines {
   readonly predicted: Timeline;
 }
 
-interface TraceEvent {
+/** One event of the trace; times in microseconds. */
+export interface TraceEvent {
   readonly ph: "X" | "M" | "s" | "f" | "C";
   readonly name: string;
   readonly cat?: string;
@@ -24,6 +25,7 @@ interface TraceEvent {
   readonly args?: Readonly<Record<string, unknown>>;
 }
 
+/** Chrome's trace format, as far as it is used here. */
 export interface ChromeTrace {
   readonly traceEvents: readonly TraceEvent[];
   readonly displayTimeUnit: "ms";

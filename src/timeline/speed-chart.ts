@@ -1,4 +1,5 @@
 /** Step times as bars in a self-contained SVG: compute, and what was spent waiting for the network. */
+/** One bar: times in ms, speed-up over the baseline. */
 export interface ChartRow {
   readonly arch: string;
   readonly policy: string;

@@ -2,8 +2,8 @@ import type { ExposedInterval, Timeline, TimelineEvent, TimelineSummary } from "
 
 type Span = Pick<TimelineEvent, "stream" | "bytes" | "issuedMs" | "startMs" | "endMs">;
 
-/** A transfer of one rank, and how long it waited for other ranks to come to it, the way being free. */
-interface Transfer {
+/** The end of a transfer of one rank, and how long it waited for other ranks to come to it, the way being free. */
+interface Arrival {
   readonly endMs: number;
   readonly lateMs: number;
 }
@@ -21,26 +21,38 @@ export class StepTally {
   #exposedMs = 0;
   #lateMs = 0;
   readonly #reached: Float64Array;
-  readonly #transfers: readonly Transfer[][];
+  /** By rank, in the order of their ends. */
+  readonly #arrivals: readonly Arrival[][];
 
   constructor(readonly numRanks: number) {
     this.#reached = new Float64Array(numRanks).fill(-Infinity);
-    this.#transfers = Array.from({ length: numRanks }, () => []);
+    this.#arrivals = Array.from({ length: numRanks }, () => []);
   }
 
   ran(rank: number, { stream, bytes, issuedMs, startMs, endMs }: Span): void {
     if (stream === "compute") this.#computeMs += endMs - startMs;
+    // Storage needs no other rank, so nobody can be late to it.
+    if (stream === "storage") this.#arrive(rank, { endMs, lateMs: 0 });
     if (stream !== "network") return;
     const reached = this.#reached[rank];
     const lateMs = Math.max(0, startMs - Math.max(issuedMs ?? startMs, reached));
-    this.#transfers[rank].push({ endMs, lateMs });
+    this.#arrive(rank, { endMs, lateMs });
     if (bytes) this.#communicationMs += Math.max(0, endMs - Math.max(startMs, reached));
     this.#reached[rank] = Math.max(reached, endMs);
   }
 
+  /** Transfers of different groups or links may arrive in another order than they were started in. */
+  #arrive(rank: number, arrival: Arrival): void {
+    const arrivals = this.#arrivals[rank];
+    let at = arrivals.length;
+    while (at > 0 && arrivals[at - 1].endMs > arrival.endMs) at--;
+    if (at === arrivals.length) arrivals.push(arrival);
+    else arrivals.splice(at, 0, arrival);
+  }
+
   /** A wait ends with the arrival of a transfer: without that transfer's lateness it would have ended earlier. */
   stoodStill(rank: number, startMs: number, endMs: number): void {
-    const awaited = this.#transfers[rank].findLast((transfer) => transfer.endMs <= endMs + CLOCK_MS);
+    const awaited = this.#arrivals[rank].findLast((arrival) => arrival.endMs <= endMs + CLOCK_MS);
     const late = Math.min(endMs - startMs, awaited?.lateMs ?? 0);
     this.#lateMs += late;
     this.#exposedMs += endMs - startMs - late;

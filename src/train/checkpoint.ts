@@ -4,14 +4,14 @@ import { EnvironmentError } from "../core/errors.js";
 import { modelToJson } from "../model/config.js";
 import { loadWeights } from "../run/load-weights.js";
 import type { BucketTensor } from "../run/weights.js";
+import type { CheckpointReader } from "../storage/checkpoint-reader.js";
 import {
-  type CheckpointReader,
   type WrittenShard,
   abandonCheckpoint,
   beginCheckpoint,
   commitCheckpoint,
   writeShard,
-} from "../storage/checkpoint-dir.js";
+} from "../storage/checkpoint-writer.js";
 import type { Disk } from "../storage/files.js";
 import type { TensorToStore } from "../storage/safetensors.js";
 import { type Moments, type Trainee, momentsOf } from "./trainee.js";

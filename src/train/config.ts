@@ -2,7 +2,14 @@
 import { parse } from "yaml";
 import { z } from "zod";
 import { InputError, didYouMean } from "../core/errors.js";
-import { type ModelConfig, modelSchema, modelToJson, parseWith, resolveModel } from "../model/config.js";
+import {
+  type ModelConfig,
+  type ModelInput,
+  modelSchema,
+  modelToJson,
+  resolveModel,
+} from "../model/config.js";
+import { parseWith } from "../core/parse.js";
 import { PRESETS, preset } from "../model/presets.js";
 import { type ConfigKey, schemaKeys } from "../model/schema-keys.js";
 import { parsePolicy } from "../schedule/policy.js";
@@ -88,6 +95,13 @@ export function listKeys(): ConfigKey[] {
   ];
 }
 
+/** The configuration of a run as it is written; what is left out has a default. */
+export interface RunInput extends Omit<z.input<typeof runSchema>, "model"> {
+  /** A preset (default "tiny") and what differs from it, or a whole model. */
+  readonly model?: Partial<ModelInput> & { readonly preset?: string };
+}
+
+/** The configuration of a run with every default resolved. */
 export interface RunConfig extends Omit<z.output<typeof runSchema>, "model" | "data"> {
   /** Resolved model as plain JSON (`modelOf` makes it a ModelConfig again). */
   readonly model: Record<string, unknown>;
@@ -117,6 +131,7 @@ export function resolveRun(input: unknown, where: string): RunConfig {
 }
 
 /**
+ * Reads a YAML file, applies overrides, resolves every default.
  * @param sets "train.steps=100" and the like; values are YAML
  * @param base where nothing is read from a file: what the sets change
  */

@@ -1,6 +1,6 @@
 /** Validation loss on this rank's model. */
 import { sumScalars } from "../comm/collectives.js";
-import { InputError } from "../core/errors.js";
+import { InputError, InterruptedError } from "../core/errors.js";
 import type { Tensor } from "../core/tensor.js";
 import { evalBatch, numWindows } from "../data/batches.js";
 import { openPrepared, prepareData } from "../data/prepare.js";
@@ -8,12 +8,13 @@ import type { TokenFile } from "../data/token-file.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
 import type { Schedule } from "../program/schedule.js";
-import type { JobContext } from "../run/job.js";
+import { type JobContext, defineJob } from "../launch/job.js";
 import { checkpointConfig, loadWeights } from "../run/load-weights.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
-import { CheckpointReader, findCheckpoint } from "../storage/checkpoint-dir.js";
+import { findCheckpoint } from "../storage/checkpoint-names.js";
+import { CheckpointReader } from "../storage/checkpoint-reader.js";
 
 export interface EvaluateShape {
   readonly sequence: number;
@@ -73,6 +74,7 @@ export interface EvaluateOptions {
   readonly sequence?: number;
 }
 
+/** Losses in nats per token, over held-out text. */
 export interface EvaluateResult {
   readonly checkpoint: string;
   readonly loss: number;
@@ -80,7 +82,10 @@ export interface EvaluateResult {
   readonly unigramEntropy: number;
 }
 
-export function evaluateJob(context: JobContext, options: EvaluateOptions): EvaluateResult {
+/** @throws InputError when the checkpoint is missing or damaged, or does not fit the options; InterruptedError */
+export const evaluateJob = defineJob(import.meta.url, "evaluateJob", run);
+
+function run(context: JobContext, options: EvaluateOptions): EvaluateResult {
   const directory = findCheckpoint(options.checkpoint);
   const reader = new CheckpointReader(directory);
   reader.verify({ turn: context.world.rank, of: context.world.size });
@@ -88,7 +93,7 @@ export function evaluateJob(context: JobContext, options: EvaluateOptions): Eval
   const sequence = options.sequence ?? config.max_position_embeddings;
   if (sequence > config.max_position_embeddings)
     throw new InputError(
-      `--sequence ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
+      `A sequence of ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
     );
   const engine = createOrtEngine();
   const rank = createRank({ config, engine, world: context.world });
@@ -99,7 +104,10 @@ export function evaluateJob(context: JobContext, options: EvaluateOptions): Eval
     vocabSize: config.vocab_size,
     tokenizer: directory,
     cacheDirectory: options.cache,
-    onProgress: (what, share) => context.progress(`${what} ${(share * 100).toFixed(0)} %`),
+    onProgress: (what, share) => {
+      if (context.interrupted()) throw new InterruptedError("Interrupted while preparing data");
+      context.progress(`${what} ${(share * 100).toFixed(0)} %`);
+    },
   });
   const data = openPrepared(prepared.directory, config.vocab_size);
   const { batch, batches } = options;

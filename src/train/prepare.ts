@@ -1,30 +1,26 @@
 /** Everything a run needs before its first step: data, model, weights, sessions. */
+import { join } from "node:path";
 import { agree } from "../comm/collectives.js";
 import { InputError, InterruptedError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
 import { numWindows, trainBatch } from "../data/batches.js";
 import { type PreparedData, prepareData } from "../data/prepare.js";
 import type { Engine } from "../engine/engine.js";
-import type { JobContext } from "../run/job.js";
+import type { JobContext } from "../launch/job.js";
 import { checkpointConfig } from "../run/load-weights.js";
-import { CheckpointReader, findCheckpoint, removeUnfinished } from "../storage/checkpoint-dir.js";
+import { findCheckpoint } from "../storage/checkpoint-names.js";
+import { CheckpointReader } from "../storage/checkpoint-reader.js";
+import { removeUnfinished } from "../storage/checkpoint-writer.js";
 import { type TrainerState, loadCheckpoint } from "./checkpoint.js";
 import { type RunConfig, modelOf } from "./config.js";
 import { Evaluator } from "./evaluate.js";
 import { learningRateAt } from "./optimizer.js";
 import { Placer } from "./placer.js";
+import type { StepEvent } from "./event.js";
+import type { OpenedRun } from "./open-run.js";
 import { startRun } from "./run-directory.js";
 import type { MicroBatch, StepOptions } from "./step.js";
 import { type Trainee, createTrainee } from "./trainee.js";
-import { join } from "node:path";
-
-export interface RunSource {
-  readonly config: RunConfig;
-  readonly directory: string;
-  readonly resume: boolean;
-  /** With `resume`: the checkpoint to continue from. Default: the newest. */
-  readonly checkpoint?: string;
-}
 
 /** How a step's sequences are dealt. */
 export interface BatchShape {
@@ -35,7 +31,7 @@ export interface BatchShape {
 }
 
 export interface PreparedRun {
-  readonly context: JobContext;
+  readonly context: JobContext<StepEvent>;
   readonly config: RunConfig;
   readonly rank: Trainee;
   readonly data: PreparedData;
@@ -50,7 +46,7 @@ export interface PreparedRun {
 }
 
 /** @throws InputError, EnvironmentError; nothing has been written then, unless to the cache of prepared data */
-export function prepareRun(context: JobContext, source: RunSource, engine: Engine): PreparedRun {
+export function prepareRun(context: JobContext<StepEvent>, source: OpenedRun, engine: Engine): PreparedRun {
   const { world } = context;
   const { config } = source;
   agree(world, {
@@ -100,7 +96,7 @@ export function prepareRun(context: JobContext, source: RunSource, engine: Engin
   };
 }
 
-function prepare(context: JobContext, { data: of }: RunConfig, vocabSize: number): PreparedData {
+function prepare(context: JobContext<StepEvent>, { data: of }: RunConfig, vocabSize: number): PreparedData {
   const data = prepareData({
     corpus: of.corpus,
     vocabSize,
@@ -117,13 +113,17 @@ function prepare(context: JobContext, { data: of }: RunConfig, vocabSize: number
   return data;
 }
 
-function start(rank: Trainee, { config, directory }: RunSource): number {
+function start(rank: Trainee, { config, directory }: OpenedRun): number {
   rank.weights.initialize(config.train.seed, rank.config.initializer_range);
   if (rank.world.rank === 0) startRun(directory, { ranks: rank.world.size, config });
   return 0;
 }
 
-function resume({ world, say }: JobContext, rank: Trainee, { directory, checkpoint }: RunSource): number {
+function resume(
+  { world, say }: JobContext<StepEvent>,
+  rank: Trainee,
+  { directory, checkpoint }: OpenedRun,
+): number {
   const reader = new CheckpointReader(checkpoint ?? findCheckpoint(directory));
   reader.verify({ turn: world.rank, of: world.size });
   const stored = checkpointConfig(reader);

@@ -2,7 +2,8 @@
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { VERSION } from "../core/version.js";
-import { newestCheckpoint, removeUnfinished } from "../storage/checkpoint-dir.js";
+import { newestCheckpoint } from "../storage/checkpoint-names.js";
+import { removeUnfinished } from "../storage/checkpoint-writer.js";
 import { makeDirectory, replaceFile } from "../storage/files.js";
 import type { RunConfig } from "./config.js";
 

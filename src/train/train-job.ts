@@ -2,27 +2,31 @@
 import { join } from "node:path";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type ParameterCount, countParameters } from "../model/parameters.js";
-import type { JobContext } from "../run/job.js";
+import { type JobContext, defineJob } from "../launch/job.js";
 import type { TimelineSummary } from "../timeline/timeline.js";
 import { type LoopEnd, trainLoop } from "./loop.js";
 import { Checkpoints } from "./observers/checkpoints.js";
 import { MetricsFiles } from "./observers/metrics.js";
 import type { Observer } from "./observers/observer.js";
+import type { StepEvent } from "./event.js";
+import type { OpenedRun } from "./open-run.js";
 import { StepPicture } from "./observers/picture.js";
 import { Progress } from "./observers/progress.js";
 import { OverlapProof, type ProofReport } from "./observers/proof.js";
 import { routingNames } from "./observers/report.js";
-import { type PreparedRun, type RunSource, prepareRun } from "./prepare.js";
+import { type PreparedRun, prepareRun } from "./prepare.js";
 
-export interface TrainOptions extends RunSource {
+/** A run that was opened, and what to do beside training it. */
+export interface TrainTask extends OpenedRun {
   /** Train a twin sequentially beside, and compare losses, gradients and weights byte by byte. */
-  readonly proveOverlap?: boolean;
+  readonly proveOverlap?: boolean | undefined;
   /** Draw timeline.html and timeline.json of a typical step; always on several ranks. */
-  readonly timeline?: boolean;
+  readonly timeline?: boolean | undefined;
   /** What the progress line begins with. */
-  readonly label?: string;
+  readonly label?: string | undefined;
 }
 
+/** What training came to; losses in nats per token. */
 export interface TrainResult {
   readonly directory: string;
   readonly arch: string;
@@ -50,17 +54,21 @@ export interface TrainResult {
 }
 
 /** @throws InputError, EnvironmentError, CommError */
-export async function trainJob(context: JobContext, options: TrainOptions): Promise<TrainResult> {
-  const engine = createOrtEngine();
-  try {
-    const run = prepareRun(context, options, engine);
-    const watching = watch(run, options);
-    const end = await trainLoop(run, watching.observers);
-    return resultOf(run, watching, end, options);
-  } finally {
-    engine.dispose();
-  }
-}
+export const trainJob = defineJob(
+  import.meta.url,
+  "trainJob",
+  async (context: JobContext<StepEvent>, task: TrainTask): Promise<TrainResult> => {
+    const engine = createOrtEngine();
+    try {
+      const run = prepareRun(context, task, engine);
+      const watching = watch(run, task);
+      const end = await trainLoop(run, watching.observers);
+      return resultOf(run, watching, end, task);
+    } finally {
+      engine.dispose();
+    }
+  },
+);
 
 interface Watching {
   /** In the order they hear of a step. */
@@ -70,7 +78,7 @@ interface Watching {
   readonly picture?: StepPicture;
 }
 
-function watch(run: PreparedRun, options: TrainOptions): Watching {
+function watch(run: PreparedRun, options: TrainTask): Watching {
   const { rank, context, placer, config, data, startStep, tokensPerStep } = run;
   const { train } = config;
   const { directory } = options;
@@ -88,7 +96,7 @@ function watch(run: PreparedRun, options: TrainOptions): Watching {
     label: options.label ?? arch,
     steps: train.steps,
     tokensPerStep,
-    show: (line) => context.progress(line),
+    context,
   });
   const checkpoints = new Checkpoints(rank, {
     directory,
@@ -107,7 +115,7 @@ function resultOf(
   { rank, data, placer, tokensPerStep }: PreparedRun,
   { progress, proof, picture }: Watching,
   { steps, validationLoss }: LoopEnd,
-  { directory }: TrainOptions,
+  { directory }: TrainTask,
 ): TrainResult {
   const { typical, last } = progress;
   const { model, accumulate, last: reducing } = placer.sessions;

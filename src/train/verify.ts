@@ -17,6 +17,7 @@ import { type Trainee, createTrainee } from "./trainee.js";
 /** Relative; norms and gradients as ‖a − b‖/‖b‖. */
 export const TOLERANCE = { loss: 1e-4, gradient: 1e-3, weight: 1e-3, logits: 1e-4 } as const;
 
+/** How far a tensor is from the other implementation. */
 export interface TensorError {
   readonly name: string;
   /** ‖a − b‖ / ‖b‖ */
@@ -33,6 +34,7 @@ const NOISE = 1e-6;
 /** The same for a tensor whose gradient is known to be zero: noise grows with the number of terms that cancel. */
 const CANCELLED = 1e-4;
 
+/** How far a training step is from the other implementation; errors are relative. */
 export interface StepError {
   readonly step: number;
   readonly loss: number;
@@ -42,6 +44,7 @@ export interface StepError {
   readonly normError: number;
 }
 
+/** What a comparison with another implementation found. */
 export interface VerifyReport {
   readonly directory: string;
   readonly arch: string;

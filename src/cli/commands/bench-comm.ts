@@ -1,9 +1,10 @@
 import type { Command } from "commander";
-import type { CommOptions, CommResult } from "../../bench/comm.js";
+import { type CommOptions, type CommResult, commJob } from "../../bench/comm.js";
 import { type Link, formatLink, parseLink } from "../../comm/link.js";
 import { launcherSize } from "../../comm/mpi/library.js";
 import { launch } from "../../launch/launch.js";
 import { positiveNumber, printJson, wholeNumber } from "../options.js";
+import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags {
   readonly ranks?: number;
@@ -39,11 +40,13 @@ export function addBenchComm(bench: Command): void {
         link,
         overlapMs: flags.overlap,
       };
-      const { result } = await launch<CommResult>(
-        { job: "comm", options },
-        { ranks: flags.ranks ?? (isMpi ? undefined : 2), link: isMpi ? undefined : (link ?? undefined) },
-      );
-      if (result === undefined) return;
+      const terminal = openTerminal();
+      const { result } = await launch(commJob, options, {
+        ranks: flags.ranks ?? (isMpi ? undefined : 2),
+        link: isMpi ? undefined : (link ?? undefined),
+        onEvent: terminal.onEvent,
+      }).finally(terminal.close);
+      if (!SPEAKS) return;
       if (flags.json) printJson(result);
       else process.stdout.write(`${describeComm(result)}\n`);
     });

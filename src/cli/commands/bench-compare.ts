@@ -1,19 +1,18 @@
 import { cpus } from "node:os";
 import { join } from "node:path";
 import type { Command } from "commander";
-import type { CompareCase, CompareOptions, CompareResult } from "../../bench/compare.js";
+import { type CompareOptions, compare } from "../../api/compare.js";
+import type { CompareCase, CompareResult } from "../../bench/compare.js";
 import { COMPARE_MODES, type CompareMode } from "../../bench/contestants.js";
-import { parseLink } from "../../comm/link.js";
 import { launcherSize } from "../../comm/mpi/library.js";
 import { InputError } from "../../core/errors.js";
-import { launch } from "../../launch/launch.js";
 import { ARCHITECTURE_NAMES } from "../../model/architectures.js";
-import { resolveModel } from "../../model/config.js";
 import { calibrate } from "../../simulate/calibration.js";
 import { parsePolicy } from "../../schedule/policy.js";
 import { replaceFile } from "../../storage/files.js";
 import { comparisonNotes, comparisonTable, writeComparison } from "../comparison.js";
 import { positiveNumber, printJson, wholeNumber } from "../options.js";
+import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags {
   readonly ranks?: number;
@@ -94,18 +93,15 @@ Examples:
     )
     .action(async (flags: Flags) => {
       const options = compareOptions(flags);
-      const link = flags.link === undefined ? undefined : parseLink(flags.link);
-      const { result } = await launch<CompareResult>(
-        { job: "compare", options },
-        { ranks: flags.ranks ?? (launcherSize() === undefined ? 2 : undefined), link },
-      );
-      if (result === undefined) return;
-      // The job knows a link only if it chose it.
-      report({ ...result, link: result.link ?? link ?? null }, options, flags);
+      const terminal = openTerminal();
+      const { onEvent } = terminal;
+      const ranks = flags.ranks ?? (launcherSize() === undefined ? 2 : undefined);
+      const result = await compare({ ...options, ranks, link: flags.link, onEvent }).finally(terminal.close);
+      if (SPEAKS) report(result, options, flags);
     });
 }
 
-function report(result: CompareResult, options: CompareOptions, flags: Flags): void {
+function report(result: CompareResult, options: Measured, flags: Flags): void {
   if (flags.out !== undefined) writeComparison(flags.out, result);
   if (flags.calibration !== undefined) writeCalibration(flags.calibration, result, options);
   if (flags.json) {
@@ -118,14 +114,11 @@ function report(result: CompareResult, options: CompareOptions, flags: Flags): v
   process.stdout.write(`${comparisonTable(result, flags.markdown ?? false)}\n\n${lines.join("\n")}\n`);
 }
 
-function compareOptions(flags: Flags): CompareOptions {
+type Measured = ReturnType<typeof compareOptions>;
+
+function compareOptions(flags: Flags) {
   if (flags.wire !== "f32" && flags.wire !== "bf16")
     throw new InputError(`--wire is f32 or bf16; found "${flags.wire}"`);
-  const share = flags.communicationShare;
-  if (share !== undefined && !(share > 0 && share < 1))
-    throw new InputError(`--communication-share is between 0 and 1; found ${share}`);
-  if (share !== undefined && flags.link !== undefined)
-    throw new InputError("--communication-share chooses the link; leave out --link");
   const model = {
     vocab_size: flags.vocab,
     hidden_size: flags.width,
@@ -136,7 +129,6 @@ function compareOptions(flags: Flags): CompareOptions {
     max_position_embeddings: flags.sequence,
   };
   const cases = parseCases(flags.archs, words(flags.policies));
-  for (const { arch } of cases) resolveModel({ ...model, arch }, "bench compare");
   return {
     model,
     cases,
@@ -148,10 +140,9 @@ function compareOptions(flags: Flags): CompareOptions {
     splitWeightGradients: flags.splitWeightGradients ?? false,
     wire: flags.wire,
     balanced: !flags.unbalanced,
-    communicationShare: share,
+    communicationShare: flags.communicationShare,
     shareMode: parseMode("--share-of", flags.shareOf),
-    latencyMs: 0.02,
-  };
+  } satisfies CompareOptions;
 }
 
 function words(list: string): string[] {
@@ -182,7 +173,7 @@ export function parseCases(archs: string, policies: readonly string[]): CompareC
 }
 
 /** Rows of whole rows: chunks have rates of their own. */
-function writeCalibration(path: string, result: CompareResult, { model }: CompareOptions): void {
+function writeCalibration(path: string, result: CompareResult, { model }: Measured): void {
   const source = `${cpus()[0]?.model ?? "unknown processor"}, ${result.ranks} ranks, D = ${model.hidden_size}, f32`;
   const whole = result.rows.filter(({ policy }) => parsePolicy(policy).chunks === 1);
   const found = calibrate(

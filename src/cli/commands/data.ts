@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { prepareData } from "../../data/prepare.js";
-import { createTerminal } from "../../launch/terminal.js";
 import { printJson, wholeNumber } from "../options.js";
+import { openTerminal } from "../terminal.js";
 
 interface Flags {
   readonly corpus: string;
@@ -29,7 +29,7 @@ Examples:
   scmoe data --corpus book.txt --tokenizer gpt2/tokenizer.json --vocab-size 50257`,
     )
     .action((flags: Flags) => {
-      const terminal = createTerminal(false);
+      const terminal = openTerminal();
       const data = prepareData({
         corpus: flags.corpus,
         vocabSize: flags.vocabSize,

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
-import { launch } from "../../launch/launch.js";
-import type { EvaluateOptions, EvaluateResult } from "../../train/evaluate.js";
+import { evaluate } from "../../api/evaluate.js";
 import { countNumber, printJson } from "../options.js";
+import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags {
   readonly corpus: string;
@@ -33,12 +33,12 @@ Examples:
   scmoe eval runs/first --corpus book.txt --sequence 64
   scmoe eval runs/first/checkpoints/step-00000200 --json`,
     )
-    .action(async (checkpoint: string, flags: Flags) => {
-      const { corpus, cache, batches, batchSize: batch, sequence } = flags;
-      const options: EvaluateOptions = { checkpoint, corpus, cache, batches, batch, sequence };
-      const { result } = await launch<EvaluateResult>({ job: "evaluate", options }, { ranks: flags.ranks });
-      if (result === undefined) return;
-      if (flags.json) return printJson(result);
+    .action(async (model: string, { json, ...flags }: Flags) => {
+      const terminal = openTerminal();
+      const { onEvent } = terminal;
+      const result = await evaluate({ model, ...flags, onEvent }).finally(terminal.close);
+      if (!SPEAKS) return;
+      if (json) return printJson(result);
       process.stdout.write(
         `${result.checkpoint}: loss ${result.loss.toFixed(4)} nats per token, perplexity ${result.perplexity.toFixed(2)} (unigram entropy ${result.unigramEntropy.toFixed(3)})\n`,
       );

@@ -1,6 +1,5 @@
 import type { Command } from "commander";
-import { createOrtEngine } from "../../engine/ort-engine.js";
-import { openGenerator } from "../../infer/generate.js";
+import { SAMPLING, generate } from "../../api/generate.js";
 import { countNumber, positiveNumber, printJson, probability, wholeNumber } from "../options.js";
 
 interface Flags {
@@ -19,11 +18,21 @@ export function addGenerate(program: Command): void {
     .description("write text with a trained model")
     .argument("<dir>", "run directory or checkpoint")
     .option("-p, --prompt <text>", "text to go on from; empty: a new document", "")
-    .option("--tokens <n>", "new tokens at most; an end of text stops earlier", countNumber, 100)
-    .option("--temperature <t>", "0: always the likeliest token", positiveNumber, 0.8)
-    .option("--top-k <k>", "only the k likeliest tokens; 0: all", wholeNumber, 40)
-    .option("--top-p <p>", "only the likeliest tokens that together have this probability", probability, 1)
-    .option("--seed <n>", "same seed, same text", wholeNumber, 0)
+    .option(
+      "--tokens <n>",
+      "new tokens at most; an end of text stops earlier",
+      countNumber,
+      SAMPLING.maxNewTokens,
+    )
+    .option("--temperature <t>", "0: always the likeliest token", positiveNumber, SAMPLING.temperature)
+    .option("--top-k <k>", "only the k likeliest tokens; 0: all", wholeNumber, SAMPLING.topK)
+    .option(
+      "--top-p <p>",
+      "only the likeliest tokens that together have this probability",
+      probability,
+      SAMPLING.topP,
+    )
+    .option("--seed <n>", "same seed, same text", wholeNumber, SAMPLING.seed)
     .option("--json", "print the result as JSON")
     .addHelpText(
       "after",
@@ -33,16 +42,18 @@ Examples:
   scmoe generate runs/first --temperature 0 --tokens 50
   scmoe generate runs/first --top-k 0 --top-p 0.9 --seed 7 --json`,
     )
-    .action((directory: string, flags: Flags) => {
-      const engine = createOrtEngine();
-      const generator = openGenerator(directory, engine);
+    .action(async (model: string, flags: Flags) => {
       const { prompt, tokens: maxNewTokens, temperature, topK, topP, seed } = flags;
-      const show = (text: string): void => void process.stdout.write(text);
-      if (!flags.json) show(prompt);
+      // Only once the model is there: an error stands alone.
+      let unsaid = prompt;
+      const show = (text: string): void => {
+        process.stdout.write(unsaid + text);
+        unsaid = "";
+      };
       const options = { maxNewTokens, temperature, topK, topP, seed };
-      const written = generator.generate(prompt, options, flags.json ? undefined : show);
-      if (flags.json) printJson({ prompt, ...written, ...options });
-      else show("\n");
-      engine.dispose();
+      if (flags.json)
+        return printJson({ prompt, ...(await generate({ model, prompt, ...options })), ...options });
+      await generate({ model, prompt, ...options, onText: show });
+      show("\n");
     });
 }

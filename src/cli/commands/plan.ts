@@ -2,17 +2,14 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { architecture } from "../../model/architectures.js";
-import { preset } from "../../model/presets.js";
-import { type PlanRow, plan } from "../../plan/plan.js";
-import { type Calibration, calibrationSchema } from "../../simulate/calibration.js";
-import { parseWith } from "../../model/config.js";
-import { readFileSync } from "node:fs";
-import { findCluster } from "../../plan/cluster-file.js";
-import { CLUSTERS, type Cluster, cluster } from "../../simulate/clusters.js";
+import type { PlanRow } from "../../plan/plan.js";
+import { DEFAULT_CASES, plan } from "../../plan/query.js";
+import { CLUSTERS } from "../../simulate/clusters.js";
 import { chromeTrace } from "../../timeline/chrome-trace.js";
 import { speedChart } from "../../timeline/speed-chart.js";
 import { timelineHtml } from "../../timeline/timeline-html.js";
 import { InputError } from "../../core/errors.js";
+import { findCluster, readCalibration } from "../plan-files.js";
 import { formatTable, markdownTable, positiveNumber, printJson, wholeNumber } from "../options.js";
 
 interface Flags {
@@ -33,9 +30,6 @@ interface Flags {
   readonly json?: boolean;
 }
 
-const DEFAULT_CASES =
-  "top2:sequential top2:pipelined(2) shared:sequential scmoe-pos1:adaptive scmoe-pos2:adaptive scmoe-pos3:adaptive";
-
 export function addPlan(program: Command): void {
   program
     .command("plan")
@@ -52,7 +46,7 @@ export function addPlan(program: Command): void {
     .option(
       "--archs <list>",
       "architecture:policy, separated by spaces; the first is the baseline",
-      DEFAULT_CASES,
+      DEFAULT_CASES.map(({ arch, policy }) => `${arch}:${policy}`).join(" "),
     )
     .option("--mode <mode>", "train or forward", "train")
     .option("--batch <n>", "sequences per rank", wholeNumber, 8)
@@ -71,31 +65,24 @@ export function addPlan(program: Command): void {
     .option("--json", "print the result as JSON")
     .action((flags: Flags) => {
       const calibration = flags.calibration === undefined ? undefined : readCalibration(flags.calibration);
-      const described = describedCluster(flags, calibration);
-      const model = preset(flags.preset);
       if (flags.mode !== "train" && flags.mode !== "forward")
         throw new InputError(`--mode is train or forward; found "${flags.mode}"`);
-      const devices = described.devicesPerNode * described.nodes;
-      const epSize = flags.ep ?? Math.min(devices, model.num_experts ?? 8);
-      if (epSize < 1 || devices % epSize !== 0)
-        throw new InputError(`--ep ${epSize} does not divide the ${devices} devices of ${described.name}`);
-      if (flags.imbalance < 1) throw new InputError(`--imbalance is at least 1; found ${flags.imbalance}`);
-      const rows = plan({
-        model,
-        cluster: described,
+      const { rows, cluster, epSize } = plan({
+        model: flags.preset,
+        cluster: flags.cluster === undefined ? undefined : findCluster(flags.cluster),
         calibration,
         cases: flags.archs.split(/\s+/).map((text) => {
           const [arch, policy = "sequential"] = text.split(":");
           return { arch, policy };
         }),
         batch: flags.batch,
-        sequence: flags.sequence ?? model.max_position_embeddings,
-        epSize,
+        sequence: flags.sequence,
+        epSize: flags.ep,
         mode: flags.mode,
         imbalance: flags.imbalance,
-        steps: Math.max(1, flags.steps),
-        // Calibrated rates are of f32.
-        elementBytes: calibration === undefined ? 2 : 4,
+        steps: flags.steps,
+        efficiency: flags.efficiency,
+        linkEfficiency: flags.linkEfficiency,
       });
       if (flags.out !== undefined) {
         mkdirSync(flags.out, { recursive: true });
@@ -143,11 +130,11 @@ export function addPlan(program: Command): void {
       const best = rows.reduce((a, b) => (b.stepMs < a.stepMs ? b : a));
       const rates =
         calibration === undefined
-          ? `constants: ${described.source}; achieved shares: compute ${described.computeEfficiency}, links ${described.linkEfficiency}`
+          ? `constants: ${cluster.source}; achieved shares: compute ${cluster.computeEfficiency}, links ${cluster.linkEfficiency}`
           : `constants: measured (${calibration.source})`;
       process.stdout.write(
         `${[
-          `${flags.preset} on ${described.name}, EP ${epSize}, ${flags.mode}`,
+          `${flags.preset} on ${cluster.name}, EP ${epSize}, ${flags.mode}`,
           table,
           "",
           `best architecture: ${best.arch}${positionOf(best.arch)}, ${best.policy}`,
@@ -172,46 +159,4 @@ function equallyFast(rows: readonly PlanRow[], best: PlanRow): string[] {
 function positionOf(arch: string): string {
   const { position } = architecture(arch);
   return position === undefined ? "" : `, shortcut position ${position}`;
-}
-
-/** The cluster asked for, with calibrated links; a calibration alone describes ranks that are nodes of their own. */
-function describedCluster(flags: Flags, calibration: Calibration | undefined): Cluster {
-  const base =
-    flags.cluster === undefined && calibration !== undefined
-      ? {
-          ...cluster("8xA800-NVLink"),
-          name: `${calibration.ranks} calibrated ranks`,
-          nodes: calibration.ranks,
-          devicesPerNode: 1,
-        }
-      : findCluster(flags.cluster ?? "8xA800-NVLink");
-  const link = calibration?.link;
-  const measured =
-    link === undefined
-      ? {}
-      : {
-          intraBytesPerMs: link.bytes_per_ms,
-          interBytesPerMs: link.bytes_per_ms,
-          uplinkBytesPerMs: undefined,
-          latencyMs: link.latency_ms,
-          linkEfficiency: 1,
-        };
-  return {
-    ...base,
-    ...measured,
-    computeEfficiency: flags.efficiency ?? base.computeEfficiency,
-    ...(flags.linkEfficiency === undefined ? {} : { linkEfficiency: flags.linkEfficiency }),
-  };
-}
-
-/** @throws InputError naming the file, the key, what was found and what was wanted */
-export function readCalibration(path: string): Calibration {
-  let raw: unknown;
-  try {
-    raw = JSON.parse(readFileSync(path, "utf8"));
-  } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code ?? "not JSON";
-    throw new InputError(`Cannot read the calibration ${path}: ${why}`);
-  }
-  return parseWith(calibrationSchema, raw, path);
 }

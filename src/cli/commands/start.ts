@@ -1,17 +1,16 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
-import type { CompareOptions, CompareResult } from "../../bench/compare.js";
+import { compare } from "../../api/compare.js";
+import { SAMPLING, generate } from "../../api/generate.js";
+import { type Trained, train } from "../../api/train.js";
+import type { CompareResult } from "../../bench/compare.js";
 import { formatLink } from "../../comm/link.js";
 import { InputError } from "../../core/errors.js";
-import { createOrtEngine } from "../../engine/ort-engine.js";
-import { openGenerator } from "../../infer/generate.js";
-import { launch } from "../../launch/launch.js";
-import { preset } from "../../model/presets.js";
-import { type RunConfig, readRunConfig } from "../../train/config.js";
-import type { TrainOptions, TrainResult } from "../../train/train-job.js";
-import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
+import type { RunInput } from "../../train/config.js";
 import { comparisonTable, writeComparison } from "../comparison.js";
+import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
+import { openTerminal } from "../terminal.js";
 
 const MODELS = [
   { arch: "top2", policy: "sequential", title: "top-2, sequential" },
@@ -40,36 +39,32 @@ export function addStart(program: Command): void {
       writeComparison(flags.out, measured);
       const link = measured.link ?? undefined;
       const linkText = link === undefined ? "no link model" : formatLink(link);
-      const results: TrainResult[] = [];
+      const results: Trained[] = [];
       for (const model of MODELS) {
         const directory = join(flags.out, model.arch);
         rmSync(directory, { recursive: true, force: true });
-        const options: TrainOptions = {
-          config: configOf(model, flags.steps),
-          directory,
-          resume: false,
-          label: model.title,
-        };
         process.stderr.write(`\n${model.title}: ${RANKS} ranks, link ${linkText}\n`);
-        const { result, interrupted } = await launch<TrainResult>(
-          { job: "train", options },
-          { ranks: RANKS, link, handleSignals: true },
-        );
+        const terminal = openTerminal({ stops: true });
+        const { onEvent, signal } = terminal;
+        const config = configOf(model, flags.steps);
+        const how = { ranks: RANKS, link, onEvent, signal, label: model.title };
+        const result = await train({ config, directory, ...how }).finally(terminal.close);
         results.push(result);
-        if (interrupted) {
+        if (result.interrupted) {
           process.stderr.write(`Continue with: npx scmoe train --ranks 2 --resume ${directory}\n`);
           process.exitCode = 130;
           return;
         }
       }
-      const samples = results.map((result) => sampleOf(result.directory));
+      const samples: string[] = [];
+      for (const { directory } of results) samples.push(await sampleOf(directory));
       if (flags.json)
         return printJson({
           link,
           steps: measured.rows,
           models: results.map((result, i) => ({ ...result, sample: samples[i] })),
         });
-      process.stdout.write(`\n${comparisonTable(measured, false)}\n\n${compare(results)}\n`);
+      process.stdout.write(`\n${comparisonTable(measured, false)}\n\n${describeModels(results)}\n`);
       results.forEach((_, i) => {
         process.stdout.write(`\n${MODELS[i].title} writes: ${PROMPT}${samples[i]}\n`);
       });
@@ -81,52 +76,42 @@ export function addStart(program: Command): void {
 
 /** The same models, sizes and ranks as in the training that follows. */
 async function measureSteps(share: number): Promise<CompareResult> {
-  const { arch: _arch, ...model } = preset(PRESET);
-  const options: CompareOptions = {
-    model,
+  const terminal = openTerminal();
+  return compare({
+    model: PRESET,
     cases: MODELS,
     modes: ["forward", "train", "train+reduce"],
     batch: BATCH,
-    sequence: model.max_position_embeddings,
-    rounds: 7,
-    splitWeightGradients: false,
-    wire: "f32",
-    balanced: true,
     communicationShare: share,
     shareMode: "train+reduce",
     latencyMs: 0.05,
+    ranks: RANKS,
+    onEvent: terminal.onEvent,
+  }).finally(terminal.close);
+}
+
+function configOf(model: (typeof MODELS)[number], steps: number): RunInput {
+  return {
+    model: { preset: PRESET, arch: model.arch },
+    schedule: { policy: model.policy },
+    train: {
+      steps,
+      batch_size: RANKS * BATCH,
+      learning_rate: 0.004,
+      // Long, for so short a run: an early peak costs half a nat.
+      warmup_steps: Math.ceil(steps * 0.3),
+      eval_interval: 100,
+      checkpoint_interval: 100,
+    },
   };
-  const { result } = await launch<CompareResult>(
-    { job: "compare", options },
-    { ranks: RANKS, handleSignals: false },
-  );
-  return result;
 }
 
-function configOf(model: (typeof MODELS)[number], steps: number): RunConfig {
-  return readRunConfig(undefined, [
-    `model.preset=${PRESET}`,
-    `model.arch=${model.arch}`,
-    `schedule.policy=${model.policy}`,
-    `train.steps=${steps}`,
-    `train.batch_size=${RANKS * BATCH}`,
-    "train.learning_rate=0.004",
-    // Long, for so short a run: an early peak costs half a nat.
-    `train.warmup_steps=${Math.ceil(steps * 0.3)}`,
-    "train.eval_interval=100",
-    "train.checkpoint_interval=100",
-  ]);
+async function sampleOf(model: string): Promise<string> {
+  const options = { ...SAMPLING, maxNewTokens: 60, temperature: 0.7, seed: 1 };
+  return (await generate({ model, prompt: PROMPT, ...options })).text.replace(/\s+/g, " ");
 }
 
-function sampleOf(directory: string): string {
-  const engine = createOrtEngine();
-  const options = { maxNewTokens: 60, temperature: 0.7, topK: 40, topP: 1, seed: 1 };
-  const { text } = openGenerator(directory, engine).generate(PROMPT, options);
-  engine.dispose();
-  return text.replace(/\s+/g, " ");
-}
-
-function compare(results: readonly TrainResult[]): string {
+function describeModels(results: readonly Trained[]): string {
   const rows = results.map((result, i) => [
     MODELS[i].title,
     result.validationLoss?.toFixed(3) ?? "–",

@@ -3,7 +3,7 @@ import { InputError } from "../../core/errors.js";
 import { trainBpe } from "../../data/bpe.js";
 import { readCorpus } from "../../data/corpus.js";
 import { loadTokenizer, saveTokenizer } from "../../data/tokenizer.js";
-import { newestCheckpoint } from "../../storage/checkpoint-dir.js";
+import { newestCheckpoint } from "../../storage/checkpoint-names.js";
 import { printJson, wholeNumber } from "../options.js";
 
 const WHERE = "tokenizer.json, or a run, checkpoint or other directory that holds it";

@@ -1,14 +1,10 @@
-import { dirname, join } from "node:path";
-import { existsSync, statSync } from "node:fs";
 import type { Command } from "commander";
-import { parseLink } from "../../comm/link.js";
-import { InputError } from "../../core/errors.js";
-import { launch } from "../../launch/launch.js";
-import { readText } from "../../storage/files.js";
-import { type RunConfig, listKeys, readRunConfig } from "../../train/config.js";
-import { holdsRun } from "../../train/run-directory.js";
-import type { TrainOptions, TrainResult } from "../../train/train-job.js";
+import { train } from "../../api/train.js";
+import { type RunConfig, listKeys } from "../../train/config.js";
+import { openRun } from "../../train/open-run.js";
+import type { TrainResult } from "../../train/train-job.js";
 import { collect, countNumber, megabytes, printJson } from "../options.js";
+import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags {
   readonly config?: string;
@@ -54,63 +50,23 @@ export function addTrain(program: Command): void {
       () => `${EXAMPLES}\n\nKeys of --config and --set (default in brackets):\n${keyTable()}`,
     )
     .action(async (flags: Flags) => {
-      if (flags.dryRun) return printConfig(flags);
-      const base = flags.resume === undefined ? freshRun(flags) : resumedRun(flags.resume, flags);
-      const options = {
-        ...base,
-        proveOverlap: flags.proveOverlap ?? false,
-        timeline: flags.timeline ?? false,
-      };
-      const { result, interrupted } = await launch<TrainResult>(
-        { job: "train", options },
-        {
-          ranks: flags.ranks,
-          link: flags.link === undefined ? undefined : parseLink(flags.link),
-          deadlineMs: flags.deadline * 1e3,
-          quiet: flags.quiet ?? false,
-          handleSignals: true,
-        },
-      );
-      if (result === undefined) return;
-      if (flags.json) printJson({ ...result, interrupted });
+      const { config, set: sets, out: directory, resume, ranks, link, proveOverlap, timeline } = flags;
+      const source = { config, sets, directory, resume };
+      const run = openRun(source);
+      if (flags.dryRun) return printConfig(run.config, flags.json ?? false);
+      const terminal = openTerminal({ quiet: flags.quiet, stops: true });
+      const { onEvent, signal } = terminal;
+      const deadlineMs = flags.deadline * 1e3;
+      const how = { ranks, link, deadlineMs, onEvent, signal, proveOverlap, timeline };
+      const result = await train({ ...source, ...how }).finally(terminal.close);
+      if (!SPEAKS) return;
+      if (flags.json) printJson(result);
       else process.stdout.write(`${describe(result)}\n`);
-      if (interrupted && result.steps < options.config.train.steps) {
+      if (result.interrupted && result.steps < run.config.train.steps) {
         process.stderr.write(`Continue with: scmoe train --resume ${result.directory}\n`);
         process.exitCode = 130;
       }
     });
-}
-
-function freshRun(flags: Flags): TrainOptions {
-  const config = readRunConfig(flags.config, flags.set);
-  const directory = flags.out ?? join("runs", String(config.model.arch));
-  if (existsSync(directory) && !statSync(directory).isDirectory())
-    throw new InputError(`--out ${directory} is a file; wanted a directory`);
-  if (!flags.dryRun && holdsRun(directory))
-    throw new InputError(
-      `${directory} already holds a run; continue it with --resume ${directory}, or choose another --out`,
-    );
-  return { config, directory, resume: false };
-}
-
-/** @param path a run directory, or one of its checkpoints to go back to */
-function resumedRun(path: string, flags: Flags): TrainOptions {
-  if (flags.config !== undefined || flags.out !== undefined)
-    throw new InputError("--resume takes the config and directory of the run; leave out --config and --out");
-  const isCheckpoint = existsSync(join(path, "trainer_state.json"));
-  const directory = isCheckpoint ? dirname(dirname(path)) : path;
-  const file = join(directory, "run.json");
-  if (!existsSync(file)) throw new InputError(`${directory} holds no run: ${file} is missing`);
-  const text = readText(file, "the run");
-  let stored: { config?: RunConfig } | null = null;
-  try {
-    stored = JSON.parse(text) as { config?: RunConfig } | null;
-  } catch {
-    throw new InputError(`${file} is damaged: it is not JSON`);
-  }
-  if (typeof stored?.config !== "object") throw new InputError(`${file} is damaged: it has no config`);
-  const config = readRunConfig(undefined, flags.set, stored.config);
-  return { config, directory, resume: true, checkpoint: isCheckpoint ? path : undefined };
 }
 
 const EXAMPLES = `
@@ -137,9 +93,8 @@ function keyTable(): string {
 }
 
 /** YAML that `--config` takes, each key with its explanation; or JSON. */
-function printConfig(flags: Flags): void {
-  const { config } = flags.resume === undefined ? freshRun(flags) : resumedRun(flags.resume, flags);
-  if (flags.json) return printJson(config);
+function printConfig(config: RunConfig, asJson: boolean): void {
+  if (asJson) return printJson(config);
   const about = new Map(listKeys().map(({ key, description }) => [key, description]));
   const lines = Object.entries(config).flatMap(([section, keys]) => [
     `${section}:`,

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
-import { createOrtEngine } from "../../engine/ort-engine.js";
-import { type VerifyReport, verifyFixture } from "../../train/verify.js";
+import { verify } from "../../api/verify.js";
+import type { VerifyReport } from "../../train/verify.js";
 import { formatTable, printJson } from "../options.js";
 
 export function addVerify(program: Command): void {
@@ -12,9 +12,7 @@ export function addVerify(program: Command): void {
     .argument("<dir...>", "directories with run.json, initial, tokens, gradients0 and final .safetensors")
     .option("--json", "print the result as JSON")
     .action((directories: string[], flags: { json?: boolean }) => {
-      const engine = createOrtEngine();
-      const reports = directories.map((directory) => verifyFixture(directory, engine));
-      engine.dispose();
+      const reports = directories.map((directory) => verify({ directory }));
       if (flags.json) printJson(reports.length === 1 ? reports[0] : reports);
       else process.stdout.write(`${reports.map(describe).join("\n\n")}\n`);
       if (!reports.every((report) => report.passed)) process.exitCode = 1;

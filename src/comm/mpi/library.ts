@@ -23,6 +23,7 @@ export interface MpiLibrary {
     valuesIn: Int32Array,
   ): number;
   done(id: number): number;
+  wants_room(): number;
   wanted(id: number): number;
   room(id: number, address: bigint): void;
   wait(
@@ -46,6 +47,7 @@ const SIGNATURES: Readonly<Record<keyof MpiLibrary, string>> = {
   size: "int scmoe_mpi_size()",
   post: "int64_t scmoe_mpi_post(int, const char *, int, void *, void *, void *, void *, void *, void *, int64_t, void *, void *)",
   done: "int scmoe_mpi_done(int64_t)",
+  wants_room: "int64_t scmoe_mpi_wants_room()",
   wanted: "int64_t scmoe_mpi_wanted(int64_t)",
   room: "void scmoe_mpi_room(int64_t, int64_t)",
   wait: "int scmoe_mpi_wait(int64_t, double, void *, void *, void *)",

@@ -23,7 +23,7 @@ const FINALIZE_MS = 10_000;
  * Exchanges whose memory MPI may read and write (native/mpi/exchange.h has the rule). Not of a communicator: MPI goes on
  * with them when nobody knows the communicator any more.
  */
-const lent = new Set<MpiPending>();
+const lent = new Map<number, MpiPending>();
 /** Those of them that were late or failed: MPI may let go of them later, or never. */
 const overdue = new Set<MpiPending>();
 
@@ -170,6 +170,11 @@ interface Posted {
 /** What `wait` of the library returns. */
 const STATUS = { finished: 0, late: 1, failed: 2, wantsRoom: 3 } as const;
 
+/** For every pool that needs it: a peer may be waiting for another exchange than the one asked for here. */
+function makeRooms(mpi: MpiLibrary): void {
+  for (let id = mpi.wants_room(); id !== 0; id = mpi.wants_room()) lent.get(id)?.makeRoom();
+}
+
 class MpiPending implements Pending {
   #result: ExchangeResult | undefined;
   /** What a pool grew into, held like the request. */
@@ -180,14 +185,13 @@ class MpiPending implements Pending {
     readonly request: ExchangeRequest,
     readonly at: Posted,
   ) {
-    lent.add(this);
+    lent.set(at.id, this);
   }
 
   get done(): boolean {
     if (this.#result !== undefined) return true;
-    const state = this.comm.seat.mpi.done(this.at.id);
-    if (state === 2) this.#makeRoom();
-    return state === 1;
+    makeRooms(this.comm.seat.mpi);
+    return this.comm.seat.mpi.done(this.at.id) === 1;
   }
 
   wait(deadlineMs = this.comm.deadlineMs, sinceMs = nowMs()): ExchangeResult {
@@ -201,10 +205,10 @@ class MpiPending implements Pending {
     let status: number;
     do {
       status = mpi.wait(id, Math.max(0, limit - nowMs()), got, offsets, times);
-      if (status === STATUS.wantsRoom) this.#makeRoom();
+      if (status === STATUS.wantsRoom) makeRooms(mpi);
     } while (status === STATUS.wantsRoom);
     if (status !== STATUS.finished) throw this.#error(status, got, deadlineMs);
-    lent.delete(this);
+    lent.delete(this.at.id);
     const result = this.#regions(got, offsets);
     const begin = Math.max(startMs, times[0]);
     return (this.#result = { ...result, startMs: begin, endMs: Math.max(begin, times[1]) });
@@ -213,12 +217,12 @@ class MpiPending implements Pending {
   /** Lets go of the memory if MPI has. */
   reclaim(): void {
     if (this.comm.seat.mpi.released(this.at.id) === 0) return;
-    lent.delete(this);
+    lent.delete(this.at.id);
     overdue.delete(this);
   }
 
   /** Gives a pool that is too small memory for everything. */
-  #makeRoom(): void {
+  makeRoom(): void {
     const { mpi } = this.comm.seat;
     const { recv } = this.request;
     if (!isPool(recv)) return;

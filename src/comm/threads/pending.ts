@@ -46,6 +46,12 @@ export class ThreadsPending implements Pending, Posting {
     this.#missing = started.others;
   }
 
+  tend(): boolean {
+    if (!this.post()) return false;
+    return !isPool(this.started.request.recv) || this.#memory !== undefined || this.#move() !== undefined;
+  }
+
+  /** Shows the exchange to its peers as soon as its place in the ring is free. */
   post(): boolean {
     if (this.#isPosted) return true;
     if (this.#before !== undefined && this.#before.#move() === undefined) return false;
@@ -65,7 +71,7 @@ export class ThreadsPending implements Pending, Posting {
 
   get done(): boolean {
     if (this.#result !== undefined || this.place.view.isAborted) return true;
-    this.seat.advance();
+    this.seat.tend();
     const moved = this.#move();
     return moved !== undefined && nowMs() >= moved.endMs;
   }
@@ -79,7 +85,7 @@ export class ThreadsPending implements Pending, Posting {
       const seen = Atomics.load(view.wake, rank);
       const reason = view.aborted;
       if (reason !== undefined) throw this.#error(reason, []);
-      seat.advance();
+      seat.tend();
       moved = this.#move();
       if (moved !== undefined) break;
       const left = sinceMs + deadlineMs - nowMs();

@@ -1,6 +1,6 @@
 /** Ranks as threads of one process: a message is one copy from the sender's memory into the receiver's. */
 import { nowMs } from "../../core/clock.js";
-import { type Communicator, type ExchangeRequest, type Pending, membersOf } from "../communicator.js";
+import { type Communicator, type ExchangeRequest, type Pending, isPool, membersOf } from "../communicator.js";
 import type { Link } from "../link.js";
 import { type Board, BoardView } from "./board.js";
 import { ThreadsPending } from "./pending.js";
@@ -53,8 +53,8 @@ class ThreadsCommunicator implements Communicator {
     this.#youngest[sequence % RING] = pending;
     view.setLabel(rank, label);
     seat.open.add(pending);
-    seat.advance();
-    if (!pending.post()) seat.inLine.add(pending);
+    seat.tend();
+    if (!pending.post() || isPool(request.recv)) seat.tended.add(pending);
     return pending;
   }
 

@@ -1,5 +1,6 @@
 import type { ParameterInfo } from "./part.js";
 
+/** Where a model looks tokens and positions up. */
 export interface Embedding {
   readonly width: number;
   readonly table: string;

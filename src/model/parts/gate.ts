@@ -12,6 +12,7 @@ export interface GateShape {
   readonly selectionBias: boolean;
 }
 
+/** The gate of an MoE sub-layer. */
 export interface GatePart extends Part<[withNoise: boolean]> {
   /** Name of the selection bias, where there is one. */
   readonly selectionBias?: string;

@@ -17,7 +17,7 @@ export type HeadOutput = "logits" | "losses";
 export function head(
   shape: HeadShape,
   names: { readonly norm: string; readonly matrix: string },
-): Part<[output: HeadOutput]> {
+): Part<[output: HeadOutput]> & { readonly width: number } {
   const { vocabulary: V } = shape;
   const D = shape.norm.width;
   const matrix: ParameterInfo = {
@@ -29,6 +29,7 @@ export function head(
   };
   return {
     class: "head",
+    width: V,
     shape,
     parameters: [...normParameters(names.norm, shape.norm), matrix],
     spans: { ...normSpans(names.norm, shape.norm), head_w: [names.matrix] },

@@ -23,6 +23,7 @@ export interface ParameterInfo {
 /** Kernel parameter → tensors. */
 export type Spans = Readonly<Record<string, ParameterSpan>>;
 
+/** A part of a model. `Arguments`: what its kernel may be built for. */
 export interface Part<Arguments extends readonly unknown[] = []> {
   readonly class: OperatorClass;
   /** Plain data: parts of equal class and shape have equal kernels. */

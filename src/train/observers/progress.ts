@@ -1,6 +1,8 @@
 import { median } from "../../core/statistics.js";
 import { combined } from "../../timeline/summary.js";
 import type { TimelineSummary } from "../../timeline/timeline.js";
+import type { JobContext } from "../../launch/job.js";
+import type { StepEvent } from "../event.js";
 import type { Observer, StepDone } from "./observer.js";
 import { progressLine } from "./report.js";
 
@@ -15,7 +17,7 @@ const NO_TIMING: TimelineSummary = {
   overlapShare: 1,
 };
 
-/** What is typical of recent steps, and the line that shows it. */
+/** What is typical of recent steps, the line that shows it, and an event for whoever listens. */
 export class Progress implements Observer {
   readonly #recent: TimelineSummary[] = [];
   #last: StepDone | undefined;
@@ -25,7 +27,7 @@ export class Progress implements Observer {
       readonly label: string;
       readonly steps: number;
       readonly tokensPerStep: number;
-      show(line: string): void;
+      readonly context: Pick<JobContext<StepEvent>, "emit" | "progress">;
     },
   ) {}
 
@@ -33,10 +35,22 @@ export class Progress implements Observer {
     this.#last = done;
     this.#recent.push(done.timing);
     if (this.#recent.length > RATE_WINDOW) this.#recent.shift();
-    const { step, report, validationLoss } = done;
-    const { label, steps, tokensPerStep, show } = this.of;
+    const { step, report, validationLoss, options, timing } = done;
+    const { label, steps, tokensPerStep, context } = this.of;
     const { typical } = this;
-    show(progressLine({ label, step, steps, loss: report.lmLoss, validationLoss, tokensPerStep, typical }));
+    const loss = report.lmLoss;
+    context.progress(progressLine({ label, step, steps, loss, validationLoss, tokensPerStep, typical }));
+    context.emit({
+      kind: "step",
+      step,
+      steps,
+      loss,
+      validationLoss: done.isEvaluated ? validationLoss : null,
+      learningRate: options.learningRate,
+      gradientNorm: report.gradientNorm,
+      tokensPerSecond: (tokensPerStep / timing.stepMs) * 1e3,
+      timing,
+    });
   }
 
   /** Undefined before the first step. */

@@ -4,14 +4,9 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { EnvironmentError, InputError } from "../core/errors.js";
-import {
-  CheckpointReader,
-  beginCheckpoint,
-  commitCheckpoint,
-  findCheckpoint,
-  removeUnfinished,
-  writeShard,
-} from "./checkpoint-dir.js";
+import { findCheckpoint } from "./checkpoint-names.js";
+import { CheckpointReader } from "./checkpoint-reader.js";
+import { beginCheckpoint, commitCheckpoint, removeUnfinished, writeShard } from "./checkpoint-writer.js";
 import type { Disk } from "./files.js";
 import { realDisk } from "./files.js";
 import type { TensorToStore } from "./safetensors.js";

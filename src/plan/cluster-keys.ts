@@ -1,10 +1,7 @@
-/** A cluster described in a YAML file, in the units of data sheets. */
-import { readFileSync } from "node:fs";
-import { parse } from "yaml";
+/** A cluster described in the units of data sheets. */
 import { z } from "zod";
-import { InputError } from "../core/errors.js";
-import { parseWith } from "../model/config.js";
-import { ASSUMED, type Cluster, GB_PER_S, TFLOPS, cluster } from "../simulate/clusters.js";
+import { parseWith } from "../core/parse.js";
+import { ASSUMED, type Cluster, GB_PER_S, TFLOPS } from "../simulate/clusters.js";
 
 const rate = z.number().positive();
 const share = z.number().positive().max(1);
@@ -25,21 +22,14 @@ const clusterSchema = z.strictObject({
 });
 
 /**
- * @param nameOrFile a preset's name, or a path that ends in .yaml, .yml or .json
- * @throws InputError when there is neither, or the file does not describe a cluster
+ * A cluster from the keys of its description, in units of data sheets.
+ * @param keys nodes, devices_per_node, tflops, memory_gb_per_s, intra_gb_per_s …
+ * @throws InputError naming where, the key, what was found and what was wanted
  */
-export function findCluster(nameOrFile: string): Cluster {
-  if (!/\.(ya?ml|json)$/i.test(nameOrFile)) return cluster(nameOrFile);
-  let raw: unknown;
-  try {
-    raw = parse(readFileSync(nameOrFile, "utf8"));
-  } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message.split("\n")[0];
-    throw new InputError(`Cannot read the cluster ${nameOrFile}: ${why}`);
-  }
-  const d = parseWith(clusterSchema, raw ?? {}, nameOrFile);
+export function describeCluster(keys: unknown, where: string): Cluster {
+  const d = parseWith(clusterSchema, keys ?? {}, where);
   return {
-    name: d.name ?? nameOrFile,
+    name: d.name ?? where,
     nodes: d.nodes,
     devicesPerNode: d.devices_per_node,
     flopsPerMs: d.tflops * TFLOPS,
@@ -50,6 +40,6 @@ export function findCluster(nameOrFile: string): Cluster {
     latencyMs: d.latency_us / 1e3,
     computeEfficiency: d.compute_efficiency,
     linkEfficiency: d.link_efficiency,
-    source: d.source ?? nameOrFile,
+    source: d.source ?? where,
   };
 }

@@ -1,0 +1,40 @@
+import { createOrtEngine } from "../engine/ort-engine.js";
+import { type Written, openGenerator } from "../infer/generate.js";
+import type { SamplingOptions } from "../infer/sampling.js";
+
+/** A model, a prompt, and how to sample. */
+export interface GenerateOptions extends Partial<SamplingOptions> {
+  /** Run directory (its newest checkpoint) or checkpoint. */
+  readonly model: string;
+  /** Text to go on from. Default: empty, a new document. */
+  readonly prompt?: string | undefined;
+  /** Hears each new piece of text; never a part of a character. */
+  readonly onText?: ((text: string) => void) | undefined;
+  /** Stops before the next token; what has been written is returned. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Sampling, where nothing else is said. */
+export const SAMPLING: SamplingOptions = { maxNewTokens: 100, temperature: 0.8, topK: 40, topP: 1, seed: 0 };
+
+/**
+ * Writes text with a trained model, on one rank of this thread; the event loop turns between tokens.
+ * @throws InputError when the checkpoint is missing, damaged or has no tokenizer
+ */
+export async function generate(options: GenerateOptions): Promise<Written> {
+  const { model, prompt = "", onText, signal } = options;
+  const {
+    maxNewTokens = SAMPLING.maxNewTokens,
+    temperature = SAMPLING.temperature,
+    topK = SAMPLING.topK,
+    topP = SAMPLING.topP,
+    seed = SAMPLING.seed,
+  } = options;
+  const sampling = { maxNewTokens, temperature, topK, topP, seed };
+  const engine = createOrtEngine();
+  try {
+    return await openGenerator(model, engine).generate(prompt, sampling, { onText, signal });
+  } finally {
+    engine.dispose();
+  }
+}

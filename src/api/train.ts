@@ -1,0 +1,36 @@
+import { launch } from "../launch/launch.js";
+import type { StepEvent } from "../train/event.js";
+import { type RunSource, openRun, refuseToMix } from "../train/open-run.js";
+import { type TrainResult, trainJob } from "../train/train-job.js";
+import { type RunOptions, launchOptions } from "./run-options.js";
+
+/** What to train and how to run it; `onEvent` hears a `StepEvent` after every step. */
+export interface TrainOptions extends RunOptions<StepEvent>, RunSource {
+  /** Train a twin sequentially beside, and compare losses, gradients and weights byte by byte. */
+  readonly proveOverlap?: boolean | undefined;
+  /** Draw timeline.html and timeline.json of a typical step; always on several ranks. */
+  readonly timeline?: boolean | undefined;
+  /** What progress lines begin with. Default: the architecture's name. */
+  readonly label?: string | undefined;
+}
+
+/** A run that has ended. */
+export interface Trained extends TrainResult {
+  /** Whether it had been asked to stop: `resume` goes on, bit for bit as if it had not stopped. */
+  readonly interrupted: boolean;
+}
+
+/**
+ * Trains a model and writes a run directory that can be resumed, evaluated and sampled.
+ * Quiet: what there is to say comes as events.
+ * @throws InputError on a wrong config or directory; EnvironmentError when files cannot be written; CommError when a
+ *   rank is lost; InterruptedError when it is asked to stop before there is anything to save
+ */
+export async function train(options: TrainOptions): Promise<Trained> {
+  const { proveOverlap, timeline, label } = options;
+  const run = openRun(options);
+  refuseToMix(run);
+  const task = { ...run, proveOverlap, timeline, label };
+  const { result, interrupted } = await launch(trainJob, task, launchOptions(options));
+  return { ...result, interrupted };
+}

@@ -1,0 +1,92 @@
+/** What the person at the terminal sees of a job, and how they stop it. */
+import { launcherRank, launcherSize } from "../comm/mpi/library.js";
+
+/** Lines and one progress line on stderr; stdout stays free for results. */
+export interface Terminal {
+  readonly say: (line: string) => void;
+  /** An empty line: none is shown. */
+  readonly progress: (line: string) => void;
+  /** Draws what a job emits; figures are for programs. */
+  readonly onEvent: (event: { readonly kind: string; readonly line?: string }) => void;
+  /** Aborted by the first Ctrl-C; only with `stops`. */
+  readonly signal: AbortSignal;
+  readonly close: () => void;
+}
+
+export interface TerminalOptions {
+  readonly quiet?: boolean | undefined;
+  /** Ctrl-C asks the job to stop. Otherwise it ends the process. */
+  readonly stops?: boolean;
+}
+
+const CLEAR = "\r\u001b[2K";
+/** Without a terminal, one progress line every so often, so that logs show life but stay short. */
+const LOG_INTERVAL_MS = 10_000;
+
+/** Among the ranks of an MPI launcher, the first speaks for all. */
+export const SPEAKS = launcherSize() === undefined || launcherRank() === 0;
+
+export function openTerminal({ quiet = false, stops = false }: TerminalOptions = {}): Terminal {
+  const { say, progress } = quiet || !SPEAKS ? SILENT : drawing();
+  const { signal, release } = stops
+    ? onCtrlC(say)
+    : { signal: new AbortController().signal, release: () => undefined };
+  return {
+    say,
+    progress,
+    onEvent({ kind, line = "" }) {
+      if (kind === "message") say(line);
+      else if (kind === "progress") progress(line);
+    },
+    signal,
+    close() {
+      release();
+      progress("");
+    },
+  };
+}
+
+const SILENT: Pick<Terminal, "say" | "progress"> = { say: () => undefined, progress: () => undefined };
+
+function drawing(): Pick<Terminal, "say" | "progress"> {
+  const { stderr } = process;
+  let shown = "";
+  let lastMs = -Infinity;
+  const clear = (): void => {
+    if (shown !== "") stderr.write(CLEAR);
+    shown = "";
+  };
+  return {
+    say(line) {
+      clear();
+      stderr.write(`${line}\n`);
+    },
+    progress(line) {
+      if (line === "") clear();
+      else if (stderr.isTTY) {
+        shown = line.slice(0, (stderr.columns || 80) - 1);
+        stderr.write(CLEAR + shown);
+      } else if (performance.now() - lastMs > LOG_INTERVAL_MS) {
+        lastMs = performance.now();
+        stderr.write(`${line}\n`);
+      }
+    },
+  };
+}
+
+/** First Ctrl-C asks, the second leaves at once: files are only ever replaced whole, so nothing is harmed. */
+function onCtrlC(say: (line: string) => void): { signal: AbortSignal; release: () => void } {
+  // An MPI launcher keeps SIGTERM for itself, and hands on SIGUSR2.
+  const signals = ["SIGINT", launcherSize() === undefined ? "SIGTERM" : "SIGUSR2"] as const;
+  const controller = new AbortController();
+  const onSignal = (): void => {
+    if (controller.signal.aborted) process.exit(130);
+    controller.abort();
+    say("Interrupted: finishing the step and saving; press Ctrl-C again to exit at once");
+  };
+  for (const signal of signals) process.on(signal, onSignal);
+  return {
+    signal: controller.signal,
+    release: () => signals.forEach((signal) => process.off(signal, onSignal)),
+  };
+}
