@@ -174,7 +174,7 @@ function drawTrack(
     }
     label(
       pen,
-      operator.name,
+      [operator.name, `${operator.class}${isBackward ? "'" : ""}`],
       { left: Math.max(left, GUTTER), right: left + width, y: y + height / 2, height },
       ink,
     );
@@ -215,16 +215,16 @@ function bar(
   pen.globalAlpha = 1;
 }
 
+/** @param texts the first that fits is written */
 function label(
   pen: CanvasRenderingContext2D,
-  name: string,
+  texts: readonly string[],
   at: { left: number; right: number; y: number; height: number },
   ink: Ink,
 ): void {
   const room = at.right - at.left - 8;
   if (room < 14 || at.height < 10) return;
-  const short = name.replace(/^L\d+\./, "");
-  const text = [name, short].find((candidate) => pen.measureText(candidate).width <= room);
+  const text = texts.find((candidate) => pen.measureText(candidate).width <= room);
   if (text === undefined) return;
   pen.fillStyle = ink("--on-bar");
   pen.fillText(text, at.left + 4, at.y + 0.5);
