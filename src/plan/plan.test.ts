@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { resolveModel } from "../model/config.js";
+import { listParameters } from "../model/parameters.js";
 import { preset } from "../model/presets.js";
 import { buildTrainingProgram } from "../model/training-program.js";
 import { analyticCosts } from "../simulate/analytic.js";
@@ -59,6 +60,21 @@ describe("plan()", () => {
       plan({ ...base, cluster: { ...rest, intraBytesPerMs: factor * intraBytesPerMs } })[3].policy;
     expect(at(2)).toBe("adaptive");
     expect(at(0.2)).toMatch(/^adaptive\([24]\)$/);
+  });
+
+  it("says what the reduction of gradients adds to a training step, and nothing of it forward", () => {
+    const [top2] = plan({ ...base, cases: base.cases.slice(0, 1) });
+    const replicated = listParameters(resolveModel({ ...base.model, arch: "top2" })).filter(
+      ({ expert }) => expert === undefined,
+    );
+    const bytes = replicated.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 2), 0);
+    const { intraBytesPerMs, linkEfficiency } = base.cluster;
+    // Scattered and gathered, all but the own eighth, one operator at a time.
+    const wireMs = (2 * bytes * 7) / 8 / (intraBytesPerMs * linkEfficiency);
+    const added = (top2.reducedMs ?? NaN) - top2.stepMs;
+    expect(added).toBeGreaterThan(wireMs);
+    expect(added).toBeLessThan(wireMs * 1.1);
+    expect(plan({ ...base, mode: "forward" })[0].reducedMs).toBeUndefined();
   });
 
   it("takes longer when experts are uneven", () => {

@@ -1,4 +1,5 @@
 /** The simulator over many ranks, uneven loads and networks of two levels. */
+import { ProgramBuilder } from "../program/builder.js";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { resolveModel } from "../model/config.js";
@@ -210,4 +211,15 @@ describe("traffic", () => {
       { seed: 5, numRuns: 100 },
     );
   });
+});
+
+it("predicts the bytes that an operator sends, whether or not it has outputs", () => {
+  const builder = new ProgramBuilder();
+  builder.value("first", 1000);
+  const work = { class: "all-gather", flops: 0, bytes: 48 } as const;
+  const data = { bucket: "replicated.0", group: "world", part: "gradients" } as const;
+  builder.add({ name: "gather", kind: "all-gather", reads: [], writes: [], work, data });
+  const program = builder.build("gather");
+  const [event] = simulate(program, parsePolicy("sequential").schedule(program), { costs: [() => 1] }).events;
+  expect(event.bytes).toBe(48);
 });
