@@ -1,6 +1,7 @@
 /** Floating-point operations and bytes of a kernel, as its expression says. */
 import { topological } from "./differentiate.js";
 import type { Expr, Kernel } from "./kernel.js";
+import type { OpName } from "./ops.js";
 import { type Symbols, concreteDims } from "./symbols.js";
 import { elementBytes } from "./workspace.js";
 
@@ -30,17 +31,11 @@ function productFlops(expr: Expr, symbols: Symbols): number {
   return inner === 0 ? 0 : 2 * inner * concreteDims(expr.dims, symbols).reduce((a, b) => a * b, 1);
 }
 
+/** The operand whose last axis, or last but one if it is transposed, a product sums over. */
+const SUMMED_OPERAND: Partial<Record<OpName, number>> = { linear: 0, matmul: 0, gemmAccumulate: 1 };
+
 function innerSize({ op, inputs, attrs }: Expr, symbols: Symbols): number {
-  const sizeOf = (operand: Expr, fromEnd: number): number =>
-    concreteDims([operand.dims[operand.dims.length - fromEnd]], symbols)[0];
-  switch (op) {
-    case "linear":
-      return sizeOf(inputs[0], 1);
-    case "matmul":
-      return sizeOf(inputs[0], attrs.transA ? 2 : 1);
-    case "gemmAccumulate":
-      return sizeOf(inputs[1], attrs.transA ? 2 : 1);
-    default:
-      return 0;
-  }
+  const index = SUMMED_OPERAND[op];
+  if (index === undefined) return 0;
+  return concreteDims([inputs[index].dims.at(attrs.transA ? -2 : -1) ?? 0], symbols)[0];
 }

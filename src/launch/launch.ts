@@ -26,7 +26,9 @@ export function launch<O, R, E = never>(
       "A link model is for ranks as threads; between hosts the network has the rate it has: leave it out",
     );
   if (how.ranks !== undefined && how.ranks !== size)
-    throw new InputError(`${how.ranks} ranks were asked for, but the launcher started ${size}; leave the number to the launcher`);
+    throw new InputError(
+      `${how.ranks} ranks were asked for, but the launcher started ${size}; leave the number to the launcher`,
+    );
   return launchMpi(job, options, how);
 }
 

@@ -163,7 +163,7 @@ export function routeGradient(
   }
 }
 
-/** N · Σ fᵢ · Pᵢ over the tokens counted; 1 when perfectly balanced (spec, section 2). */
+/** N · Σ fᵢ · Pᵢ over the tokens counted; 1 when perfectly balanced (method 4.1). */
 export function balanceLoss(
   firstChoices: Float32Array,
   probabilitySums: Float32Array,

@@ -30,11 +30,6 @@ export const calibrationSchema = z.strictObject({
 /** Rates that were achieved, by class of operator. */
 export type Calibration = z.output<typeof calibrationSchema>;
 
-/** Rates differ by class and pass: "attention", "attention'". */
-export function rateName({ pass, work }: Pick<Operator, "pass" | "work">): string {
-  return pass === "backward" ? `${work.class}'` : work.class;
-}
-
 /**
  * Checks a calibration that has been read as JSON.
  * @throws InputError naming where, the key, what was found and what was wanted
@@ -57,6 +52,11 @@ export function measuredWork({ operators }: Program, table: CostTable): Measured
   return [...alike].flatMap(([key, { stream, pass, work }]) =>
     table[key] === undefined ? [] : [{ stream, pass, work, ms: table[key] }],
   );
+}
+
+/** Rates differ by class and pass: "attention", "attention'". */
+export function rateName({ pass, work }: Pick<Operator, "pass" | "work">): string {
+  return pass === "backward" ? `${work.class}'` : work.class;
 }
 
 /** Constants from measured work: medians of the rates. */
