@@ -2,6 +2,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { madeUpOperator } from "../../test/operators.js";
 import { resolveModel } from "../model/config.js";
 import { listParameters } from "../model/parameters.js";
 import { preset } from "../model/presets.js";
@@ -40,6 +41,12 @@ const base: PlanOptions = {
   elementBytes: 2,
 };
 
+/** Of the gradients that all ranks have. */
+function replicatedBytes(arch: string): number {
+  const replicated = listParameters(resolveModel({ ...small, arch })).filter((p) => p.expert === undefined);
+  return replicated.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, base.elementBytes), 0);
+}
+
 describe("plan()", () => {
   it("orders the architectures as the paper does, on every cluster", () => {
     for (const described of CLUSTERS) {
@@ -62,19 +69,23 @@ describe("plan()", () => {
     expect(at(0.2)).toMatch(/^adaptive\([24]\)$/);
   });
 
-  it("says what the reduction of gradients adds to a training step, and nothing of it forward", () => {
-    const [top2] = plan({ ...base, cases: base.cases.slice(0, 1) });
-    const replicated = listParameters(resolveModel({ ...base.model, arch: "top2" })).filter(
-      ({ expert }) => expert === undefined,
-    );
-    const bytes = replicated.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 2), 0);
+  it("says of training what the reduction of gradients adds, which a forward pass does not have", () => {
+    const [trained] = plan({ ...base, cases: [{ arch: "shared", policy: "sequential" }] });
+    const [forward] = plan({ ...base, cases: [{ arch: "shared", policy: "sequential" }], mode: "forward" });
     const { intraBytesPerMs, linkEfficiency } = base.cluster;
-    // Scattered and gathered, all but the own eighth, one operator at a time.
-    const wireMs = (2 * bytes * 7) / 8 / (intraBytesPerMs * linkEfficiency);
-    const added = (top2.reducedMs ?? NaN) - top2.stepMs;
-    expect(added).toBeGreaterThan(wireMs);
-    expect(added).toBeLessThan(wireMs * 1.1);
-    expect(plan({ ...base, mode: "forward" })[0].reducedMs).toBeUndefined();
+    // Slices to their owners and back, each rank all but its own; experts have no other copy.
+    const sentMs = (2 * replicatedBytes("shared") * (7 / 8)) / (intraBytesPerMs * linkEfficiency);
+    expect((trained.reducedMs as number) - trained.stepMs).toBeGreaterThan(sentMs);
+    expect((trained.reducedMs as number) - trained.stepMs).toBeLessThan(1.5 * sentMs);
+    expect(forward.reducedMs).toBeUndefined();
+  });
+
+  it("refuses an operator that the cluster says nothing about, by name", () => {
+    const costs = analyticCosts({ cluster: base.cluster, elementBytes: 2, ranks: 8 });
+    const load = madeUpOperator(0, { name: "L3.load", stream: "storage", reads: [], writes: [] });
+    expect(() => costs(load)).toThrow(
+      "No cost is known of L3.load: 8xA30-PCIe does not say how fast its storage is",
+    );
   });
 
   it("takes longer when experts are uneven", () => {

@@ -7,6 +7,7 @@ import { buildProgram } from "../model/language-model.js";
 import { buildTrainingProgram } from "../model/training-program.js";
 import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";
+import { withReduction } from "../program/reduction.js";
 import { parsePolicy } from "../schedule/policy.js";
 import { type Costs, classCosts } from "./costs.js";
 import { type Network, loadTraffic, pairTraffic } from "./network.js";
@@ -134,6 +135,22 @@ describe("simulate()", () => {
     expect(uneven.summary.lateMs).toBeGreaterThan(1);
     expect(new Set(uneven.events.map((e) => e.rank))).toEqual(new Set([0]));
   });
+});
+
+it("an operator that writes no value sends the bytes of its work", () => {
+  const bucket = {
+    name: "replicated.0",
+    families: ["model.norm.weight"],
+    bytes: 400,
+    group: "world",
+    ranks: 4,
+    gather: true,
+  } as const;
+  const program = withReduction(programOf("top1"), [bucket]);
+  const gather = program.operators.find((op) => op.kind === "all-gather") as Operator;
+  expect(gather.writes).toEqual([]);
+  const { events } = simulate(program, parsePolicy("sequential").schedule(program), { costs: [() => 1] });
+  expect(events.find((e) => e.operator === gather.id)?.bytes).toBe(300);
 });
 
 describe("summarize()", () => {

@@ -55,7 +55,9 @@ it("keeps chunks, branches and ranks apart", () => {
     run("expert", 1, more),
     run("combine", 2, more),
   ];
-  const ways = [{ chunk: 0 }, { chunk: 1 }, { branch: "L1.previous" }, { rank: 1 }].map(way);
+  const ways = [{ chunk: 0 }, { chunk: 1 }, { chunk: 0, branch: "L1.previous" }, { chunk: 0, rank: 1 }].map(
+    way,
+  );
   // All dispatches, then all experts in the opposite order, then all combines.
   const [down, experts, back] = [0, 1, 2].map((i) => ways.map((events) => events[i]));
   expect(flows([...down, ...experts.toReversed(), ...back]).sort(([a], [b]) => a - b)).toEqual([
