@@ -46,6 +46,7 @@ export const MINI = [
 
 /** What tests need that not every machine has; `.ci/run` installs it. */
 export const HAS_MPI = spawnSync("mpirun", ["--version"]).status === 0;
+export const MPIRUN = ["mpirun", "--bind-to", "none", "--oversubscribe"];
 export const IS_ROOT = process.getuid?.() === 0;
 export const MPI_ENV = {
   ...process.env,

@@ -1,6 +1,7 @@
 /** Arrows between layers point one way, and no file imports itself in a circle. */
 import { readFileSync, readdirSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
+import ts from "typescript";
 import { expect, it } from "vitest";
 
 const SRC = new URL("../src", import.meta.url).pathname;
@@ -9,7 +10,9 @@ const LAYERS = [
   ["cli"],
   ["api"],
   ["bench", "plan"],
-  ["train", "infer", "data"],
+  ["train"],
+  ["infer"],
+  ["data"],
   ["run"],
   ["model"],
   ["moe"],
@@ -26,20 +29,41 @@ const LAYERS = [
 const files = readdirSync(SRC, { recursive: true, encoding: "utf8" }).filter(
   (f) => f.endsWith(".ts") && !f.endsWith(".test.ts") && !f.includes("assembly/"),
 );
+
+/** Files that a text brings in by whatever form, types and what is imported while running included. */
+function importsOf(text: string, folder: string): string[] {
+  return ts
+    .preProcessFile(text, true, true)
+    .importedFiles.filter(({ fileName }) => fileName.startsWith("."))
+    .map(({ fileName }) => relative(SRC, join(SRC, folder, fileName.replace(/\.js$/, ".ts"))));
+}
+
 const imports = new Map(
-  files.map((file) => {
-    const text = readFileSync(join(SRC, file), "utf8");
-    const found = [...text.matchAll(/^(?:import|export)\s(type\s)?[^;]*?from "(\.[^"]+)\.js"/gms)];
-    return [
-      file,
-      found.map((m) => ({
-        target: relative(SRC, join(SRC, dirname(file), `${m[2]}.ts`)),
-        isType: m[1] !== undefined,
-      })),
-    ];
-  }),
+  files.map((file) => [file, importsOf(readFileSync(join(SRC, file), "utf8"), dirname(file))]),
 );
 const layerOf = (file: string): number => LAYERS.findIndex((row) => row.includes(file.split("/")[0]));
+
+it("sees every form of import", () => {
+  const text = `
+    import "./effect.js";
+    import type { A } from "./type.js";
+    import { type B, c } from "../run/both.js";
+    import {
+      d,
+    } from "./lines.js";
+    export { e } from "./named.js";
+    export * from "./all.js";
+    export type { F } from "./exported-type.js";
+    const g = await import("./dynamic.js");
+    type H = import("./import-type.js").H;
+    import z from "zod";
+    // import "./comment.js";
+  `;
+  const names = "effect type lines named all exported-type dynamic import-type".split(" ");
+  expect(importsOf(text, "plan").sort()).toEqual(
+    ["run/both.ts", ...names.map((name) => `plan/${name}.ts`)].sort(),
+  );
+});
 
 it("knows every folder", () => {
   for (const file of files) if (file.includes("/")) expect(layerOf(file), file).toBeGreaterThanOrEqual(0);
@@ -48,7 +72,7 @@ it("knows every folder", () => {
 it("arrows point down", () => {
   const wrong: string[] = [];
   for (const [file, targets] of imports)
-    for (const { target } of targets)
+    for (const target of targets)
       if (file.includes("/") && layerOf(target) < layerOf(file)) wrong.push(`${file} → ${target}`);
   expect(wrong).toEqual([]);
 });
@@ -63,7 +87,7 @@ it("has no import cycle", () => {
       return;
     }
     state.set(file, "open");
-    for (const { target, isType } of imports.get(file) ?? []) if (!isType) visit(target, [...path, file]);
+    for (const target of imports.get(file) ?? []) visit(target, [...path, file]);
     state.set(file, "done");
   };
   for (const file of files) visit(file, []);

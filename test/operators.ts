@@ -4,7 +4,9 @@ import type { Program } from "../src/program/program.js";
 import { type Work, costKey } from "../src/program/work.js";
 import type { ActionTable, Run } from "../src/run/context.js";
 
-export interface MadeUp extends Partial<Pick<Operator, "name" | "pass" | "layer" | "chunk" | "branch">> {
+export interface MadeUpOperator extends Partial<
+  Pick<Operator, "name" | "pass" | "layer" | "chunk" | "branch">
+> {
   /** Default compute. */
   readonly stream?: Stream;
   readonly reads: readonly number[];
@@ -18,7 +20,7 @@ export interface MadeUp extends Partial<Pick<Operator, "name" | "pass" | "layer"
 const WORK: Work = { class: "sum", flops: 0, bytes: 4 };
 
 /** Its kind is one of which nothing is asked but its stream, and that is the wanted one. */
-export function madeUpOperator(id: number, of: MadeUp): Operator {
+export function madeUpOperator(id: number, of: MadeUpOperator): Operator {
   const { stream = "compute", pass = "forward" } = of;
   const kind: Kind = stream === "compute" ? "sum" : "statistics";
   const work = { ...WORK, ...of.work };
@@ -37,7 +39,7 @@ export function madeUpOperator(id: number, of: MadeUp): Operator {
 }
 
 /** Values are as many as the operators name, of `bytes` each (default 4). */
-export function madeUpProgram(operators: readonly MadeUp[], bytes: readonly number[] = []): Program {
+export function madeUpProgram(operators: readonly MadeUpOperator[], bytes: readonly number[] = []): Program {
   const numValues = 1 + Math.max(-1, ...operators.flatMap(({ reads, writes }) => [...reads, ...writes]));
   return {
     name: "made up",

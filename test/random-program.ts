@@ -5,6 +5,7 @@ import type { Program } from "../src/program/program.js";
 import type { Schedule } from "../src/program/schedule.js";
 import { graphOf } from "../src/program/graph.js";
 import { orderByStream } from "../src/schedule/sequential.js";
+import { madeUpProgram } from "./operators.js";
 
 export interface Job {
   readonly stream: Stream;
@@ -21,13 +22,9 @@ export interface MadeUp {
 
 /** Operator i writes value i, and reads what it waits for. */
 export function madeUp(jobs: readonly Job[]): MadeUp {
-  const operators = jobs.map(({ stream, waitsFor }, id) => ({
-    ...{ id, name: `op${id}`, kind: "made up", stream, pass: "forward", data: undefined },
-    ...{ reads: waitsFor, writes: [id], after: [], cost: stream },
-  }));
-  const values = jobs.map((_, id) => ({ id, name: `v${id}`, bytes: 4 }));
-  // Which kinds there are, and what else they say, does not matter to schedules and clocks.
-  const program = { name: "made up", operators, values } as unknown as Program;
+  const program = madeUpProgram(
+    jobs.map(({ stream, waitsFor }, id) => ({ stream, reads: waitsFor, writes: [id] })),
+  );
   return { program, cost: Float64Array.from(jobs, ({ ms }) => ms) };
 }
 

@@ -103,6 +103,14 @@ describe("a training step of one of 256 ranks", () => {
     }
   });
 
+  it("ZeRO-1's gathering of weights is part of the step's timeline", () => {
+    const { report, messages } = step({ arch: "scmoe-pos2", epSize: 64, zero: true });
+    const gathered = report.runs.flatMap(({ events }) => events.filter((e) => e.class === "weights"));
+    expect(gathered.length).toBeGreaterThan(0);
+    expect(gathered.every(({ stream }) => stream === "network")).toBe(true);
+    expect(gathered.reduce((sum, { bytes = 0 }) => sum + bytes, 0)).toBe(total(messages(/^weights/)));
+  });
+
   it("ZeRO-1 gathers weights instead of gradients: the same bytes", () => {
     const [plain, zero] = [
       step({ arch: "scmoe-pos2", epSize: 64 }),

@@ -2,7 +2,9 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { madeUpOperator } from "../../test/operators.js";
 import { resolveModel } from "../model/config.js";
+import { listParameters } from "../model/parameters.js";
 import { preset } from "../model/presets.js";
 import { buildTrainingProgram } from "../model/training-program.js";
 import { analyticCosts } from "../simulate/analytic.js";
@@ -39,6 +41,12 @@ const base: PlanOptions = {
   elementBytes: 2,
 };
 
+/** Of the gradients that all ranks have. */
+function replicatedBytes(arch: string): number {
+  const replicated = listParameters(resolveModel({ ...small, arch })).filter((p) => p.expert === undefined);
+  return replicated.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, base.elementBytes), 0);
+}
+
 describe("plan()", () => {
   it("orders the architectures as the paper does, on every cluster", () => {
     for (const described of CLUSTERS) {
@@ -59,6 +67,25 @@ describe("plan()", () => {
       plan({ ...base, cluster: { ...rest, intraBytesPerMs: factor * intraBytesPerMs } })[3].policy;
     expect(at(2)).toBe("adaptive");
     expect(at(0.2)).toMatch(/^adaptive\([24]\)$/);
+  });
+
+  it("says of training what the reduction of gradients adds, which a forward pass does not have", () => {
+    const [trained] = plan({ ...base, cases: [{ arch: "shared", policy: "sequential" }] });
+    const [forward] = plan({ ...base, cases: [{ arch: "shared", policy: "sequential" }], mode: "forward" });
+    const { intraBytesPerMs, linkEfficiency } = base.cluster;
+    // Slices to their owners and back, each rank all but its own; experts have no other copy.
+    const sentMs = (2 * replicatedBytes("shared") * (7 / 8)) / (intraBytesPerMs * linkEfficiency);
+    expect((trained.reducedMs as number) - trained.stepMs).toBeGreaterThan(sentMs);
+    expect((trained.reducedMs as number) - trained.stepMs).toBeLessThan(1.5 * sentMs);
+    expect(forward.reducedMs).toBeUndefined();
+  });
+
+  it("refuses an operator that the cluster says nothing about, by name", () => {
+    const costs = analyticCosts({ cluster: base.cluster, elementBytes: 2, ranks: 8 });
+    const load = madeUpOperator(0, { name: "L3.load", stream: "storage", reads: [], writes: [] });
+    expect(() => costs(load)).toThrow(
+      "No cost is known of L3.load: 8xA30-PCIe does not say how fast its storage is",
+    );
   });
 
   it("takes longer when experts are uneven", () => {

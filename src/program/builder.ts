@@ -12,6 +12,7 @@ export interface OperatorSpec<K extends Kind> {
   readonly pass?: Pass;
   readonly layer?: number;
   readonly chunk?: number;
+  readonly microBatch?: number;
   readonly branch?: string;
   readonly reads: readonly number[];
   readonly writes: readonly number[];

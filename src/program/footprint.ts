@@ -23,7 +23,7 @@ interface Sizes {
   /** T (tokens) and B (sequences) of a micro-batch on one rank. */
   readonly symbols: Symbols;
   /** Upper bound of a value. */
-  boundOf(value: number): number;
+  readonly boundOf: (value: number) => number;
 }
 
 /** Values that are not as large as their upper bound, or share memory; and intermediate results, default none. */
@@ -32,14 +32,17 @@ type Exceptions = Partial<Footprint>;
 const asBound = (): Exceptions => ({});
 
 const kernelRule = (
-  { data: { kernel, outputs } }: OperatorOf<"kernel" | "kernel'">,
+  { data: { kernel, inputs, outputs } }: OperatorOf<"kernel" | "kernel'">,
   { symbols }: Sizes,
 ): Exceptions => ({
-  written: kernel.outputs.flatMap(({ name, expr, aliasOf }) =>
-    aliasOf !== undefined || outputs[name] === undefined
-      ? []
-      : [{ value: outputs[name], bytes: elementBytes(expr, symbols), shares: [] }],
-  ),
+  written: kernel.outputs.flatMap(({ name, expr, aliasOf }) => {
+    const value = outputs[name];
+    if (value === undefined) return [];
+    // A state updated in place has no memory but its own.
+    return aliasOf === undefined
+      ? [{ value, bytes: elementBytes(expr, symbols), shares: [] }]
+      : [{ value, bytes: 0, shares: [inputs[aliasOf]] }];
+  }),
   scratchBytes: workspaceBytes(kernel, symbols),
 });
 

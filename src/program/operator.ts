@@ -1,7 +1,7 @@
 /**
  * The operators of a program. An operator is plain data; what is known of its kind stands in tables that are total over
  * the kinds: its stream (`STREAM_OF`), derivative (`backward-rules.ts`), gradients (`gradients.ts`), memory
- * (`footprint.ts`) and action (`run/actions`). A kind that lacks one of them does not compile.
+ * (`footprint.ts`), ids of values (`renumber.ts`) and action (`run/actions`). A kind that lacks one of them does not compile.
  */
 import type { KindData } from "./kinds.js";
 import type { Work } from "./work.js";
@@ -48,6 +48,8 @@ interface Common {
   readonly layer?: number;
   /** Part of the rows, when they were split for pipelining. */
   readonly chunk?: number;
+  /** Copy of a repeated program, from 1; undefined in the first, and where nothing is repeated. */
+  readonly microBatch?: number;
   /** The routed branch, e.g. "L3": its dispatch, experts and combine follow each other chunk by chunk. */
   readonly branch?: string;
   readonly reads: readonly number[];

@@ -12,7 +12,7 @@ function hasRole(op: Operator, role: Role): boolean {
 
 const windows = new WeakMap<Program, Map<number, readonly number[]>>();
 
-/** By expert operator: large operators of the same pass and pair that may run on either side of it. */
+/** By expert operator: large operators of the same micro-batch, pass and pair that may run on either side of it. */
 export function expertWindows(program: Program): ReadonlyMap<number, readonly number[]> {
   let found = windows.get(program);
   if (found !== undefined) return found;
@@ -25,6 +25,7 @@ export function expertWindows(program: Program): ReadonlyMap<number, readonly nu
     const window = large.filter(
       (op) =>
         op.pass === expert.pass &&
+        op.microBatch === expert.microBatch &&
         op.layer !== undefined &&
         op.layer <= layer &&
         op.layer >= layer - 1 &&

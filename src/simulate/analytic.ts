@@ -1,7 +1,7 @@
 /** Operator costs from their work and a cluster description: a roofline of matrix rate and memory rate, links by level. */
 import { InputError } from "../core/errors.js";
 import type { Operator } from "../program/operator.js";
-import type { Calibration } from "./calibration.js";
+import { type Calibration, rateName } from "./calibration.js";
 import type { Cluster } from "./clusters.js";
 import type { Costs } from "./costs.js";
 
@@ -56,11 +56,6 @@ function computeMs({ pass, work }: Operator, options: AnalyticOptions): number {
   const rate = cluster.flopsPerMs * cluster.computeEfficiency;
   const memoryRate = calibration?.memory_bytes_per_ms ?? cluster.memoryBytesPerMs;
   return Math.max(work.flops / rate, (work.bytes * elementBytes) / 4 / memoryRate);
-}
-
-/** Rates differ by class and pass: "attention", "attention'". */
-export function rateName({ pass, work }: Pick<Operator, "pass" | "work">): string {
-  return pass === "backward" ? `${work.class}'` : work.class;
 }
 
 /** Each rank to each it meets, within and between nodes at once; ranks of a node may share one way out. */

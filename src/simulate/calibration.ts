@@ -8,7 +8,6 @@ import { median } from "../core/statistics.js";
 import type { Operator, Pass, Stream } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import type { Work } from "../program/work.js";
-import { rateName } from "./analytic.js";
 import type { CostTable } from "./costs.js";
 
 const FORMAT = "scmoe calibration 2";
@@ -53,6 +52,11 @@ export function measuredWork({ operators }: Program, table: CostTable): Measured
   return [...alike].flatMap(([key, { stream, pass, work }]) =>
     table[key] === undefined ? [] : [{ stream, pass, work, ms: table[key] }],
   );
+}
+
+/** Rates differ by class and pass: "attention", "attention'". */
+export function rateName({ pass, work }: Pick<Operator, "pass" | "work">): string {
+  return pass === "backward" ? `${work.class}'` : work.class;
 }
 
 /** Constants from measured work: medians of the rates. */

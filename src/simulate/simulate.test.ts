@@ -1,4 +1,5 @@
 /** The simulator over many ranks, uneven loads and networks of two levels. */
+import { ProgramBuilder } from "../program/builder.js";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { resolveModel } from "../model/config.js";
@@ -6,6 +7,7 @@ import { buildProgram } from "../model/language-model.js";
 import { buildTrainingProgram } from "../model/training-program.js";
 import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";
+import { withReduction } from "../program/reduction.js";
 import { parsePolicy } from "../schedule/policy.js";
 import { type Costs, classCosts } from "./costs.js";
 import { type Network, loadTraffic, pairTraffic } from "./network.js";
@@ -135,6 +137,22 @@ describe("simulate()", () => {
   });
 });
 
+it("an operator that writes no value sends the bytes of its work", () => {
+  const bucket = {
+    name: "replicated.0",
+    families: ["model.norm.weight"],
+    bytes: 400,
+    group: "world",
+    ranks: 4,
+    gather: true,
+  } as const;
+  const program = withReduction(programOf("top1"), [bucket]);
+  const gather = program.operators.find((op) => op.kind === "all-gather") as Operator;
+  expect(gather.writes).toEqual([]);
+  const { events } = simulate(program, parsePolicy("sequential").schedule(program), { costs: [() => 1] });
+  expect(events.find((e) => e.operator === gather.id)?.bytes).toBe(300);
+});
+
 describe("summarize()", () => {
   const event = { rank: 3, operator: 0, name: "", pass: "forward" } as const;
   const transfer = (issuedMs: number, startMs: number, endMs: number) =>
@@ -210,4 +228,15 @@ describe("traffic", () => {
       { seed: 5, numRuns: 100 },
     );
   });
+});
+
+it("predicts the bytes that an operator sends, whether or not it has outputs", () => {
+  const builder = new ProgramBuilder();
+  builder.value("first", 1000);
+  const work = { class: "all-gather", flops: 0, bytes: 48 } as const;
+  const data = { bucket: "replicated.0", group: "world", part: "gradients" } as const;
+  builder.add({ name: "gather", kind: "all-gather", reads: [], writes: [], work, data });
+  const program = builder.build("gather");
+  const [event] = simulate(program, parsePolicy("sequential").schedule(program), { costs: [() => 1] }).events;
+  expect(event.bytes).toBe(48);
 });

@@ -55,15 +55,21 @@ it("keeps chunks, branches and ranks apart", () => {
     run("expert", 1, more),
     run("combine", 2, more),
   ];
-  const ways = [{ chunk: 0 }, { chunk: 1 }, { branch: "L1.previous" }, { rank: 1 }].map(way);
-  // Interleaved: all dispatches, then all experts, then all combines.
-  const events = [0, 1, 2].flatMap((i) => ways.map((events) => events[i]));
-  expect(flows(events)).toEqual(
-    [0, 1, 2, 3].flatMap((i) => [
-      [i, i + 4],
-      [i + 4, i + 8],
-    ]),
+  const ways = [{ chunk: 0 }, { chunk: 1 }, { chunk: 0, branch: "L1.previous" }, { chunk: 0, rank: 1 }].map(
+    way,
   );
+  // All dispatches, then all experts in the opposite order, then all combines.
+  const [down, experts, back] = [0, 1, 2].map((i) => ways.map((events) => events[i]));
+  expect(flows([...down, ...experts.toReversed(), ...back]).sort(([a], [b]) => a - b)).toEqual([
+    [0, 7],
+    [1, 6],
+    [2, 5],
+    [3, 4],
+    [4, 11],
+    [5, 10],
+    [6, 9],
+    [7, 8],
+  ]);
 });
 
 it("puts predicted ranks after measured ones, and counts bytes under way down to nothing", () => {

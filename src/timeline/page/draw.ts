@@ -148,15 +148,16 @@ function drawTrack(brush: Brush, track: Track): Box[] {
     const left = x(start);
     const width = Math.max(0.6, x(end) - left);
     const box = { x: left, y: track.y + track.lanes[i] * height, width, height, side: track.side, event };
+    const isBackward = operator.pass === "backward";
     // Predicted bars are paler than measured ones, and shading must not show through them.
     const isPale = track.side.kind === "predicted" && shown.sides.length > 1;
     bar(brush, box, `--${colourOf(operator)}`, isPale);
     // The backward pass carries a darker foot, so that passes can be told apart without reading.
-    if (operator.pass === "backward" && width > 2) {
+    if (isBackward && width > 2) {
       pen.fillStyle = ink("--backward");
       pen.fillRect(left, box.y + height - 3, Math.max(0.6, width - 0.75), 2.5);
     }
-    label(brush, box, operator.name);
+    label(brush, box, [operator.name, `${operator.class}${isBackward ? "'" : ""}`]);
     const isSame = (other: Selection | undefined): boolean =>
       other !== undefined && other.side === track.side && other.event === event;
     if (isSame(scene.selected) || isSame(scene.hovered)) {
@@ -189,13 +190,12 @@ function bar({ pen, ink }: Brush, { x, y, width, height }: Box, colour: string, 
   pen.globalAlpha = 1;
 }
 
-/** The operator's name where there is room for it, or its name without the layer. */
-function label({ pen, ink }: Brush, { x, y, width, height }: Box, name: string): void {
+/** @param texts the first that fits is written */
+function label({ pen, ink }: Brush, { x, y, width, height }: Box, texts: readonly string[]): void {
   const left = Math.max(x, GUTTER);
   const room = x + width - left - 8;
   if (room < 14 || height < 10) return;
-  const short = name.replace(/^L\d+\./, "");
-  const text = [name, short].find((candidate) => pen.measureText(candidate).width <= room);
+  const text = texts.find((candidate) => pen.measureText(candidate).width <= room);
   if (text === undefined) return;
   pen.fillStyle = ink("--on-bar");
   pen.fillText(text, left + 4, y + height / 2 + 0.5);

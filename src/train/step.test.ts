@@ -1,0 +1,56 @@
+/** Another order of a training step is the same sessions: nothing is compiled or derived, and the bits stay. */
+import { expect, it } from "vitest";
+import { singleCommunicator } from "../comm/single.js";
+import type { Engine } from "../engine/engine.js";
+import { createOrtEngine } from "../engine/ort-engine.js";
+import { resolveModel } from "../model/config.js";
+import { parsePolicy } from "../schedule/policy.js";
+import { sequential } from "../schedule/sequential.js";
+import { type StepSessions, forwardBackward, openStep, reschedule } from "./step.js";
+import { createTrainee } from "./trainee.js";
+
+const SEQUENCE = 16;
+
+it("placing operators anew compiles no kernel and keeps every bit of the gradients", () => {
+  const engine = createOrtEngine();
+  let numCompiled = 0;
+  const counting: Engine = {
+    ...engine,
+    compile: (...given) => {
+      numCompiled++;
+      return engine.compile(...given);
+    },
+  };
+  const config = resolveModel({
+    arch: "scmoe-pos2",
+    vocab_size: 40,
+    hidden_size: 16,
+    intermediate_size: 24,
+    num_attention_heads: 2,
+    num_hidden_layers: 4,
+    num_experts: 4,
+    max_position_embeddings: SEQUENCE,
+  });
+  const rank = createTrainee({ config, engine: counting, world: singleCommunicator() });
+  rank.weights.initialize(3, 0.2);
+  const ids = (factor: number) => Int32Array.from({ length: SEQUENCE }, (_, i) => (i * factor) % 40);
+  const batch = { tokens: ids(7), labels: ids(11), firstToken: 0 };
+  /** Two micro-batches, so that both sessions run. */
+  const gradients = (sessions: StepSessions): number[] => {
+    forwardBackward(rank, sessions, [batch, batch], { step: 0, seed: 1 });
+    return rank.weights.buckets.flatMap((bucket) => [...rank.gradients.bucket(bucket)]);
+  };
+  const first = openStep(rank, { batch: 1, sequence: SEQUENCE, epSize: 1 }, sequential);
+  const wanted = gradients(first);
+  expect(wanted.some((g) => g !== 0)).toBe(true);
+  expect(numCompiled).toBeGreaterThan(10);
+  numCompiled = 0;
+  const { schedule } = parsePolicy("fixed(3)");
+  const second = reschedule(first, (program) => schedule(program));
+  expect(second.last.schedule.order.compute).not.toEqual(first.last.schedule.order.compute);
+  expect(second.accumulate.session).toBe(first.accumulate.session);
+  expect(second.last.session).toBe(first.last.session);
+  expect(gradients(second)).toEqual(wanted);
+  expect(numCompiled).toBe(0);
+  engine.dispose();
+});
