@@ -7,7 +7,7 @@ import { graphOf } from "../program/graph.js";
 import type { Program } from "../program/program.js";
 import { runClock } from "../simulate/clock.js";
 import { type Costs, costArray } from "../simulate/costs.js";
-import { type SegmentPlan, planSegments, programBound } from "./bound.js";
+import { type PlacedSegment, placeSegments, programBound } from "./bound.js";
 import { fixed, numSlots } from "./fixed.js";
 import { improve } from "./improve.js";
 import { eager, listSchedule, tails } from "./list-schedule.js";
@@ -29,7 +29,7 @@ interface Candidate {
 /** The fastest schedule found at these costs; its note says where the experts went and how good that is. */
 export function adaptive(program: Program, costs: Costs): Schedule {
   const cost = costArray(program, costs);
-  const segments = planSegments(program, cost);
+  const segments = placeSegments(program, cost);
   const boundMs = programBound(program, cost, segments);
   const evaluate = (order: Schedule["order"]): Candidate => ({
     order,
@@ -76,7 +76,7 @@ function note(
 function joinSegments(
   program: Program,
   cost: Float64Array,
-  segments: readonly SegmentPlan[],
+  segments: readonly PlacedSegment[],
 ): Schedule["order"] {
   const urgency = tails(graphOf(program), cost);
   const sequence: number[] = [];

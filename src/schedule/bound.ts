@@ -7,16 +7,16 @@ import { type Placed, placeSegment } from "./exhaustive.js";
 import { type Segment, segmentsOf } from "./segments.js";
 
 /** A segment's best known order, and a time that none goes below. */
-export interface SegmentPlan {
+export interface PlacedSegment {
   readonly segment: Segment;
   readonly placed: Placed | undefined;
   readonly boundMs: number;
 }
 
 /** Plans every segment; equal segments (the pairs of a model) are planned once. */
-export function planSegments(program: Program, cost: Float64Array): SegmentPlan[] {
+export function placeSegments(program: Program, cost: Float64Array): PlacedSegment[] {
   const { before } = graphOf(program);
-  const known = new Map<string, Omit<SegmentPlan, "segment">>();
+  const known = new Map<string, Omit<PlacedSegment, "segment">>();
   return segmentsOf(program).segments.map((segment) => {
     const local = new Map(segment.ids.map((id, i) => [id, i]));
     const signature = JSON.stringify(
@@ -42,14 +42,18 @@ export function planSegments(program: Program, cost: Float64Array): SegmentPlan[
  */
 export function lowerBound(program: Program, costs: Costs): number {
   const cost = costArray(program, costs);
-  return programBound(program, cost, planSegments(program, cost));
+  return programBound(program, cost, placeSegments(program, cost));
 }
 
 /**
  * Segments follow each other, so their bounds add up; and each stream alone needs the time of its operators, none of
  * them before what leads to it, and what follows it afterwards.
  */
-export function programBound(program: Program, cost: Float64Array, segments: readonly SegmentPlan[]): number {
+export function programBound(
+  program: Program,
+  cost: Float64Array,
+  segments: readonly PlacedSegment[],
+): number {
   const { before, after } = graphOf(program);
   const count = before.length;
   const total = segments.reduce((sum, { boundMs }) => sum + boundMs, 0);
