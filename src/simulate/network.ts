@@ -115,7 +115,7 @@ export class Ports implements PortTimes {
  * Traffic of a group from what each of its ranks sends to each other.
  * @param bytes from one rank of the group to another, both counted from the group's first
  */
-export function pairTraffic(
+export function trafficBetween(
   bytes: (from: number, to: number) => number,
   group: { readonly first: number; readonly size: number; readonly ranksPerNode: number },
 ): Traffic {

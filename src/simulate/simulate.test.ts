@@ -8,7 +8,7 @@ import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import { parsePolicy } from "../schedule/policy.js";
 import { type Costs, classCosts } from "./costs.js";
-import { type Network, loadTraffic, pairTraffic } from "./network.js";
+import { type Network, loadTraffic, trafficBetween } from "./network.js";
 import { simulate } from "./simulate.js";
 import { summarize } from "../timeline/summary.js";
 import type { ExposedInterval, TimelineEvent } from "../timeline/timeline.js";
@@ -201,7 +201,7 @@ describe("traffic", () => {
           fc.pre(load.some((x) => x > 0));
           const total = load.reduce((a, b) => a + b, 0);
           const group = { first: nodesBefore * load.length, size: load.length, ranksPerNode };
-          const pairs = pairTraffic((_, to) => (600 * load[to]) / total, group);
+          const pairs = trafficBetween((_, to) => (600 * load[to]) / total, group);
           const compact = loadTraffic(600, load, group);
           for (const level of ["intraBytes", "interBytes"] as const)
             compact[level].forEach((bytes, rank) => expect(bytes).toBeCloseTo(pairs[level][rank], 6));
