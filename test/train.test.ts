@@ -182,14 +182,14 @@ describe("memory", () => {
 
   it("is planned before the run, and is what was planned", () => {
     const { memory } = result("planned");
-    expect(memory.activationBytes / memory.plannedBytes).toBeGreaterThan(0.9);
-    expect(memory.activationBytes / memory.plannedBytes).toBeLessThan(1.15);
+    expect(memory.activationBytes / memory.predictedBytes).toBeGreaterThan(0.9);
+    expect(memory.activationBytes / memory.predictedBytes).toBeLessThan(1.15);
   });
 
   it("is less with recomputation, which gives the same numbers", () => {
     const [kept, recomputed] = [result("kept"), result("recomputed", "--set", "train.recompute=true")];
     expect(recomputed.memory.activationBytes).toBeLessThan(0.7 * kept.memory.activationBytes);
-    expect(recomputed.memory.plannedBytes).toBeLessThan(0.7 * kept.memory.plannedBytes);
+    expect(recomputed.memory.predictedBytes).toBeLessThan(0.7 * kept.memory.predictedBytes);
     losses("recomputed").forEach(([, loss, norm], i) => {
       expect(Math.abs(loss - losses("kept")[i][1]) / loss).toBeLessThan(1e-6);
       expect(Math.abs(norm - losses("kept")[i][2]) / norm).toBeLessThan(1e-5);

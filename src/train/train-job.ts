@@ -46,7 +46,7 @@ export interface TrainResult {
   readonly memory: {
     readonly stateBytes: number;
     /** Peak of activations and kernels' intermediate results, worked out from program and schedule before the first step. */
-    readonly plannedBytes: number;
+    readonly predictedBytes: number;
     /** The peak of activation memory as it was. */
     readonly activationBytes: number;
     readonly peakRssBytes: number;
@@ -137,7 +137,7 @@ function resultOf(
     timing: typical,
     memory: {
       stateBytes: rank.stateBytes,
-      plannedBytes: Math.max(...peaks),
+      predictedBytes: Math.max(...peaks),
       activationBytes: rank.memory.peakBytes,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     },

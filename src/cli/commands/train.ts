@@ -112,7 +112,7 @@ export function describe(result: TrainResult): string {
     `${result.arch}: ${(parameters.total / 1e6).toFixed(2)} M parameters, ${(parameters.active / 1e6).toFixed(2)} M active per token`,
     `steps ${result.steps}, training loss ${result.trainLoss.toFixed(4)}, validation loss ${result.validationLoss?.toFixed(4) ?? "–"} (unigram entropy ${result.unigramEntropy.toFixed(3)})`,
     `${result.tokensPerSecond.toFixed(0)} tokens/s; typical step ${timing.stepMs.toFixed(1)} ms: compute ${timing.computeMs.toFixed(1)}, communication ${timing.communicationMs.toFixed(1)}, exposed ${timing.exposedMs.toFixed(1)}${timing.communicationMs > 0 ? ` (${(timing.overlapShare * 100).toFixed(0)} % hidden)` : ""}`,
-    `memory per rank: weights, gradients, optimiser ${megabytes(memory.stateBytes)}, activations ${megabytes(memory.activationBytes)} (planned with intermediate results: ${megabytes(memory.plannedBytes)}), peak resident ${megabytes(memory.peakRssBytes)}`,
+    `memory per rank: weights, gradients, optimiser ${megabytes(memory.stateBytes)}, activations ${megabytes(memory.activationBytes)} (predicted with intermediate results: ${megabytes(memory.predictedBytes)}), peak resident ${megabytes(memory.peakRssBytes)}`,
     `schedule ${result.schedule}`,
     `run ${result.directory}${result.timeline === null ? "" : `; ${result.timeline} shows a typical step`}`,
   ];
