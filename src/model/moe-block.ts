@@ -69,7 +69,7 @@ export function moeBlock(
   let base = x;
   let scale: number | undefined;
   if (moe.shared !== undefined) {
-    base = wires.stream(`L${layer}.shared`);
+    base = wires.rows(`L${layer}.shared`);
     const outputs: Record<string, number> = { y: base };
     if (wires.kernelOf(moe.shared, []).outputs.some(({ name }) => name === "scale"))
       outputs.scale = scale = wires.builder.value(`L${layer}.coefficient`, wires.tokens * 4);

@@ -45,7 +45,7 @@ export function routedBranch(wires: Wires, moe: MoeParts, options: BranchOptions
   const { builder, tokens: T } = wires;
   const N = moe.numExperts;
   const at = { layer, branch };
-  const [xn, logits] = [wires.stream(`${branch}.xn`), builder.value(`${branch}.logits`, T * N * 4)];
+  const [xn, logits] = [wires.rows(`${branch}.xn`), builder.value(`${branch}.logits`, T * N * 4)];
   const inputs: Record<string, number> = { x: options.source };
   if (options.withNoise) {
     inputs.noise = builder.value(`${branch}.noise`, T * N * 4);
@@ -183,7 +183,7 @@ export function decodeBranch(
 ): number {
   const { shape, routing, weights, rows, name } = branch;
   const { layer, base, scale } = to;
-  const output = wires.stream(`${name}.out`);
+  const output = wires.rows(`${name}.out`);
   wires.builder.add({
     name: `${name}.decode`,
     kind: "decode",

@@ -44,7 +44,7 @@ export class Wires {
   }
 
   /** A value of [T, D] activations. */
-  stream(name: string): number {
+  rows(name: string): number {
     return this.builder.value(name, this.tokens * this.width * 4);
   }
 
