@@ -40,7 +40,7 @@ export function bindExperts({ data }: OperatorOf<"expert">, services: Services):
     const side = context.read<ExpertSide>(data.counts);
     const kept: Allocation[] = [];
     const rows = isSingle ? arrived.rows : byExpert(arrived, side, { width, memory, kept });
-    if (isSingle) kept.push(...context.share(data.arrived));
+    if (isSingle) kept.push(...context.hold(data.arrived));
     const results = memory.allocate(side.numRows * width);
     const activations: RowValues[] = saved.map(({ name, rowElements }) => {
       const allocation = memory.allocate(side.numRows * rowElements);
@@ -86,7 +86,7 @@ export function bindExpertsBackward({ data }: OperatorOf<"expert'">, services: S
   const incoming = (context: RunContext, side: ExpertSide, kept: Allocation[]): CarriedExperts => {
     if (data.part === "weight") return context.read<CarriedExperts>(data.carried);
     const buffer = context.read<RowBuffer>(data.dOutput);
-    if (isSingle) kept.push(...context.share(data.dOutput));
+    if (isSingle) kept.push(...context.hold(data.dOutput));
     const dRows = isSingle ? buffer.rows : byExpert(buffer, side, { width, memory, kept });
     const intermediates = made.map(({ name, rowElements }) => {
       const allocation = memory.allocate(side.numRows * rowElements);

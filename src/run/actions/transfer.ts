@@ -27,7 +27,7 @@ function keepHere(data: K.TransferData, context: RunContext): undefined {
     const side = context.read<RoutingValue>(data.routing).side(data.shape, data.chunk, data.chunks);
     context.write(data.counts, expertSide([side.counts]), []);
   }
-  context.write(data.output, context.read<RowBuffer>(data.input), context.share(data.input));
+  context.write(data.output, context.read<RowBuffer>(data.input), context.hold(data.input));
   return undefined;
 }
 
