@@ -109,7 +109,7 @@ function compare(contestants: Contestants, options: CompareOptions): CompareResu
   );
   const total = WARM_UP_ROUNDS + options.rounds;
   for (let round = 0; round < total; round++) {
-    if (round === WARM_UP_ROUNDS) for (const contestant of entered) contestants.replan(contestant);
+    if (round === WARM_UP_ROUNDS) for (const contestant of entered) contestants.placeAgain(contestant);
     // There and back: what drifts while a round goes on meets every row alike.
     for (const contestant of round % 2 === 0 ? entered : entered.toReversed()) {
       const { arch, policy, mode } = contestant;

@@ -125,7 +125,7 @@ export class Contestants {
   }
 
   /** Places operators on the costs measured so far. */
-  replan(contestant: Contestant): void {
+  placeAgain(contestant: Contestant): void {
     if (!parsePolicy(contestant.policy).usesCosts) return;
     const table = agreedCosts(this.costsOfRanks(contestant));
     contestant.schedule = this.#schedule(contestant.policy, contestant.session.program, table);

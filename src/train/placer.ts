@@ -24,7 +24,7 @@ import type { Trainee } from "./trainee.js";
 
 /** The first step compiles kernels: its costs say nothing. After the third, costs are trusted; then looked at now and then. */
 const COMPILING_STEPS = 1;
-const FIRST_PLAN_STEP = 3;
+const FIRST_PLACING_STEP = 3;
 const LOOK_INTERVAL = 10;
 /** Steps after the first placing from which a typical one is judged. */
 const JUDGED_STEPS = 5;
@@ -75,10 +75,10 @@ export class Placer {
     const isAlone = world.size === 1;
     if (!isAlone && this.#steps > COMPILING_STEPS) for (const run of runs) this.#costs.add(run.events);
     if (this.#policy.usesCosts && !isAlone) {
-      if (this.#steps === FIRST_PLAN_STEP) this.#placeAnew(this.#agree(), "costs are known");
-      else if (this.#steps > FIRST_PLAN_STEP && this.#steps % LOOK_INTERVAL === 0) this.#look();
+      if (this.#steps === FIRST_PLACING_STEP) this.#placeAgain(this.#agree(), "costs are known");
+      else if (this.#steps > FIRST_PLACING_STEP && this.#steps % LOOK_INTERVAL === 0) this.#look();
     }
-    if (this.#steps > FIRST_PLAN_STEP) this.#unjudged?.push(runs[runs.length - 1]);
+    if (this.#steps > FIRST_PLACING_STEP) this.#unjudged?.push(runs[runs.length - 1]);
     if (this.#unjudged?.length === JUDGED_STEPS) this.#judge(this.#unjudged);
   }
 
@@ -92,14 +92,14 @@ export class Placer {
     const { share, most } = costDrift(this.#sessions.last.session.program, before, table);
     if (share < DRIFT || most === undefined) return;
     const [was, is] = [before[most.cost] ?? 0, table[most.cost]];
-    this.#placeAnew(
+    this.#placeAgain(
       table,
       `costs drifted by ${(share * 100).toFixed(0)} % (${workLabel(most)} ${was.toFixed(2)} → ${is.toFixed(2)} ms)`,
     );
   }
 
   /** New schedules where they are worth it. Costs count as known with either way: the next drift is from here. */
-  #placeAnew(table: CostTable, reason: string): void {
+  #placeAgain(table: CostTable, reason: string): void {
     this.#placedCosts = table;
     const costs = this.#costsOf(table);
     const ms = ({ session: { program }, schedule }: StepSessions["last"]): number =>
