@@ -1,4 +1,4 @@
-/** Why a requested overlap did not happen: a cause with its figures, from what was planned and what was measured. */
+/** Why a requested overlap did not happen: a cause with its figures, from what was predicted and what was measured. */
 import type { Program } from "../program/program.js";
 import type { Timeline, TimelineEvent } from "../timeline/timeline.js";
 import { expertWindows } from "./placement.js";
@@ -137,7 +137,7 @@ const RULES: readonly Rule[] = [
     cause: "costs changed",
     check: ({ measured, predicted }) => [
       false,
-      `the step did not go as planned: ${ms(measured.summary.exposedMs)} exposed, ${ms(predicted.summary.exposedMs)} predicted${largestChange(measured, predicted)}`,
+      `the step did not go as predicted: ${ms(measured.summary.exposedMs)} exposed, ${ms(predicted.summary.exposedMs)} predicted${largestChange(measured, predicted)}`,
     ],
   },
 ];
@@ -193,7 +193,7 @@ function stalledTransfers({ events, exposed, numRanks }: Timeline): { stalled: n
   return { stalled, exposed: total };
 }
 
-/** "; dispatch took 12.0 ms in all, 8.0 ms were planned", of what changed most. */
+/** "; dispatch took 12.0 ms in all, 8.0 ms were predicted", of what changed most. */
 function largestChange(measured: Timeline, predicted: Timeline): string {
   const totals = (events: readonly TimelineEvent[], ranks: number): Map<string, number> => {
     const sums = new Map<string, number>();
@@ -211,5 +211,5 @@ function largestChange(measured: Timeline, predicted: Timeline): string {
   const change = (name: string): number => Math.abs((is.get(name) as number) - (was.get(name) ?? 0));
   for (const name of is.keys()) if (largest === undefined || change(name) > change(largest)) largest = name;
   if (largest === undefined) return "";
-  return `; ${largest} took ${ms(is.get(largest) as number)} in all, ${ms(was.get(largest) ?? 0)} were planned`;
+  return `; ${largest} took ${ms(is.get(largest) as number)} in all, ${ms(was.get(largest) ?? 0)} were predicted`;
 }

@@ -3,7 +3,7 @@ import { STREAMS } from "../program/operator.js";
 import type { OperatorClass } from "../program/work.js";
 import type { Timeline, TimelineEvent } from "./timeline.js";
 
-/** A step under a name; what is only planned has nothing measured. */
+/** A step under a name; what is only predicted has nothing measured. */
 export interface TitledTimelines {
   readonly title: string;
   readonly measured?: Timeline;

@@ -76,7 +76,7 @@ Examples:
   scmoe train -c mine.yaml --set train.seed=1 --dry-run         what would be trained
   scmoe train --ranks 2 --link 1gbit,50us --set train.checkpoint_interval=100
   scmoe train --resume runs/first                               after Ctrl-C, a crash or a full disk
-  scmoe train --resume runs/first --set train.steps=2000        longer than planned
+  scmoe train --resume runs/first --set train.steps=2000        longer than first meant
   scmoe train --resume runs/first/checkpoints/step-00000100     from an earlier checkpoint
 
 A config file is YAML with the same keys in sections:
