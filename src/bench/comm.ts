@@ -193,12 +193,12 @@ function evenExchange(world: Communicator, wanted: number): Exchange {
   const part = Math.ceil(wanted / world.size / 4) * 4;
   const bytes = part * world.size;
   const everyone = Array.from({ length: world.size }, (_, p) => p);
-  const slots = (): Slots => ({
+  const regions = (): Slots => ({
     buffer: shared(bytes).fill(1),
     offsets: everyone.map((p) => p * part),
     bytes: everyone.map(() => part),
   });
-  const [send, recv] = [slots(), slots()];
+  const [send, recv] = [regions(), regions()];
   const start = (): ReturnType<Communicator["exchange"]> =>
     world.exchange({ label: "All-to-All", send, recv });
   return { bytes, leaving: part * (world.size - 1), start, run: () => void start().wait() };

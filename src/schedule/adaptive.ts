@@ -80,15 +80,15 @@ function joinSegments(
 ): Schedule["order"] {
   const urgency = tails(graphOf(program), cost);
   const sequence: number[] = [];
-  let position: Map<number, number> | undefined;
+  let indexOf: Map<number, number> | undefined;
   for (const { segment, placed } of segments) {
     if (placed !== undefined) {
       sequence.push(...placed.order.compute.map((i) => segment.ids[i]));
       continue;
     }
     // Too large to be tried in all orders: as the list schedule of the whole has it.
-    position ??= new Map(listSchedule(program, { cost, urgency }).order.compute.map((id, i) => [id, i]));
-    const known = position;
+    indexOf ??= new Map(listSchedule(program, { cost, urgency }).order.compute.map((id, i) => [id, i]));
+    const known = indexOf;
     const compute = segment.ids.filter((id) => program.operators[id].stream === "compute");
     sequence.push(...compute.sort((a, b) => (known.get(a) as number) - (known.get(b) as number)));
   }

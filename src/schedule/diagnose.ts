@@ -20,7 +20,7 @@ export interface Diagnosis {
   readonly message: string;
 }
 
-export interface Step {
+export interface Diagnosed {
   readonly program: Program;
   readonly schedule: Schedule;
   /** All ranks, in one time. */
@@ -37,7 +37,7 @@ const MAIN_SHARE = 0.4;
 const PREDICTED_SHARE = 0.6;
 
 /** The main cause, or undefined when the overlap happened or none was asked for. */
-export function whyExposed(step: Step): Diagnosis | undefined {
+export function whyExposed(step: Diagnosed): Diagnosis | undefined {
   const { schedule, measured } = step;
   if (schedule.policy === "sequential") return undefined;
   const { exposedMs, lateMs, communicationMs, stepMs } = measured.summary;
@@ -53,7 +53,7 @@ export function whyExposed(step: Step): Diagnosis | undefined {
 interface Rule {
   readonly cause: Cause;
   /** Whether it holds even where nothing was exposed, and its message when it applies. */
-  readonly check: (step: Step) => readonly [always: boolean, message: string | undefined];
+  readonly check: (step: Diagnosed) => readonly [always: boolean, message: string | undefined];
 }
 
 const ms = (x: number): string => `${x.toFixed(1)} ms`;

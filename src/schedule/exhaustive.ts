@@ -31,12 +31,12 @@ interface State {
   readonly ends: Float64Array;
   readonly computeLeft: number;
   /** How it came about: a list from the last to the first. */
-  readonly step: Step | undefined;
+  readonly last: Appended | undefined;
   bound: number;
 }
 
-interface Step {
-  readonly before: Step | undefined;
+interface Appended {
+  readonly before: Appended | undefined;
   readonly compute: number;
   readonly transfers: readonly number[];
 }
@@ -104,7 +104,7 @@ class SegmentSearch {
         linkFree: { compute: 0, network: 0, storage: 0 },
         ends: new Float64Array(count).fill(Infinity),
         computeLeft: this.#compute.reduce((sum, i) => sum + this.#cost[i], 0),
-        step: undefined,
+        last: undefined,
         bound: 0,
       },
     ];
@@ -125,9 +125,9 @@ class SegmentSearch {
     }
     const finished = states.map((state) => this.#drain(state));
     const best = finished.reduce((a, b) => (b.clock < a.clock - 1e-9 ? b : a));
-    const steps: Step[] = [];
-    for (let step = best.step; step !== undefined; step = step.before) steps.unshift(step);
-    const done = steps.flatMap(({ transfers, compute }) => [...transfers, compute]);
+    const appended: Appended[] = [];
+    for (let at = best.last; at !== undefined; at = at.before) appended.unshift(at);
+    const done = appended.flatMap(({ transfers, compute }) => [...transfers, compute]);
     const inStream = (stream: Stream): number[] => done.filter((i) => this.#stream[i] === stream);
     return {
       order: { compute: inStream("compute"), network: inStream("network"), storage: inStream("storage") },
@@ -165,7 +165,7 @@ class SegmentSearch {
       linkFree,
       ends,
       computeLeft,
-      step: { before: state.step, compute: i, transfers: issued },
+      last: { before: state.last, compute: i, transfers: issued },
       bound,
     };
   }
@@ -215,7 +215,7 @@ class SegmentSearch {
       clock = wake;
     }
     for (const end of ends) clock = Math.max(clock, end);
-    return { ...state, clock, step: { before: state.step, compute: -1, transfers: issued } };
+    return { ...state, clock, last: { before: state.last, compute: -1, transfers: issued } };
   }
 
   #keep(bySet: Map<number, State[]>, next: State): void {

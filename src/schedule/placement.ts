@@ -42,8 +42,8 @@ export function expertWindows(program: Program): ReadonlyMap<number, readonly nu
 
 /** "forward: expert in slot 2 of 4 (after mlp); backward: slot 3 of 4 (after attention')", the commonest place per pass. */
 export function describePlacement(program: Program, schedule: Pick<Schedule, "order">): string {
-  const position = new Map(schedule.order.compute.map((id, i) => [id, i]));
-  const at = (id: number): number => position.get(id) as number;
+  const indexOf = new Map(schedule.order.compute.map((id, i) => [id, i]));
+  const at = (id: number): number => indexOf.get(id) as number;
   const parts: string[] = [];
   for (const pass of ["forward", "backward"] as const) {
     const places = new Map<string, number>();

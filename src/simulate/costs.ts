@@ -27,11 +27,12 @@ export function classCosts(table: Partial<Record<OperatorClass, number>>, otherw
   return (op) => table[op.work.class] ?? otherwise;
 }
 
+/** Durations of a cost key that are remembered. */
+const RECENT_SAMPLES = 96;
+
 /** Durations seen so far, by what operators cost alike; what is typical of the most recent ones. */
 export class MeasuredCosts {
   readonly #samples = new Map<string, number[]>();
-
-  static readonly WINDOW = 96;
 
   add(events: readonly TimelineEvent[]): void {
     // Transfers queue behind each other: an operator occupies its stream from when the one before it has arrived.
@@ -42,7 +43,7 @@ export class MeasuredCosts {
       const key = event.cost;
       const list = this.#samples.get(key) ?? [];
       list.push(event.endMs - from);
-      if (list.length > MeasuredCosts.WINDOW) list.shift();
+      if (list.length > RECENT_SAMPLES) list.shift();
       this.#samples.set(key, list);
     }
   }

@@ -145,7 +145,7 @@ function stepInputs(
 ): ReturnType<PreparedRun["inputs"]> {
   const { train } = config;
   const { world } = rank;
-  const plan = { ...shape, ranks: world.size, seed: train.seed };
+  const dealt = { ...shape, ranks: world.size, seed: train.seed };
   const learningRate = learningRateAt(step, {
     peak: train.learning_rate,
     minimum: train.min_learning_rate ?? train.learning_rate / 10,
@@ -161,7 +161,7 @@ function stepInputs(
   };
   return {
     batches: Array.from({ length: shape.microBatches }, (_, micro) =>
-      trainBatch(data.train, plan, { step, micro, rank: world.rank }),
+      trainBatch(data.train, dealt, { step, micro, rank: world.rank }),
     ),
     options: { step, seed: train.seed, learningRate, optimizer },
   };

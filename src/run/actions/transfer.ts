@@ -55,7 +55,7 @@ class RowTransfer {
     const rooms = [this.#allocate(Math.max(side.rowsTo[ep.rank], expected))];
     const pending = ep.exchange({
       label: name,
-      send: this.#slots(wire.u8, side.regionStart, side.rowsTo),
+      send: this.#regions(wire.u8, side.regionStart, side.rowsTo),
       recv: {
         buffer: rooms[0].u8,
         grow: (bytes) => (rooms[1] = this.#allocate(bytes / this.#rowBytes)).u8,
@@ -87,8 +87,8 @@ class RowTransfer {
     const received = this.#allocate(to.total);
     const pending = this.services.ep.exchange({
       label: name,
-      send: this.#slots(wire.u8, input.starts, from.rows),
-      recv: this.#slots(received.u8, to.starts, to.rows),
+      send: this.#regions(wire.u8, input.starts, from.rows),
+      recv: this.#regions(received.u8, to.starts, to.rows),
     });
     return this.#transfer(pending, from.rows, wire, () => this.#publish(context, received, to.starts));
   }
@@ -118,7 +118,7 @@ class RowTransfer {
     return this.services.memory.allocate((rows * this.#rowBytes) / 4);
   }
 
-  #slots(buffer: Uint8Array, startRows: readonly number[], numRows: readonly number[]): Slots {
+  #regions(buffer: Uint8Array, startRows: readonly number[], numRows: readonly number[]): Slots {
     const bytes = this.#rowBytes;
     return {
       buffer,

@@ -7,7 +7,7 @@ import type { Observer, StepDone } from "./observer.js";
 import { progressLine } from "./report.js";
 
 /** Steps over which the rate shown is taken. */
-const RATE_WINDOW = 32;
+const RECENT_STEPS = 32;
 const NO_TIMING: TimelineSummary = {
   stepMs: NaN,
   computeMs: 0,
@@ -34,7 +34,7 @@ export class Progress implements Observer {
   step(done: StepDone): void {
     this.#last = done;
     this.#recent.push(done.timing);
-    if (this.#recent.length > RATE_WINDOW) this.#recent.shift();
+    if (this.#recent.length > RECENT_STEPS) this.#recent.shift();
     const { step, report, validationLoss, options, timing } = done;
     const { label, steps, tokensPerStep, context } = this.of;
     const { typical } = this;
