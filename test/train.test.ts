@@ -180,8 +180,8 @@ describe("memory", () => {
       train(run, "--json", "--set", "train.steps=2", "--set", "model.hidden_size=64", ...more).stdout,
     ) as TrainResult;
 
-  it("is planned before the run, and is what was planned", () => {
-    const { memory } = result("planned");
+  it("is predicted before the run, and is what was predicted", () => {
+    const { memory } = result("predicted");
     expect(memory.activationBytes / memory.predictedBytes).toBeGreaterThan(0.9);
     expect(memory.activationBytes / memory.predictedBytes).toBeLessThan(1.15);
   });

@@ -1,5 +1,5 @@
 /**
- * MoE sub-layers as wirings: which stream feeds the routed experts, and where their rows are added. This file and
+ * MoE sub-layers as wirings (method 5): which stream feeds the routed experts, and where their rows are added. This file and
  * `architectures.ts` are the only places that know what distinguishes top-2 from ScMoE Pos-2 from DGMoE; everything
  * after them sees a DAG.
  */

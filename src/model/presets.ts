@@ -13,7 +13,7 @@ const TINY: ModelInput = {
 };
 
 /**
- * Sizes by name. The paper's four language models (spec, section 6), and small ones that train in minutes on two cores.
+ * Sizes by name. The paper's four language models (method 11.2), and small ones that train in minutes on two cores.
  * `arch` is the default; any other can be set.
  */
 export const PRESETS: Readonly<Record<string, ModelInput>> = {

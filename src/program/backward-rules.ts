@@ -15,7 +15,7 @@ const notDifferentiable = (op: { readonly name: string }): void =>
 type Bound = Pick<K.KernelData, "kernel" | "inputs" | "outputs">;
 type Half = NonNullable<Work["half"]>;
 
-/** Input gradients keep the plain prime in their name. */
+/** The input half keeps the plain prime in its name, as a backward pass that is not split has it. */
 const SUFFIX = { input: "'", weight: "'w" } as const satisfies Record<Half, string>;
 
 export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {

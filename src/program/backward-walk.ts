@@ -61,7 +61,7 @@ export class BackwardWalk {
     if (list.length === 1) return list[0];
     const output = this.gradientValue(value);
     const bytes = this.builder.bytesOf(value);
-    // Contributions arrive in reverse program order: later consumers first. That order is the order of the sum.
+    // Contributions arrive in reverse program order. The sum keeps that order, which makes its bits independent of the schedule.
     this.builder.add({
       name: `sum d(${this.builder.nameOf(value)})`,
       kind: "sum",

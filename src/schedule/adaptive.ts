@@ -16,9 +16,9 @@ import type { Schedule } from "../program/schedule.js";
 import { segmentsOf } from "./segments.js";
 import { sequential } from "./sequential.js";
 
-/** Orders that the local search may simulate, divided by operators: a 24-layer step is planned in half a second. */
+/** Work of the local search: orders tried times operators of the program. This much takes about half a second. */
 const WORK = 400_000;
-/** Starting points of the local search. */
+/** How many of the fastest orders found so far the local search starts from. */
 const STARTS = 2;
 
 interface Candidate {
@@ -86,7 +86,7 @@ function joinSegments(
       sequence.push(...placed.order.compute.map((i) => segment.ids[i]));
       continue;
     }
-    // Too large to be tried in all orders: as the list schedule of the whole has it.
+    // Too large for all its orders to be tried: its operators keep the order they have in a list schedule of the whole program.
     indexOf ??= new Map(listSchedule(program, { cost, urgency }).order.compute.map((id, i) => [id, i]));
     const known = indexOf;
     const compute = segment.ids.filter((id) => program.operators[id].stream === "compute");
@@ -95,7 +95,7 @@ function joinSegments(
   return listSchedule(program, { cost, urgency, sequence }).order;
 }
 
-/** The same order of the main chain; loose operators wherever it would stand still. */
+/** Keeps the order of main operators, and moves loose ones to where the compute stream would stand still. */
 function withLooseInGaps(program: Program, cost: Float64Array, order: Schedule["order"]): Schedule["order"] {
   const { isMain } = segmentsOf(program);
   const sequence = order.compute.filter((id) => isMain[id] === 1);
@@ -104,7 +104,7 @@ function withLooseInGaps(program: Program, cost: Float64Array, order: Schedule["
   return listSchedule(program, { cost, urgency, sequence }).order;
 }
 
-/** Every pair of the paper's slots, forward and backward. */
+/** Every pair of slots, forward and backward (method 7.4). */
 function fixedPlacements(program: Program): Schedule["order"][] {
   const slots = numSlots(program);
   const hasBackward = program.operators.some((op) => op.pass === "backward");

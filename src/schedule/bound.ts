@@ -6,14 +6,14 @@ import { type Costs, costArray } from "../simulate/costs.js";
 import { type Placed, placeSegment } from "./exhaustive.js";
 import { type Segment, segmentsOf } from "./segments.js";
 
-/** A segment's best known order, and a time that none goes below. */
+/** A segment, the best order found for it, and a time that no order of it goes below. */
 export interface PlacedSegment {
   readonly segment: Segment;
   readonly placed: Placed | undefined;
   readonly boundMs: number;
 }
 
-/** Plans every segment; equal segments (the pairs of a model) are planned once. */
+/** Places every segment; equal segments (the pairs of a model) are placed once. */
 export function placeSegments(program: Program, cost: Float64Array): PlacedSegment[] {
   const { before } = graphOf(program);
   const known = new Map<string, Omit<PlacedSegment, "segment">>();
@@ -46,8 +46,9 @@ export function lowerBound(program: Program, costs: Costs): number {
 }
 
 /**
- * Segments follow each other, so their bounds add up; and each stream alone needs the time of its operators, none of
- * them before what leads to it, and what follows it afterwards.
+ * A lower bound for the whole program (method 7.7): segments follow each other, so the sum of their bounds is one. For each
+ * stream alone there is another: its operators run one at a time, none before what leads to it has run, and what depends on
+ * the last must still follow.
  */
 export function programBound(
   program: Program,
@@ -99,15 +100,17 @@ function segmentBound(program: Program, { ids }: Segment, cost: Float64Array): n
 }
 
 interface Job {
-  /** Earliest start, duration, and what must follow its end. */
+  /** Earliest start. */
   readonly head: number;
+  /** Duration. */
   readonly ms: number;
+  /** Time that must pass between its end and the end of all. */
   readonly after: number;
 }
 
 /**
- * Jackson's preemptive schedule: one machine, always the released job with the longest remainder after it. Allowing
- * interruption only makes it faster, so its end is a lower bound.
+ * Jackson's rule: on one machine, always run the released job with the longest time after it, and interrupt it when a longer
+ * one is released. No order without interruptions ends sooner, so this end is a lower bound.
  */
 export function oneMachine(jobs: readonly Job[]): number {
   const waiting = jobs.toSorted((a, b) => a.head - b.head);

@@ -33,7 +33,7 @@ const TOLERATED_SHARE = 0.1;
 const TOLERATED_OF_STEP = 0.02;
 /** A cause that explains this share of what was exposed is named. */
 const MAIN_SHARE = 0.4;
-/** Where this share of what was exposed had been predicted, nothing went wrong: the network is the limit. */
+/** If this share of the exposed time had been predicted, the schedule did what it could, and the network is the limit. */
 const PREDICTED_SHARE = 0.6;
 
 /** The main cause, or undefined when the overlap happened or none was asked for. */
@@ -52,13 +52,13 @@ export function whyExposed(step: Diagnosed): Diagnosis | undefined {
 
 interface Rule {
   readonly cause: Cause;
-  /** Whether it holds even where nothing was exposed, and its message when it applies. */
+  /** First whether the cause holds even where nothing was exposed; then its message, or undefined where it does not apply. */
   readonly check: (step: Diagnosed) => readonly [always: boolean, message: string | undefined];
 }
 
 const ms = (x: number): string => `${x.toFixed(1)} ms`;
 
-/** The first that applies is the cause: what makes overlap impossible before what spoilt it. */
+/** In this order: first what makes any overlap impossible, then what spoilt one that was possible. The first that applies is reported. */
 const RULES: readonly Rule[] = [
   {
     cause: "one rank",

@@ -1,7 +1,7 @@
 /**
- * The best order of a segment by trying all of them: partial orders grow operator by operator, of two that have done
- * the same work the one that is later in every respect is dropped. When too many remain, only the most promising are
- * followed, and the result is no longer known to be the best.
+ * Finds the best order of a segment. Partial orders grow by one operator at a time; of two that have run the same operators,
+ * one that is nowhere ahead of the other (clock, links, transfers under way) is dropped. If more than MAX_STATES remain, only
+ * those with the lowest bound are followed, and the result may miss the best.
  */
 import { graphOf } from "../program/graph.js";
 import { STREAMS, type Stream } from "../program/operator.js";
@@ -18,7 +18,7 @@ export interface Placed {
 }
 
 const MAX_STATES = 256;
-/** Bits of the set of operators done that a number holds exactly. */
+/** The set of compute operators done is a bit mask in a number, which is exact up to 2^53. */
 const MAX_OPERATORS = 50;
 
 type Links = Readonly<Record<Stream, number>>;
@@ -30,7 +30,7 @@ interface State {
   readonly linkFree: Links;
   readonly ends: Float64Array;
   readonly computeLeft: number;
-  /** How it came about: a list from the last to the first. */
+  /** The compute operator appended last, linked to the one before it. */
   readonly last: Appended | undefined;
   bound: number;
 }
@@ -58,7 +58,7 @@ class SegmentSearch {
   /** By operator: its bit in the set of compute operators done, or 0. */
   readonly #bits: readonly number[];
   readonly isPossible: boolean;
-  /** Transfers of each stream form a chain through compute operators: there is one order of them. */
+  /** Whether each transfer of a stream must wait for the one before it. Only then is the result proven best. */
   readonly #hasOneTransferOrder: boolean;
 
   constructor(program: Program, { ids }: Segment, cost: Float64Array) {
@@ -154,7 +154,8 @@ class SegmentSearch {
     clock += this.#cost[i];
     ends[i] = clock;
     const computeLeft = state.computeLeft - this.#cost[i];
-    // What is still to come takes at least the computing that is left, and the longest path from what is on its way.
+    // No completion of this order ends before the computing that is left is done, nor before the longest path from any
+    // operator that has not started.
     let bound = clock + computeLeft;
     for (let j = 0; j < ends.length; j++)
       if (ends[j] === Infinity)
@@ -176,7 +177,7 @@ class SegmentSearch {
     return earliest;
   }
 
-  /** An operator that has not run and will not by waiting: a compute operator, or a transfer behind one. */
+  /** Waiting will not make this operator run: it is a compute operator that was not chosen yet, or a transfer that depends on one. */
   #isStuck(state: State, i: number): boolean {
     if (state.ends[i] !== Infinity) return false;
     return this.#bits[i] > 0 || this.#before[i].some((b) => this.#isStuck(state, b));
@@ -188,7 +189,7 @@ class SegmentSearch {
     return ready;
   }
 
-  /** Sends whatever exists at this time, what has the longest path ahead first; returns when the links are free. */
+  /** Starts every transfer whose inputs exist at `clock`, the one with the longest path ahead first. @returns when the links are free again */
   #issue(ends: Float64Array, clock: number, linkFree: Links, issued: number[]): Links {
     for (;;) {
       let chosen = -1;

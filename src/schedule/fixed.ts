@@ -1,6 +1,6 @@
 /**
- * The paper's slots ①, ②, …: gate, encode as early and decode as late as they can; the expert before the K-th of the
- * large operators that lie in its window.
+ * The experts run in the K-th slot of their window: after K − 1 of its large operators, before the rest (method 7.4). Gate
+ * and encode run as early as they can, decode as late as it can.
  */
 import { graphOf } from "../program/graph.js";
 import type { Program } from "../program/program.js";
@@ -23,7 +23,7 @@ export function fixed(
   const { operators } = program;
   const { before, after } = graphOf(program);
   const policy = `fixed(${slots.forward === slots.backward ? slots.forward : `${slots.forward},${slots.backward}`})`;
-  /** Beyond the program: large operators before an expert, or experts before a large operator. */
+  /** Orders that the program does not ask for: of each expert and the large operators of its window. */
   const later = after.map((ids) => [...ids]);
   const waiting = Int32Array.from(before, (ids) => ids.length);
   const add = (earlier: number, id: number): void => {
@@ -52,7 +52,7 @@ export function fixed(
   if (order.length < operators.length)
     return {
       ...fixed(program, { forward: 1, backward: 1 }),
-      note: `${policy}: this slot is not possible here, slot 1 is used`,
+      note: `${policy}: an order with this slot would wait for itself here; slot 1 is used`,
     };
   return {
     policy,
@@ -62,7 +62,10 @@ export function fixed(
   };
 }
 
-/** 0: sends; 1: small operators that lead to a transfer; 2: experts and large operators in program order; 3: decode. */
+/**
+ * What runs first of the operators that can: 0 transfers; 1 small operators that a transfer waits for; 2 experts and large
+ * operators, in program order; 3 decode.
+ */
 function distanceToTransfer(program: Program): number[] {
   const { before } = graphOf(program);
   const urgency = program.operators.map((op): number =>

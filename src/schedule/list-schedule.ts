@@ -32,19 +32,19 @@ export interface ListOptions {
   readonly urgency: Float64Array;
   /** Compute operators whose order is decided already; the others go wherever there is time. */
   readonly sequence?: readonly number[];
-  /** Transfers [before, after] to be sent in this order whatever their urgency. */
+  /** Pairs of transfers of which the first is sent first, whatever their urgency. */
   readonly holds?: readonly (readonly [number, number])[];
 }
 
 export interface ListResult {
   readonly order: Schedule["order"];
-  /** Infinity when the sequence and the holds wait for each other; the order is then incomplete. */
+  /** Milliseconds until everything has finished. Infinity if sequence and holds wait for each other; the order is then incomplete. */
   readonly ms: number;
-  /** When nothing could run, and the operator of the sequence whose turn it was. */
+  /** Times in which the compute stream stood still, and the operator of the sequence that it waited to run. */
   readonly gaps: readonly { readonly waiting: number | undefined; readonly ms: number }[];
 }
 
-/** A legal order; transfers go out as soon as their inputs exist, the most urgent first, one at a time. */
+/** Makes a legal order. A transfer is sent as soon as its inputs exist; of several, the most urgent; each link carries one at a time. */
 export function listSchedule(program: Program, options: ListOptions): ListResult {
   return new ListRun(program, options).run();
 }

@@ -1,4 +1,4 @@
-/** Where the experts are: the large operators of their window, and a description of a schedule for people. */
+/** Where the experts are: the large operators of their window (method 7.3), and a description of a schedule for people. */
 import { ancestorsOf } from "../program/graph.js";
 import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";

@@ -1,4 +1,4 @@
-/** Policies by name: what `schedule.policy` and `--policy` accept. */
+/** Policies by name (method 7.5): what `schedule.policy` and `--policy` accept. */
 import { InputError } from "../core/errors.js";
 import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
@@ -66,7 +66,7 @@ const POLICIES: readonly { pattern: RegExp; make: (name: string, argument: numbe
   },
 ];
 
-/** Unit costs are good enough to begin with, but they are no milliseconds to talk about. */
+/** Before anything is measured, orders are found with unit costs. Their sums are no milliseconds, so the note shows none. */
 function adaptiveOn(name: string, program: Program, costs: Costs | undefined): Schedule {
   if (costs !== undefined) return adaptive(program, costs);
   return {

@@ -1,8 +1,8 @@
 /**
- * Cuts a program where everything must pass through one operator: between two such operators a segment can be placed
- * by itself, and the best orders of the segments together are the best order of the whole. A pair of blocks is a
- * segment forward and one backward. What nothing waits for (weight gradients that were split off, gradient reduction)
- * lies outside of the segments and fills gaps.
+ * Cuts a program behind every operator through which all paths pass. What lies between two cuts, a segment, can be placed
+ * by itself, and the best orders of the segments in a row are the best order of the whole. A pair of blocks gives one
+ * segment forward and one backward. Operators that nothing waits for (split weight gradients, gradient reduction) are in
+ * no segment: they fill gaps.
  */
 import { ancestorsOf, graphOf } from "../program/graph.js";
 import type { Program } from "../program/program.js";
@@ -14,7 +14,7 @@ export interface Segment {
 
 export interface Segments {
   readonly segments: readonly Segment[];
-  /** Operators that lead to the end of the chain; the others are loose. */
+  /** 1 for operators that the end of the main chain waits for; the others are loose. */
   readonly isMain: Uint8Array;
 }
 
@@ -47,7 +47,7 @@ function cut(program: Program): Segments {
       main.push(id);
     }
   }
-  // Operators before a narrow place in program order are its ancestors, the ones after it wait for it.
+  // An operator is a cut if all main operators before it in program order must run before it, and all behind it must run after it.
   const numAncestors = main.map((id) => ancestors.count(id));
   const narrow = main.filter(
     (id, at) => numAncestors[at] === at && main.every((other, o) => o <= at || ancestors.has(other, id)),

@@ -1,4 +1,4 @@
-/** What operators cost: measured on this machine, or unit costs when nothing is known yet. */
+/** What operators cost (method 8.4): measured on this machine, or unit costs when nothing is known yet. */
 import { InputError } from "../core/errors.js";
 import { median, trimmedMean } from "../core/statistics.js";
 import type { Operator, Stream } from "../program/operator.js";
@@ -14,7 +14,7 @@ export function costArray(program: Program, costs: Costs): Float64Array {
   return Float64Array.from(program.operators, costs);
 }
 
-/** Before anything has been measured: matrix work counts, the rest hardly, transfers of rows are dear. */
+/** Before anything has been measured: matrix work costs 1 (backward 2), a transfer of rows 1, everything else next to nothing. */
 export const unitCosts: Costs = (op) => {
   const role = roleOf(op);
   if (op.stream !== "compute") return role === "rows" ? 1 : 0.1;
@@ -66,8 +66,8 @@ export function agreedCosts(tables: readonly CostTable[]): CostTable {
 }
 
 /**
- * How far costs have moved, as a share of all of a program's costs, and an operator of the kind that moved most. Times of
- * streams count alike: a link that halved its rate is a change as large as a kernel that takes as much longer.
+ * How far costs have moved: the sum of all changes over the sum of all costs, each cost key counted as often as the program
+ * has operators of it, whatever their stream; and an operator of the key that moved most.
  */
 export function costDrift(
   program: Program,

@@ -24,7 +24,7 @@ export interface Network {
   readonly latencyMs: number;
   /** What a transfer carries; undefined for one that takes only its latency. */
   traffic(op: Operator, firstRank: number): Traffic | undefined;
-  /** How many neighbouring ranks meet in a transfer; default all. Groups do not wait for each other. */
+  /** How many neighbouring ranks take part in a transfer; all, unless given. Groups do not wait for each other. */
   groupSize?(op: Operator): number | undefined;
 }
 

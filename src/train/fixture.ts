@@ -1,4 +1,4 @@
-/** A fixture directory made by another implementation (conventions): what it must hold, and what is read from it. */
+/** A fixture directory made by another implementation (method 9.7): what it must hold, and what is read from it. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
@@ -16,7 +16,7 @@ const stepSchema = z.looseObject({
   grad_norm: z.number(),
 });
 
-/** Optimiser settings default to those of the conventions. */
+/** Optimiser settings default to those of method 9.3. */
 const runSchema = z.looseObject({
   config: z.looseObject({}),
   learning_rate: z.number().nonnegative(),

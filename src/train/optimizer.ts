@@ -1,4 +1,4 @@
-/** AdamW over flat buckets, with clipping by the norm of the whole model (conventions, "AdamW"). */
+/** AdamW over flat buckets, with clipping by the norm of the whole model (method 9.2, 9.3). */
 import { sumScalars } from "../comm/collectives.js";
 import { sliceOf } from "../comm/slots.js";
 import { groupOf } from "../run/actions/reduction.js";
@@ -71,7 +71,7 @@ function updateBucket(rank: Trainee, bucket: Bucket, options: AdamWOptions, upda
   }
 }
 
-/** Linear warm-up, then cosine decay to `minimum` at `totalSteps`. `step` counts from 0. */
+/** Linear warm-up, then cosine decay to `minimum` at `totalSteps` (method 9.4). `step` counts from 0. */
 export function learningRateAt(
   step: number,
   schedule: {

@@ -22,13 +22,13 @@ import type { Timeline } from "../timeline/timeline.js";
 import { type Scheduler, type StepSessions, openStep, reschedule } from "./step.js";
 import type { Trainee } from "./trainee.js";
 
-/** The first step compiles kernels: its costs say nothing. After the third, costs are trusted; then looked at now and then. */
+/** The first step compiles kernels, so its times are not used. Operators are placed after the third, and costs are looked at every tenth step from then on. */
 const COMPILING_STEPS = 1;
 const FIRST_PLACING_STEP = 3;
 const LOOK_INTERVAL = 10;
 /** Steps after the first placing from which a typical one is judged. */
 const JUDGED_STEPS = 5;
-/** Change of the step's costs that calls for a new schedule, and what that must gain to replace the old one. */
+/** Share by which costs must have changed for a new schedule to be sought, and share of the step that it must gain to be used. */
 const DRIFT = 0.1;
 const WORTHWHILE = 0.02;
 
@@ -98,7 +98,7 @@ export class Placer {
     );
   }
 
-  /** New schedules where they are worth it. Costs count as known with either way: the next drift is from here. */
+  /** Takes the new schedules if they are worth it. Either way the costs become those that the next drift is measured from. */
   #placeAgain(table: CostTable, reason: string): void {
     this.#placedCosts = table;
     const costs = this.#costsOf(table);

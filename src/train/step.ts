@@ -136,7 +136,7 @@ interface MicroResult {
   readonly statistics?: GlobalStatistics;
 }
 
-/** Gradients of a step, summed over micro-batches and ranks, left in the parameter store. */
+/** Gradients of a step, summed over micro-batches and ranks (method 9.1), left in the rank's buckets. */
 export function forwardBackward(
   rank: Trainee,
   sessions: StepSessions,
@@ -257,7 +257,7 @@ function readLosses(
   return { lm: lm / losses.length, balance, z, statistics };
 }
 
-/** Bias-based balancing without an auxiliary loss: the bias of overloaded experts falls, of idle ones rises. */
+/** Bias-based balancing without an auxiliary loss (method 4.4): the bias of overloaded experts falls, of idle ones rises. */
 function updateSelectionBias(rank: Trainee, model: TrainingProgram, results: readonly MicroResult[]): void {
   if (rank.config.balance !== "bias") return;
   const rate = rank.config.balance_bias_rate;

@@ -48,7 +48,7 @@ export function gate(shape: GateShape, names: { readonly gate: string; readonly 
 
 /**
  * Norm and gate logits of the routed experts' input: xn = LN(x) [T, D], logits = xn·W_gateᵀ [T, N]. With noise
- * (training only): logits + z ⊙ softplus(xn·W_noiseᵀ), z standard normal [T, N] (method 3.6).
+ * (training only): logits + z ⊙ softplus(xn·W_noiseᵀ), z standard normal [T, N] (method 3.1).
  */
 function gateKernel({ norm: before, numExperts: N }: GateShape, withNoise: boolean): Kernel {
   const D = before.width;
