@@ -8,7 +8,7 @@ import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import { parsePolicy } from "../schedule/policy.js";
 import { type Costs, classCosts } from "./costs.js";
-import { type Network, loadTraffic, trafficBetween } from "./network.js";
+import { type Network, type Traffic, loadTraffic } from "./network.js";
 import { simulate } from "./simulate.js";
 import { summarize } from "../timeline/summary.js";
 import type { ExposedInterval, TimelineEvent } from "../timeline/timeline.js";
@@ -211,3 +211,31 @@ describe("traffic", () => {
     );
   });
 });
+
+/**
+ * Traffic of a group from what each of its ranks sends to each other.
+ * @param bytes from one rank of the group to another, both counted from the group's first
+ */
+function trafficBetween(
+  bytes: (from: number, to: number) => number,
+  group: { readonly first: number; readonly size: number; readonly ranksPerNode: number },
+): Traffic {
+  const { first, size, ranksPerNode } = group;
+  const [intraBytes, interBytes] = [new Float64Array(size), new Float64Array(size)];
+  for (let rank = 0; rank < size; rank++) {
+    const node = Math.floor((first + rank) / ranksPerNode);
+    const [sent, received] = [
+      [0, 0],
+      [0, 0],
+    ];
+    for (let peer = 0; peer < size; peer++) {
+      if (peer === rank) continue;
+      const level = Math.floor((first + peer) / ranksPerNode) === node ? 0 : 1;
+      sent[level] += bytes(rank, peer);
+      received[level] += bytes(peer, rank);
+    }
+    intraBytes[rank] = Math.max(sent[0], received[0]);
+    interBytes[rank] = Math.max(sent[1], received[1]);
+  }
+  return { intraBytes, interBytes };
+}
