@@ -23,7 +23,7 @@ interface Sizes {
   /** T (tokens) and B (sequences) of a micro-batch on one rank. */
   readonly symbols: Symbols;
   /** Upper bound of a value. */
-  boundOf(value: number): number;
+  readonly boundOf: (value: number) => number;
 }
 
 /** Values that are not as large as their upper bound, or share memory; and intermediate results, default none. */

@@ -3,14 +3,13 @@
  * segments fills gaps; a local search then improves what is not proven best. A lower bound says how far from the
  * optimum the result is at most.
  */
-import { graphOf } from "../program/graph.js";
 import type { Program } from "../program/program.js";
 import { runClock } from "../simulate/clock.js";
 import { type Costs, costArray } from "../simulate/costs.js";
 import { type PlacedSegment, placeSegments, programBound } from "./bound.js";
 import { fixed, numSlots } from "./fixed.js";
 import { improve } from "./improve.js";
-import { eager, listSchedule, tails } from "./list-schedule.js";
+import { eager, listSchedule } from "./list-schedule.js";
 import { describePlacement } from "./placement.js";
 import type { Schedule } from "../program/schedule.js";
 import { segmentsOf } from "./segments.js";
@@ -42,9 +41,8 @@ export function adaptive(program: Program, costs: Costs): Schedule {
     found.push(...fixedPlacements(program).map((order) => evaluate(withLooseInGaps(program, cost, order))));
     found = found.sort((a, b) => a.ms - b.ms);
     const attempts = Math.ceil(WORK / (STARTS * program.operators.length));
-    const urgency = tails(graphOf(program), cost);
     for (const { order } of found.slice(0, STARTS)) {
-      const better = improve(program, order.compute, { cost, urgency, attempts, boundMs });
+      const better = improve(program, order.compute, { cost, attempts, boundMs });
       found.push(evaluate(better.order));
     }
   }
@@ -78,7 +76,6 @@ function joinSegments(
   cost: Float64Array,
   segments: readonly PlacedSegment[],
 ): Schedule["order"] {
-  const urgency = tails(graphOf(program), cost);
   const sequence: number[] = [];
   let indexOf: Map<number, number> | undefined;
   for (const { segment, placed } of segments) {
@@ -87,21 +84,19 @@ function joinSegments(
       continue;
     }
     // Too large for all its orders to be tried: its operators keep the order they have in a list schedule of the whole program.
-    indexOf ??= new Map(listSchedule(program, { cost, urgency }).order.compute.map((id, i) => [id, i]));
+    indexOf ??= new Map(listSchedule(program, { cost }).order.compute.map((id, i) => [id, i]));
     const known = indexOf;
     const compute = segment.ids.filter((id) => program.operators[id].stream === "compute");
     sequence.push(...compute.sort((a, b) => (known.get(a) as number) - (known.get(b) as number)));
   }
-  return listSchedule(program, { cost, urgency, sequence }).order;
+  return listSchedule(program, { cost, sequence }).order;
 }
 
 /** Keeps the order of main operators, and moves loose ones to where the compute stream would stand still. */
 function withLooseInGaps(program: Program, cost: Float64Array, order: Schedule["order"]): Schedule["order"] {
   const { isMain } = segmentsOf(program);
   const sequence = order.compute.filter((id) => isMain[id] === 1);
-  if (sequence.length === order.compute.length) return order;
-  const urgency = tails(graphOf(program), cost);
-  return listSchedule(program, { cost, urgency, sequence }).order;
+  return sequence.length === order.compute.length ? order : listSchedule(program, { cost, sequence }).order;
 }
 
 /** Every pair of slots, forward and backward (method 7.4). */

@@ -3,11 +3,11 @@
  * one that is nowhere ahead of the other (clock, links, transfers under way) is dropped. If more than MAX_STATES remain, only
  * those with the lowest bound are followed, and the result may miss the best.
  */
-import { graphOf } from "../program/graph.js";
+import { Ancestors } from "../program/graph.js";
 import { STREAMS, type Stream } from "../program/operator.js";
-import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
-import type { Segment } from "./segments.js";
+import { tails } from "./list-schedule.js";
+import type { SegmentProblem } from "./segments.js";
 
 export interface Placed {
   /** Indices into the segment's operators, per stream in order. */
@@ -42,8 +42,8 @@ interface Appended {
 }
 
 /** @returns undefined when the segment is too large, or has nothing to compute */
-export function placeSegment(program: Program, segment: Segment, cost: Float64Array): Placed | undefined {
-  const search = new SegmentSearch(program, segment, cost);
+export function placeSegment(problem: SegmentProblem): Placed | undefined {
+  const search = new SegmentSearch(problem);
   return search.isPossible ? search.run() : undefined;
 }
 
@@ -61,35 +61,23 @@ class SegmentSearch {
   /** Whether each transfer of a stream must wait for the one before it. Only then is the result proven best. */
   readonly #hasOneTransferOrder: boolean;
 
-  constructor(program: Program, { ids }: Segment, cost: Float64Array) {
-    const local = new Map(ids.map((id, i) => [id, i]));
-    const { before } = graphOf(program);
-    this.#cost = Float64Array.from(ids, (id) => cost[id]);
-    this.#before = ids.map((id) => before[id].flatMap((b) => local.get(b) ?? []));
-    this.#stream = ids.map((id) => program.operators[id].stream);
-    const indices = [...ids.keys()];
-    this.#compute = indices.filter((i) => this.#stream[i] === "compute");
-    this.#transfers = indices.filter((i) => this.#stream[i] !== "compute");
-    this.#bits = ids.map((_, i) => (this.#compute.includes(i) ? 2 ** this.#compute.indexOf(i) : 0));
+  constructor({ graph, streams, cost }: SegmentProblem) {
+    this.#cost = cost;
+    this.#before = graph.before;
+    this.#stream = streams;
+    const indices = [...streams.keys()];
+    this.#compute = indices.filter((i) => streams[i] === "compute");
+    this.#transfers = indices.filter((i) => streams[i] !== "compute");
+    this.#bits = indices.map((i) => (streams[i] === "compute" ? 2 ** this.#compute.indexOf(i) : 0));
     this.isPossible = this.#compute.length <= MAX_OPERATORS && this.#compute.length > 0;
-    const tail = (this.#tail = new Float64Array(ids.length));
-    for (let i = ids.length - 1; i >= 0; i--) {
-      tail[i] += this.#cost[i];
-      for (const b of this.#before[i]) tail[b] = Math.max(tail[b], tail[i]);
-    }
-    const reach = ids.map(() => new Set<number>());
-    this.#before.forEach((list, i) => {
-      for (const b of list) {
-        reach[i].add(b);
-        for (const earlier of reach[b]) reach[i].add(earlier);
-      }
-    });
+    this.#tail = tails(graph, cost);
+    const ancestors = new Ancestors(graph);
     const lastOf = new Map<Stream, number>();
     this.#hasOneTransferOrder = this.#transfers.every((n) => {
       const last = lastOf.get(this.#stream[n]);
       lastOf.set(this.#stream[n], n);
       return (
-        (last === undefined || reach[n].has(last)) &&
+        (last === undefined || ancestors.has(n, last)) &&
         this.#before[n].every((b) => this.#stream[b] === "compute")
       );
     });

@@ -6,11 +6,10 @@
  */
 import { type Ancestors, ancestorsOf, graphOf } from "../program/graph.js";
 import type { Program } from "../program/program.js";
-import { type ListResult, listSchedule } from "./list-schedule.js";
+import { type ListResult, listSchedule, tails } from "./list-schedule.js";
 
 export interface ImproveOptions {
   readonly cost: Float64Array;
-  readonly urgency: Float64Array;
   /** Most orders to simulate. */
   readonly attempts: number;
   /** Stops when no schedule can be faster. */
@@ -34,6 +33,7 @@ export function improve(program: Program, sequence: readonly number[], options: 
 
 class LocalSearch {
   readonly #ancestors: Ancestors;
+  readonly #urgency: Float64Array;
   #attempts = 0;
 
   constructor(
@@ -41,6 +41,7 @@ class LocalSearch {
     readonly options: ImproveOptions,
   ) {
     this.#ancestors = ancestorsOf(program);
+    this.#urgency = tails(graphOf(program), options.cost);
   }
 
   run(sequence: readonly number[]): ListResult {
@@ -60,8 +61,8 @@ class LocalSearch {
 
   #simulate(sequence: readonly number[], holds: Holds): Candidate {
     this.#attempts++;
-    const { cost, urgency } = this.options;
-    return { sequence, holds, result: listSchedule(this.program, { cost, urgency, sequence, holds }) };
+    const given = { cost: this.options.cost, urgency: this.#urgency };
+    return { sequence, holds, result: listSchedule(this.program, { ...given, sequence, holds }) };
   }
 
   /** The first better order among those that change something around a gap. */

@@ -4,7 +4,8 @@
  * segment forward and one backward. Operators that nothing waits for (split weight gradients, gradient reduction) are in
  * no segment: they fill gaps.
  */
-import { ancestorsOf, graphOf } from "../program/graph.js";
+import { type Graph, ancestorsOf, graphOf } from "../program/graph.js";
+import type { Stream } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 
 export interface Segment {
@@ -60,4 +61,23 @@ function cut(program: Program): Segments {
     from = to;
   }
   return { segments, isMain };
+}
+
+/** A segment by itself: its operators are numbered from 0, and what lies outside is not waited for. */
+export interface SegmentProblem {
+  readonly graph: Graph;
+  readonly streams: readonly Stream[];
+  readonly cost: Float64Array;
+}
+
+export function problemOf(program: Program, { ids }: Segment, cost: Float64Array): SegmentProblem {
+  const { before, after } = graphOf(program);
+  const indexOf = new Map(ids.map((id, i) => [id, i]));
+  const within = (lists: readonly (readonly number[])[]): number[][] =>
+    ids.map((id) => lists[id].flatMap((other) => indexOf.get(other) ?? []));
+  return {
+    graph: { before: within(before), after: within(after) },
+    streams: ids.map((id) => program.operators[id].stream),
+    cost: Float64Array.from(ids, (id) => cost[id]),
+  };
 }
