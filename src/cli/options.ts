@@ -36,6 +36,36 @@ export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
 }
 
+/** A result as JSON if the flags say so, else as text. */
+export function print(flags: { readonly json?: boolean }, result: unknown, text: string): void {
+  if (flags.json) printJson(result);
+  else process.stdout.write(`${text}\n`);
+}
+
+/** One column of a table of `Row`s. */
+export interface Column<Row> {
+  readonly name: string;
+  readonly text: (row: Row) => string;
+  /** Columns that say nothing about any row are left out. */
+  readonly isWanted?: (rows: readonly Row[]) => boolean;
+}
+
+export function columnTable<Row>(
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+  markdown = false,
+): string {
+  const wanted = columns.filter(({ isWanted }) => isWanted?.(rows) ?? true);
+  return (markdown ? markdownTable : formatTable)(
+    wanted.map(({ name }) => name),
+    rows.map((row) => wanted.map(({ text }) => text(row))),
+  );
+}
+
+export function percent(share: number): string {
+  return `${(share * 100).toFixed(0)} %`;
+}
+
 /** A table with aligned columns; numbers to the right. */
 export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [header, ...rows];
@@ -54,7 +84,7 @@ export function formatTable(header: readonly string[], rows: readonly (readonly 
   return [line(header), widths.map((w) => "─".repeat(w)).join("  "), ...rows.map(line)].join("\n");
 }
 
-export function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
   return [header, header.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
 }
 

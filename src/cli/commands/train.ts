@@ -1,21 +1,18 @@
 import type { Command } from "commander";
-import { train } from "../../api/train.js";
+import { type TrainOptions, train } from "../../api/train.js";
 import { type RunConfig, listKeys } from "../../train/config.js";
 import { openRun } from "../../train/open-run.js";
 import type { TrainResult } from "../../train/train-job.js";
-import { collect, countNumber, megabytes, printJson } from "../options.js";
+import { collect, countNumber, megabytes, print, printJson } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
-interface Flags {
-  readonly config?: string;
+interface Flags extends Pick<
+  TrainOptions,
+  "config" | "resume" | "ranks" | "link" | "proveOverlap" | "timeline"
+> {
   readonly set: string[];
   readonly out?: string;
-  readonly resume?: string;
-  readonly ranks?: number;
-  readonly link?: string;
   readonly deadline: number;
-  readonly proveOverlap?: boolean;
-  readonly timeline?: boolean;
   readonly dryRun?: boolean;
   readonly quiet?: boolean;
   readonly json?: boolean;
@@ -60,8 +57,7 @@ export function addTrain(program: Command): void {
       const how = { ranks, link, deadlineMs, onEvent, signal, proveOverlap, timeline };
       const result = await train({ ...source, ...how }).finally(terminal.close);
       if (!SPEAKS) return;
-      if (flags.json) printJson(result);
-      else process.stdout.write(`${describe(result)}\n`);
+      print(flags, result, describe(result));
       if (result.interrupted && result.steps < run.config.train.steps) {
         process.stderr.write(`Continue with: scmoe train --resume ${result.directory}\n`);
         process.exitCode = 130;
