@@ -44,16 +44,18 @@ export function whyExposed(step: Diagnosed): Diagnosis | undefined {
   const waitedMs = exposedMs + lateMs;
   const overlapFailed = waitedMs > TOLERATED_SHARE * communicationMs && waitedMs > TOLERATED_OF_STEP * stepMs;
   for (const rule of RULES) {
-    const [always, message] = rule.check(step);
-    if (message !== undefined && (always || overlapFailed)) return { cause: rule.cause, message };
+    const message = rule.always || overlapFailed ? rule.check(step) : undefined;
+    if (message !== undefined) return { cause: rule.cause, message };
   }
   return undefined;
 }
 
 interface Rule {
   readonly cause: Cause;
-  /** First whether the cause holds even where nothing was exposed; then its message, or undefined where it does not apply. */
-  readonly check: (step: Diagnosed) => readonly [always: boolean, message: string | undefined];
+  /** Whether the cause is named even where nothing was exposed. */
+  readonly always?: boolean;
+  /** The message, or undefined where the cause does not apply. */
+  readonly check: (step: Diagnosed) => string | undefined;
 }
 
 const ms = (x: number): string => `${x.toFixed(1)} ms`;
@@ -62,24 +64,19 @@ const ms = (x: number): string => `${x.toFixed(1)} ms`;
 const RULES: readonly Rule[] = [
   {
     cause: "one rank",
-    check: ({ schedule, measured }) => [
-      true,
+    always: true,
+    check: ({ schedule, measured }) =>
       measured.numRanks > 1
         ? undefined
         : `${schedule.policy} was asked for, but one rank sends nothing to anyone: there is nothing to overlap`,
-    ],
   },
   {
     cause: "no window",
     check: ({ program, schedule, measured }) => {
       const isChunked = program.operators.some((op) => (op.chunk ?? 0) > 0);
       const windows = [...expertWindows(program).values()];
-      if (isChunked || windows.length === 0 || windows.some((window) => window.length > 0))
-        return [false, undefined];
-      return [
-        false,
-        `${schedule.policy} was asked for, but in this architecture no large operator may run beside dispatch and combine; ${ms(measured.summary.exposedMs)} of communication stay exposed. Use pipelined(n), or an architecture with a window (a shared expert, a shortcut)`,
-      ];
+      if (isChunked || windows.length === 0 || windows.some((window) => window.length > 0)) return undefined;
+      return `${schedule.policy} was asked for, but in this architecture no large operator may run beside dispatch and combine; ${ms(measured.summary.exposedMs)} of communication stay exposed. Use pipelined(n), or an architecture with a window (a shared expert, a shortcut)`;
     },
   },
   {
@@ -87,22 +84,16 @@ const RULES: readonly Rule[] = [
     check: ({ program, schedule, predicted }) => {
       const { overlapShare, communicationMs, exposedMs } = predicted.summary;
       const hasWindow = [...expertWindows(program).values()].some((window) => window.length > 0);
-      if (!hasWindow || communicationMs === 0 || overlapShare > 0.05) return [false, undefined];
-      return [
-        false,
-        `the schedule ${schedule.policy} places nothing beside the transfers: even as predicted, ${ms(exposedMs)} of ${ms(communicationMs)} are exposed. Choose another slot, or adaptive`,
-      ];
+      if (!hasWindow || communicationMs === 0 || overlapShare > 0.05) return undefined;
+      return `the schedule ${schedule.policy} places nothing beside the transfers: even as predicted, ${ms(exposedMs)} of ${ms(communicationMs)} are exposed. Choose another slot, or adaptive`;
     },
   },
   {
     cause: "network-bound",
     check: ({ measured, predicted }) => {
       const { exposedMs, lateMs, communicationMs, computeMs } = measured.summary;
-      if (predicted.summary.exposedMs < PREDICTED_SHARE * (exposedMs + lateMs)) return [false, undefined];
-      return [
-        false,
-        `the network is slower than the window: transfers take ${ms(communicationMs)}, the step computes ${ms(computeMs)}, and even as predicted ${ms(predicted.summary.exposedMs)} cannot be hidden. A wider window (a shortcut from further back), chunks (adaptive(2)), bf16 on the wire or a faster link would help`,
-      ];
+      if (predicted.summary.exposedMs < PREDICTED_SHARE * (exposedMs + lateMs)) return undefined;
+      return `the network is slower than the window: transfers take ${ms(communicationMs)}, the step computes ${ms(computeMs)}, and even as predicted ${ms(predicted.summary.exposedMs)} cannot be hidden. A wider window (a shortcut from further back), chunks (adaptive(2)), bf16 on the wire or a faster link would help`;
     },
   },
   {
@@ -110,35 +101,27 @@ const RULES: readonly Rule[] = [
     check: ({ measured }) => {
       const { lateMs, exposedMs } = measured.summary;
       const waitedMs = lateMs + exposedMs;
-      if (lateMs < MAIN_SHARE * waitedMs) return [false, undefined];
+      if (lateMs < MAIN_SHARE * waitedMs) return undefined;
       const [rank, busiest, mean] = busiestRank(measured);
       const why =
         busiest > mean * 1.05
           ? `rank ${rank} computes longest (${ms(busiest)}, mean ${ms(mean)}): uneven expert load, or a slower or busier machine`
           : "all compute equally long, so something else delays now one, now another: other work on the machines?";
-      return [
-        false,
-        `ranks are out of step: of ${ms(waitedMs)} that a rank waits, ${ms(lateMs)} are because its peers come to the transfers later; ${why}`,
-      ];
+      return `ranks are out of step: of ${ms(waitedMs)} that a rank waits, ${ms(lateMs)} are because its peers come to the transfers later; ${why}`;
     },
   },
   {
     cause: "no progress",
     check: ({ measured }) => {
       const { stalled, exposed } = stalledTransfers(measured);
-      if (stalled < MAIN_SHARE * exposed) return [false, undefined];
-      return [
-        false,
-        `transfers did not progress while kernels ran: ${ms(stalled / measured.numRanks)} of ${ms(exposed / measured.numRanks)} waiting is as long as those transfers take alone. Leave the communicator a core (mpirun --bind-to none), or use a transport that progresses by itself`,
-      ];
+      if (stalled < MAIN_SHARE * exposed) return undefined;
+      return `transfers did not progress while kernels ran: ${ms(stalled / measured.numRanks)} of ${ms(exposed / measured.numRanks)} waiting is as long as those transfers take alone. Leave the communicator a core (mpirun --bind-to none), or use a transport that progresses by itself`;
     },
   },
   {
     cause: "costs changed",
-    check: ({ measured, predicted }) => [
-      false,
+    check: ({ measured, predicted }) =>
       `the step did not go as predicted: ${ms(measured.summary.exposedMs)} exposed, ${ms(predicted.summary.exposedMs)} predicted${largestChange(measured, predicted)}`,
-    ],
   },
 ];
 

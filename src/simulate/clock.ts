@@ -14,7 +14,7 @@ import type { Schedule } from "../program/schedule.js";
 import { Stepper, type Steps, stepsOf } from "../program/stepper.js";
 import { EventQueue } from "./event-queue.js";
 import { Meetings } from "./meetings.js";
-import { type Network, type PortTimes, Ports } from "./network.js";
+import { type Network, Ports } from "./network.js";
 
 /** Called as time passes. Per rank, transfers of a stream are reported in the order in which they begin. */
 export interface ClockWatcher {
@@ -51,7 +51,7 @@ class Clock {
   readonly #stepper: Stepper;
   readonly #now: Float64Array;
   readonly #storageFree: Float64Array;
-  readonly #ports: PortTimes;
+  readonly #ports: Ports;
   /** Transfers whose end is known, as many as there are transfers of a rank at most; their ends, and the first of these. */
   readonly #maxInFlight: number;
   readonly #inFlight: Int32Array;

@@ -28,19 +28,8 @@ export interface Network {
   groupSize?(op: Operator): number | undefined;
 }
 
-export interface PortTimes {
-  /** When each rank's part of a transfer that may begin at `beginMs` has been carried, in rank order. */
-  carry(
-    op: Operator,
-    beginMs: number,
-    first: number,
-    size: number,
-    cost: (rank: number) => number,
-  ): Float64Array;
-}
-
 /** When every port is free again. */
-export class Ports implements PortTimes {
+export class Ports {
   readonly #intraFree: Float64Array;
   readonly #interFree: Float64Array;
   readonly #uplinkFree: Float64Array;
@@ -54,6 +43,7 @@ export class Ports implements PortTimes {
     this.#uplinkFree = new Float64Array(numRanks);
   }
 
+  /** When each rank's part of a transfer that may begin at `beginMs` has been carried, in rank order. */
   carry(
     op: Operator,
     beginMs: number,

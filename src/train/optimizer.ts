@@ -5,13 +5,13 @@ import { groupOf } from "../run/actions/reduction.js";
 import type { Bucket } from "../run/weights.js";
 import { type Trainee, momentsOf } from "./trainee.js";
 
+/** By the names that a config has for them. */
 export interface AdamWOptions {
-  readonly beta1: number;
-  readonly beta2: number;
+  readonly betas: readonly [number, number];
   readonly eps: number;
-  readonly weightDecay: number;
+  readonly weight_decay: number;
   /** Largest global gradient norm; null: no clipping. */
-  readonly clipNorm: number | null;
+  readonly clip_norm: number | null;
 }
 
 /**
@@ -47,6 +47,7 @@ export function adamWStep(rank: Trainee, options: AdamWOptions, update: Update):
 }
 
 function updateBucket(rank: Trainee, bucket: Bucket, options: AdamWOptions, update: Update): void {
+  const [beta1, beta2] = options.betas;
   const { start: ownedStart, end: ownedEnd, expAvg, expAvgSq } = momentsOf(rank, bucket);
   const gradients = rank.gradients.bucket(bucket);
   for (const { info, offset, size } of bucket.tensors) {
@@ -60,10 +61,10 @@ function updateBucket(rank: Trainee, bucket: Bucket, options: AdamWOptions, upda
       expAvgSq.subarray(start - ownedStart, end - ownedStart),
       {
         learningRate: update.learningRate,
-        beta1: options.beta1,
-        beta2: options.beta2,
+        beta1,
+        beta2,
         eps: options.eps,
-        weightDecay: info.dims.length >= 2 ? options.weightDecay : 0,
+        weightDecay: info.dims.length >= 2 ? options.weight_decay : 0,
         step: update.step,
         gradScale: update.gradScale,
       },

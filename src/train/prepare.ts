@@ -152,18 +152,11 @@ function stepInputs(
     warmupSteps: train.warmup_steps ?? Math.ceil(train.steps / 20),
     totalSteps: train.steps,
   });
-  const optimizer = {
-    beta1: train.betas[0],
-    beta2: train.betas[1],
-    eps: train.eps,
-    weightDecay: train.weight_decay,
-    clipNorm: train.clip_norm,
-  };
   return {
     batches: Array.from({ length: shape.microBatches }, (_, micro) =>
       trainBatch(data.train, dealt, { step, micro, rank: world.rank }),
     ),
-    options: { step, seed: train.seed, learningRate, optimizer },
+    options: { step, seed: train.seed, learningRate, optimizer: train },
   };
 }
 

@@ -16,15 +16,17 @@ import { OverlapProof, type ProofReport } from "./observers/proof.js";
 import { routingNames } from "./observers/report.js";
 import { type PreparedRun, prepareRun } from "./prepare.js";
 
-/** A run that was opened, and what to do beside training it. */
-export interface TrainTask extends OpenedRun {
+/** What to do beside training. */
+export interface BesideTraining {
   /** Train a twin sequentially beside, and compare losses, gradients and weights byte by byte. */
   readonly proveOverlap?: boolean | undefined;
   /** Draw timeline.html and timeline.json of a typical step; always on several ranks. */
   readonly timeline?: boolean | undefined;
-  /** What the progress line begins with. */
+  /** What progress lines begin with. Default: the architecture's name. */
   readonly label?: string | undefined;
 }
+
+export interface TrainTask extends OpenedRun, BesideTraining {}
 
 /** What training came to; losses in nats per token. */
 export interface TrainResult {
