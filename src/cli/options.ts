@@ -1,31 +1,19 @@
 /** Options that several commands share. */
 import { InvalidArgumentError } from "commander";
 
-export function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError("wanted a whole number.");
-  return value;
+/** A reader of an option's number. */
+function numberThat(isFit: (value: number) => boolean, wanted: string): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!isFit(value)) throw new InvalidArgumentError(`wanted ${wanted}.`);
+    return value;
+  };
 }
 
-/** A whole number from 1. */
-export function countNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError("wanted a whole number from 1.");
-  return value;
-}
-
-export function positiveNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError("wanted a number from 0.");
-  return value;
-}
-
-/** Above 0, at most 1. */
-export function probability(text: string): number {
-  const value = Number(text);
-  if (!(value > 0 && value <= 1)) throw new InvalidArgumentError("wanted a number above 0, at most 1.");
-  return value;
-}
+export const wholeNumber = numberThat((x) => Number.isInteger(x) && x >= 0, "a whole number");
+export const countNumber = numberThat((x) => Number.isInteger(x) && x >= 1, "a whole number from 1");
+export const positiveNumber = numberThat((x) => Number.isFinite(x) && x >= 0, "a number from 0");
+export const probability = numberThat((x) => x > 0 && x <= 1, "a number above 0, at most 1");
 
 /** `--set a=b --set c=d` */
 export function collect(value: string, before: readonly string[]): string[] {

@@ -1,7 +1,6 @@
 /** The derivative of each kind of operator. What is unusual in a rule is said beside it; data are described in `kinds.ts`. */
 import { assert } from "../core/errors.js";
 import { splitBackward } from "../kernel/differentiate.js";
-import type { Kernel } from "../kernel/kernel.js";
 import { kernelWork } from "../kernel/work.js";
 import type { BackwardWalk } from "./backward-walk.js";
 import { expertWork } from "./expert-work.js";
@@ -49,7 +48,10 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
     const outputs: Record<string, number> = {};
     for (const { name } of backward.outputs)
       if (name.startsWith("d_")) outputs[name] = walk.gradientValue(given[name.slice(2)]);
-    const emit = ({ kernel, inputs: read, outputs: written }: Bound, half?: Half): void => {
+    const emit = ({ kernel, inputs: known, outputs: written }: Bound, half?: Half): void => {
+      const read = Object.fromEntries(
+        Object.entries(known).filter(([name]) => kernel.inputs.some((input) => input.name === name)),
+      );
       const names = half === "input" ? [] : Object.values(parameters).flat();
       walk.builder.add({
         ...primeOf(op),
@@ -68,18 +70,8 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
       const carried = Object.fromEntries(
         halves.carried.map((name) => [name, walk.builder.value(`${op.name}'.${name}`, 0)]),
       );
-      const reads = (kernel: Kernel, from: Readonly<Record<string, number>>) =>
-        Object.fromEntries(
-          Object.entries(from).filter(([name]) => kernel.inputs.some((i) => i.name === name)),
-        );
-      emit(
-        { kernel: halves.input, inputs: reads(halves.input, inputs), outputs: { ...outputs, ...carried } },
-        "input",
-      );
-      emit(
-        { kernel: halves.weight, inputs: reads(halves.weight, { ...inputs, ...carried }), outputs: {} },
-        "weight",
-      );
+      emit({ kernel: halves.input, inputs, outputs: { ...outputs, ...carried } }, "input");
+      emit({ kernel: halves.weight, inputs: { ...inputs, ...carried }, outputs: {} }, "weight");
     } else emit({ kernel: backward, inputs, outputs });
     for (const [name, gradient] of Object.entries(outputs)) walk.contribute(given[name.slice(2)], gradient);
   },

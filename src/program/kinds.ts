@@ -51,11 +51,8 @@ export interface EmbedData {
   readonly embedding: string;
   readonly positions?: LearnedPositions;
 }
-export interface EmbedBackwardData {
-  readonly tokens: number;
+export interface EmbedBackwardData extends Omit<EmbedData, "output"> {
   readonly gradient: number;
-  readonly embedding: string;
-  readonly positions?: LearnedPositions;
 }
 
 /** Static facts of one MoE sub-layer's routing, shared by all operators of the sub-layer. */

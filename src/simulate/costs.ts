@@ -105,7 +105,7 @@ export function tableCosts(table: CostTable): Costs {
  * Costs from a table; what it does not know is estimated from the operator's work, at the rate of what it knows of the same
  * stream.
  * @param programs whose operators the table was measured on, for their work
- * @param say hears once which operators are estimated
+ * @param say hears once that operators are estimated, and one of them
  */
 export function estimatedCosts(
   table: CostTable,
@@ -122,26 +122,17 @@ export function estimatedCosts(
     known.count++;
     rates.set(stream, known);
   }
-  const unknown = new Set<string>();
+  let isSaid = false;
   return (op) => {
     const ms = table[op.cost];
     if (ms !== undefined) return ms;
-    const {
-      flops,
-      bytes,
-      count,
-      ms: total,
-    } = rates.get(op.stream) ?? { flops: 0, bytes: 0, ms: 0, count: 1 };
+    const { flops, bytes, ...all } = rates.get(op.stream) ?? { flops: 0, bytes: 0, ms: 0, count: 1 };
     // Whichever of its two kinds of work is the larger share of what is known.
     const share = Math.max(flops > 0 ? op.work.flops / flops : 0, bytes > 0 ? op.work.bytes / bytes : 0);
-    const estimate = total * (share > 0 ? share : 1 / count);
-    if (!unknown.has(op.cost)) {
-      if (unknown.size === 0)
-        say(
-          `No cost is known of ${workLabel(op)} (${op.name}): estimated from its work, ${estimate.toFixed(2)} ms`,
-        );
-      unknown.add(op.cost);
-    }
+    const estimate = all.ms * (share > 0 ? share : 1 / all.count);
+    const what = `${workLabel(op)} (${op.name}): estimated from its work, ${estimate.toFixed(2)} ms`;
+    if (!isSaid) say(`No cost is known of ${what}`);
+    isSaid = true;
     return estimate;
   };
 }

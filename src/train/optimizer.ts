@@ -3,7 +3,7 @@ import { sumScalars } from "../comm/collectives.js";
 import { sliceOf } from "../comm/slots.js";
 import { groupOf } from "../run/actions/reduction.js";
 import type { Bucket } from "../run/weights.js";
-import { type Trainee, momentsOf } from "./trainee.js";
+import { type Trainee, ownedPieces } from "./trainee.js";
 
 /** By the names that a config has for them. */
 export interface AdamWOptions {
@@ -48,28 +48,23 @@ export function adamWStep(rank: Trainee, options: AdamWOptions, update: Update):
 
 function updateBucket(rank: Trainee, bucket: Bucket, options: AdamWOptions, update: Update): void {
   const [beta1, beta2] = options.betas;
-  const { start: ownedStart, end: ownedEnd, expAvg, expAvgSq } = momentsOf(rank, bucket);
   const gradients = rank.gradients.bucket(bucket);
-  for (const { info, offset, size } of bucket.tensors) {
-    const start = Math.max(offset, ownedStart);
-    const end = Math.min(offset + size, ownedEnd);
-    if (start >= end) continue;
+  for (const { tensor, start, end, expAvg, expAvgSq } of ownedPieces(rank, bucket))
     rank.engine.routines.adamw(
       bucket.weights.subarray(start, end),
       gradients.subarray(start, end),
-      expAvg.subarray(start - ownedStart, end - ownedStart),
-      expAvgSq.subarray(start - ownedStart, end - ownedStart),
+      expAvg,
+      expAvgSq,
       {
         learningRate: update.learningRate,
         beta1,
         beta2,
         eps: options.eps,
-        weightDecay: info.dims.length >= 2 ? options.weight_decay : 0,
+        weightDecay: tensor.info.dims.length >= 2 ? options.weight_decay : 0,
         step: update.step,
         gradScale: update.gradScale,
       },
     );
-  }
 }
 
 /** Linear warm-up, then cosine decay to `minimum` at `totalSteps` (method 9.4). `step` counts from 0. */

@@ -5,8 +5,8 @@ import { type ParameterCount, countParameters } from "../model/parameters.js";
 import { type JobContext, defineJob } from "../launch/job.js";
 import type { TimelineSummary } from "../timeline/timeline.js";
 import { type LoopEnd, trainLoop } from "./loop.js";
-import { Checkpoints } from "./observers/checkpoints.js";
-import { MetricsFiles } from "./observers/metrics.js";
+import { checkpoints } from "./observers/checkpoints.js";
+import { metricsFiles } from "./observers/metrics.js";
 import type { Observer } from "./observers/observer.js";
 import type { StepEvent } from "./event.js";
 import type { OpenedRun } from "./open-run.js";
@@ -91,16 +91,14 @@ function watch(run: PreparedRun, options: TrainTask): Watching {
   const routings = routingNames(placer.sessions.model);
   const interval = train.log_interval;
   const metrics =
-    world.rank === 0
-      ? new MetricsFiles(directory, { startStep, interval, tokensPerStep, routings })
-      : undefined;
+    world.rank === 0 ? metricsFiles(directory, { startStep, interval, tokensPerStep, routings }) : undefined;
   const progress = new Progress({
     label: options.label ?? arch,
     steps: train.steps,
     tokensPerStep,
     context,
   });
-  const checkpoints = new Checkpoints(rank, {
+  const saves = checkpoints(rank, {
     directory,
     data: data.directory,
     seed: train.seed,
@@ -109,7 +107,7 @@ function watch(run: PreparedRun, options: TrainTask): Watching {
     afterwards: picture === undefined ? [] : [picture],
   });
   const learns: Observer = { step: ({ report }) => placer.remember(report.runs) };
-  const observers = [proof, picture, learns, metrics, progress, checkpoints];
+  const observers = [proof, picture, learns, metrics, progress, saves];
   return { observers: observers.filter((o) => o !== undefined), progress, proof, picture };
 }
 

@@ -34,7 +34,7 @@ export interface KernelWithParameters {
   /** Weights by parameter name and gradients by `g_<name>`, for whichever of them the kernel reads. */
   readonly parameters: Bindings;
   /** @param bindings everything, parameters included */
-  run(bindings: Bindings): void;
+  readonly run: (bindings: Bindings) => void;
 }
 
 /** Compiles a kernel and finds its parameters. */
