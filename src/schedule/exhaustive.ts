@@ -127,19 +127,9 @@ class SegmentSearch {
   /** The state after one more compute operator; undefined when it cannot be next. */
   #append(state: State, i: number): State | undefined {
     for (const b of this.#before[i]) if (this.#isStuck(state, b)) return undefined;
-    const ends = state.ends.slice();
-    const issued: number[] = [];
-    let { clock, linkFree } = state;
-    for (;;) {
-      linkFree = this.#issue(ends, clock, linkFree, issued);
-      const ready = this.#readyAt(ends, i);
-      if (ready <= clock) break;
-      let wake = ready;
-      for (const n of this.#transfers) if (ends[n] > clock && ends[n] < wake) wake = ends[n];
-      if (wake === Infinity) return undefined;
-      clock = wake;
-    }
-    clock += this.#cost[i];
+    const { ends, issued, linkFree, ...reached } = this.#letPass(state, i);
+    if (this.#readyAt(ends, i) > reached.clock) return undefined;
+    const clock = reached.clock + this.#cost[i];
     ends[i] = clock;
     const computeLeft = state.computeLeft - this.#cost[i];
     // No completion of this order ends before the computing that is left is done, nor before the longest path from any
@@ -192,18 +182,25 @@ class SegmentSearch {
     }
   }
 
-  #drain(state: State): State {
+  /** Lets time pass and starts transfers, until an operator is ready or, without one, until nothing is under way. */
+  #letPass(state: State, awaited?: number) {
     const ends = state.ends.slice();
     const issued: number[] = [];
     let { clock, linkFree } = state;
     for (;;) {
       linkFree = this.#issue(ends, clock, linkFree, issued);
+      if (awaited !== undefined && this.#readyAt(ends, awaited) <= clock) break;
       let wake = Infinity;
       for (const n of this.#transfers) if (ends[n] > clock && ends[n] < wake) wake = ends[n];
       if (wake === Infinity) break;
       clock = wake;
     }
-    for (const end of ends) clock = Math.max(clock, end);
+    return { ends, issued, clock, linkFree };
+  }
+
+  #drain(state: State): State {
+    const { ends, issued, ...reached } = this.#letPass(state);
+    const clock = Math.max(reached.clock, ...ends);
     return { ...state, clock, last: { before: state.last, compute: -1, transfers: issued } };
   }
 

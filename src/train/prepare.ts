@@ -41,8 +41,6 @@ export interface PreparedRun {
   readonly evaluator: Evaluator;
   /** Steps done before. */
   readonly startStep: number;
-  /** What a step is given; `step` counts from 0. */
-  inputs(step: number): { readonly batches: readonly MicroBatch[]; readonly options: StepOptions };
 }
 
 /** @throws InputError, EnvironmentError; nothing has been written then, unless to the cache of prepared data */
@@ -92,7 +90,6 @@ export function prepareRun(context: JobContext<StepEvent>, source: OpenedRun, en
     placer,
     evaluator,
     startStep,
-    inputs: (step) => stepInputs({ config, rank, data, shape }, step),
   };
 }
 
@@ -139,10 +136,11 @@ function resume(
   return step;
 }
 
-function stepInputs(
-  { config, rank, data, shape }: Pick<PreparedRun, "config" | "rank" | "data" | "shape">,
+/** What a step is given; `step` counts from 0. */
+export function stepInputs(
+  { config, rank, data, shape }: PreparedRun,
   step: number,
-): ReturnType<PreparedRun["inputs"]> {
+): { readonly batches: readonly MicroBatch[]; readonly options: StepOptions } {
   const { train } = config;
   const { world } = rank;
   const dealt = { ...shape, ranks: world.size, seed: train.seed };
