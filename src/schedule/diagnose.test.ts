@@ -35,7 +35,7 @@ const costsWith = (transferMs: number, computeMs = 4): Costs =>
     0,
   );
 
-/** A plan made and predicted at some costs, and run at others on each rank. */
+/** A schedule made and predicted at some costs, and run at others on each rank. */
 function step(arch: string, policy: string, expected: Costs, ran: readonly Costs[]) {
   const program = programOf(arch);
   const schedule = parsePolicy(policy).schedule(program, expected);

@@ -15,7 +15,7 @@ export interface LoopEnd {
   readonly validationLoss: number | null;
 }
 
-/** @throws EnvironmentError of an observer, CommError when a peer is late or lost */
+/** @throws EnvironmentError of an observer, CommError when a peer does not answer or is lost */
 export async function trainLoop(run: PreparedRun, observers: readonly Observer[]): Promise<LoopEnd> {
   const { rank, placer, evaluator } = run;
   const { steps, eval_interval: evalInterval } = run.config.train;

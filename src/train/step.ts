@@ -106,7 +106,7 @@ export interface StepReport {
   readonly runs: readonly RunResult[];
 }
 
-/** @throws CommError when a peer is late or lost */
+/** @throws CommError when a peer does not answer or is lost */
 export function trainStep(
   rank: Trainee,
   sessions: StepSessions,
