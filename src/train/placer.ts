@@ -43,7 +43,6 @@ export class Placer {
   readonly #costs = new MeasuredCosts();
   readonly #policy: Policy;
   #sessions: StepSessions;
-  #placedAt: number | undefined;
   #placedCosts: CostTable | undefined;
   /** Last micro-batches of the steps to be judged; undefined once they have been. */
   #unjudged: RunResult[] | undefined = [];
@@ -100,14 +99,13 @@ export class Placer {
 
   /** Takes the new schedules if they are worth it. Either way the costs become those that the next drift is measured from. */
   #placeAgain(table: CostTable, reason: string): void {
+    const isFirst = this.#placedCosts === undefined;
     this.#placedCosts = table;
     const costs = this.#costsOf(table);
     const ms = ({ session: { program }, schedule }: StepSessions["last"]): number =>
       simulate(program, schedule, { costs: [costs], eventsOf: [] }).summary.stepMs;
     const after = reschedule(this.#sessions, this.#scheduler(costs));
     const [oldMs, newMs] = [ms(this.#sessions.last), ms(after.last)];
-    const isFirst = this.#placedAt === undefined;
-    this.#placedAt ??= this.#steps;
     if (!isFirst && newMs > oldMs * (1 - WORTHWHILE)) return;
     this.#sessions = after;
     this.options.say(
@@ -119,8 +117,10 @@ export class Placer {
   #judge(runs: readonly RunResult[]): void {
     this.#unjudged = undefined;
     const { world } = this.rank;
-    const { session, schedule } = this.#sessions.last;
-    const { program } = session;
+    const {
+      schedule,
+      session: { program },
+    } = this.#sessions.last;
     if (schedule.policy === "sequential") return;
     const onRanks = gatherJson(
       world,
@@ -131,10 +131,9 @@ export class Placer {
     if (world.rank > 0) return;
     const costs = this.#costsOf(table);
     const timelines = runs.map((_, step) => {
-      const [events, exposed] = [
-        onRanks.flatMap((steps) => steps[step].events),
-        onRanks.flatMap((steps) => steps[step].exposed),
-      ];
+      const ofStep = onRanks.map((steps) => steps[step]);
+      const events = ofStep.flatMap((run) => run.events);
+      const exposed = ofStep.flatMap((run) => run.exposed);
       return makeTimeline("measured", world.size, events, exposed);
     });
     // One step may have met anything; the one in the middle is typical.
