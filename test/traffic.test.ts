@@ -37,7 +37,7 @@ function step(options: { arch: string; epSize: number; zero?: boolean; wire?: "b
     sequential,
   );
   const tokens = Int32Array.from({ length: BATCH * SEQUENCE }, (_, i) => (i * 37) % 300);
-  const optimizer = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, clipNorm: 1 };
+  const optimizer = { betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, clip_norm: 1 } as const;
   const report = trainStep(rank, sessions, [{ tokens, labels: tokens, firstToken: 0 }], {
     step: 0,
     seed: 0,

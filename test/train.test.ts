@@ -180,16 +180,16 @@ describe("memory", () => {
       train(run, "--json", "--set", "train.steps=2", "--set", "model.hidden_size=64", ...more).stdout,
     ) as TrainResult;
 
-  it("is planned before the run, and is what was planned", () => {
-    const { memory } = result("planned");
-    expect(memory.activationBytes / memory.plannedBytes).toBeGreaterThan(0.9);
-    expect(memory.activationBytes / memory.plannedBytes).toBeLessThan(1.15);
+  it("is predicted before the run, and is what was predicted", () => {
+    const { memory } = result("predicted");
+    expect(memory.activationBytes / memory.predictedBytes).toBeGreaterThan(0.9);
+    expect(memory.activationBytes / memory.predictedBytes).toBeLessThan(1.15);
   });
 
   it("is less with recomputation, which gives the same numbers", () => {
     const [kept, recomputed] = [result("kept"), result("recomputed", "--set", "train.recompute=true")];
     expect(recomputed.memory.activationBytes).toBeLessThan(0.7 * kept.memory.activationBytes);
-    expect(recomputed.memory.plannedBytes).toBeLessThan(0.7 * kept.memory.plannedBytes);
+    expect(recomputed.memory.predictedBytes).toBeLessThan(0.7 * kept.memory.predictedBytes);
     losses("recomputed").forEach(([, loss, norm], i) => {
       expect(Math.abs(loss - losses("kept")[i][1]) / loss).toBeLessThan(1e-6);
       expect(Math.abs(norm - losses("kept")[i][2]) / norm).toBeLessThan(1e-5);

@@ -28,7 +28,7 @@ const KEYS = {
   coefficient_gate: "cg1",
 };
 const [STEPS, BATCH, S] = [2, 2, 11];
-const OPTIMIZER = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, clipNorm: 1 };
+const OPTIMIZER = { betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, clip_norm: 1 } as const;
 const RATE = 1e-3;
 
 const dir = temporaryDirectory();
@@ -74,7 +74,7 @@ function makeFixture(directory: string): void {
     const batch = { tokens: cut(0), labels: cut(1), firstToken: 0 };
     const { report } = forwardBackward(rank, sessions, [batch], { step, seed: 0 });
     const norm = gradientNorm(rank);
-    const gradScale = clipFactor(norm, OPTIMIZER.clipNorm);
+    const gradScale = clipFactor(norm, OPTIMIZER.clip_norm);
     if (step === 0) write(join(directory, "gradients0.safetensors"), snapshot(rank, "gradients", gradScale));
     adamWStep(rank, OPTIMIZER, { step: step + 1, learningRate: RATE, gradScale });
     const { lmLoss, balanceLoss, loss } = report;

@@ -1,18 +1,11 @@
 import { launch } from "../launch/launch.js";
 import type { StepEvent } from "../train/event.js";
 import { type RunSource, openRun, refuseToMix } from "../train/open-run.js";
-import { type TrainResult, trainJob } from "../train/train-job.js";
+import { type BesideTraining, type TrainResult, trainJob } from "../train/train-job.js";
 import { type RunOptions, launchOptions } from "./run-options.js";
 
 /** What to train and how to run it; `onEvent` hears a `StepEvent` after every step. */
-export interface TrainOptions extends RunOptions<StepEvent>, RunSource {
-  /** Train a twin sequentially beside, and compare losses, gradients and weights byte by byte. */
-  readonly proveOverlap?: boolean | undefined;
-  /** Draw timeline.html and timeline.json of a typical step; always on several ranks. */
-  readonly timeline?: boolean | undefined;
-  /** What progress lines begin with. Default: the architecture's name. */
-  readonly label?: string | undefined;
-}
+export interface TrainOptions extends RunOptions<StepEvent>, RunSource, BesideTraining {}
 
 /** A run that has ended. */
 export interface Trained extends TrainResult {

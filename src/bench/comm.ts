@@ -180,16 +180,8 @@ function together(world: Communicator, action: () => void): number {
   return maxScalars(world, [nowMs() - start], "time")[0];
 }
 
-interface Exchange {
-  readonly bytes: number;
-  /** Bytes that leave this rank. */
-  readonly leaving: number;
-  start(): ReturnType<Communicator["exchange"]>;
-  run(): void;
-}
-
-/** Equal parts to every rank. */
-function evenExchange(world: Communicator, wanted: number): Exchange {
+/** Equal parts to every rank: `bytes` in all, of which `leaving` go to others. */
+function evenExchange(world: Communicator, wanted: number) {
   const part = Math.ceil(wanted / world.size / 4) * 4;
   const bytes = part * world.size;
   const everyone = Array.from({ length: world.size }, (_, p) => p);
@@ -199,8 +191,7 @@ function evenExchange(world: Communicator, wanted: number): Exchange {
     bytes: everyone.map(() => part),
   });
   const [send, recv] = [regions(), regions()];
-  const start = (): ReturnType<Communicator["exchange"]> =>
-    world.exchange({ label: "All-to-All", send, recv });
+  const start = () => world.exchange({ label: "All-to-All", send, recv });
   return { bytes, leaving: part * (world.size - 1), start, run: () => void start().wait() };
 }
 

@@ -16,7 +16,12 @@ import { type MeasuredWork, measuredWork } from "../simulate/calibration.js";
 import type { OperatorClass } from "../program/work.js";
 import { simulate } from "../simulate/simulate.js";
 import { combined } from "../timeline/summary.js";
-import { type Timeline, type TimelineEvent, eventOperator } from "../timeline/timeline.js";
+import {
+  type Timeline,
+  type TimelineEvent,
+  type TimelineSummary,
+  eventOperator,
+} from "../timeline/timeline.js";
 import { type CompareMode, type Contestant, type ContestantOptions, Contestants } from "./contestants.js";
 import { BASELINE, type LinkChoice, chooseLink } from "./link-choice.js";
 
@@ -37,18 +42,12 @@ export interface CompareOptions extends ContestantOptions {
 }
 
 /** Times in ms, medians over rounds; compute, communication, exposed, late: means over ranks. */
-export interface CompareRow extends CompareCase {
+export interface CompareRow extends CompareCase, TimelineSummary {
   readonly mode: CompareMode;
-  readonly stepMs: number;
   /** Half the range between quartiles. */
   readonly spreadMs: number;
   /** Every round, in order. */
   readonly roundsMs: readonly number[];
-  readonly computeMs: number;
-  readonly communicationMs: number;
-  readonly exposedMs: number;
-  readonly lateMs: number;
-  readonly overlapShare: number;
   /** Time with a gradient bucket on the wire; only with its reduction. */
   readonly reductionMs?: number;
   /** Step of each baseline over this step, where the baseline took part in this mode. */
@@ -109,7 +108,7 @@ function compare(contestants: Contestants, options: CompareOptions): CompareResu
   );
   const total = WARM_UP_ROUNDS + options.rounds;
   for (let round = 0; round < total; round++) {
-    if (round === WARM_UP_ROUNDS) for (const contestant of entered) contestants.replan(contestant);
+    if (round === WARM_UP_ROUNDS) for (const contestant of entered) contestants.placeAgain(contestant);
     // There and back: what drifts while a round goes on meets every row alike.
     for (const contestant of round % 2 === 0 ? entered : entered.toReversed()) {
       const { arch, policy, mode } = contestant;

@@ -1,12 +1,10 @@
 /** What a comparison runs: one program per architecture, policy and mode; models are shared between rows. */
 import { barrier, broadcastJson, gatherJson } from "../comm/collectives.js";
 import { nowMs } from "../core/clock.js";
-import { philox } from "../core/rng.js";
 import type { Engine } from "../engine/engine.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
 import { type TrainingProgram, buildTrainingProgram } from "../model/training-program.js";
-import type { LossScales } from "../program/kinds.js";
 import type { Program } from "../program/program.js";
 import { withReduction } from "../program/reduction.js";
 import type { RoutingValue } from "../run/actions/gate.js";
@@ -17,8 +15,9 @@ import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../program/schedule.js";
 import { type CostTable, type Costs, MeasuredCosts, agreedCosts, estimatedCosts } from "../simulate/costs.js";
 import type { Timeline } from "../timeline/timeline.js";
-import { reductionBuckets } from "../train/step.js";
+import { feedBatch, reductionBuckets } from "../train/step.js";
 import { type Trainee, createTrainee } from "../train/trainee.js";
+import { randomBatch } from "./random-batch.js";
 
 /** forward: loss only; train: forward and backward of a micro-batch; train+reduce: also its gradients' reduction. */
 export const COMPARE_MODES = ["forward", "train", "train+reduce"] as const;
@@ -125,7 +124,7 @@ export class Contestants {
   }
 
   /** Places operators on the costs measured so far. */
-  replan(contestant: Contestant): void {
+  placeAgain(contestant: Contestant): void {
     if (!parsePolicy(contestant.policy).usesCosts) return;
     const table = agreedCosts(this.costsOfRanks(contestant));
     contestant.schedule = this.#schedule(contestant.policy, contestant.session.program, table);
@@ -184,23 +183,10 @@ export class Contestants {
   }
 
   /** Random tokens; the same in every run. */
-  #feeds(c: Contestant): { values: Map<number, unknown>; release: () => void } {
+  #feeds({ rank, model }: Contestant): ReturnType<typeof feedBatch> {
     const { batch, sequence } = this.options;
-    const { memory, world, config } = c.rank;
-    const T = batch * sequence;
-    const random = philox(7 + world.rank, "benchmark tokens");
-    const fed = [memory.allocate(T), memory.allocate(T), memory.allocate(T)];
-    const ints = fed.slice(0, 2).map(({ f32 }) => new Int32Array(f32.buffer, f32.byteOffset, T));
-    for (let i = 0; i < T; i++) {
-      ints[0][i] = Math.floor(random.uniform(i) * config.vocab_size);
-      ints[1][i] = Math.floor(random.uniform(i + T) * config.vocab_size);
-    }
-    fed[2].f32.fill(1 / T);
-    const values = new Map<number, unknown>([[c.model.tokens, { data: ints[0], dims: [T] }]]);
-    if (c.model.labels !== undefined) values.set(c.model.labels, { data: ints[1], dims: [T] });
-    if (c.model.seed !== undefined) values.set(c.model.seed, { data: fed[2].f32, dims: [T] });
-    if (c.model.scales !== undefined)
-      values.set(c.model.scales, { balance: 0.01, z: 0 } satisfies LossScales);
-    return { values, release: () => fed.forEach((allocation) => memory.release(allocation)) };
+    const data = randomBatch(rank.config.vocab_size, batch * sequence, 7 + rank.world.rank);
+    const scales = { balance: 0.01, z: 0 };
+    return feedBatch(rank, model, data, { step: 0, seed: 0, micro: 0, share: 1, scales });
   }
 }

@@ -2,13 +2,7 @@
 import { nowMs } from "../core/clock.js";
 import type { Engine, Executable } from "../engine/engine.js";
 
-export interface KernelClock {
-  readonly engine: Engine;
-  /** Milliseconds in kernels since the last call. */
-  take(): number;
-}
-
-export function kernelClock(engine: Engine): KernelClock {
+export function kernelClock(engine: Engine) {
   let total = 0;
   const timed = new WeakMap<Executable, Executable>();
   return {
@@ -29,7 +23,8 @@ export function kernelClock(engine: Engine): KernelClock {
         }
         return wrapped;
       },
-    },
+    } satisfies Engine,
+    /** Milliseconds in kernels since the last call. */
     take() {
       const taken = total;
       total = 0;

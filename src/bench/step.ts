@@ -1,16 +1,16 @@
 /** A whole training step on one rank: how much of it is spent in kernels, and how much on everything around them? */
 import { singleCommunicator } from "../comm/single.js";
 import { nowMs } from "../core/clock.js";
-import { philox } from "../core/rng.js";
 import type { Engine } from "../engine/engine.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
 import { countParameters } from "../model/parameters.js";
 import { sequential } from "../schedule/sequential.js";
 import { median } from "../core/statistics.js";
 import { type OperatorClass } from "../program/work.js";
-import { type MicroBatch, openStep, trainStep } from "../train/step.js";
+import { openStep, trainStep } from "../train/step.js";
 import { createTrainee } from "../train/trainee.js";
 import { kernelClock } from "./kernel-clock.js";
+import { randomBatch } from "./random-batch.js";
 
 export interface StepOptions {
   readonly model: ModelInput;
@@ -44,10 +44,10 @@ export function benchStep(plainEngine: Engine, options: StepOptions): StepResult
   rank.weights.initialize(1, config.initializer_range);
   const { batch, sequence } = options;
   const sessions = openStep(rank, { batch, sequence, epSize: 1 }, sequential);
-  const optimizer = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, clipNorm: 1 };
+  const optimizer = { betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, clip_norm: 1 } as const;
   const rounds: { stepMs: number; kernelMs: number; parts: Record<string, number> }[] = [];
   for (let step = 0; step < WARM_UP_ROUNDS + options.rounds; step++) {
-    const data = randomBatch(config.vocab_size, batch * sequence, step);
+    const data = randomBatch(config.vocab_size, batch * sequence, 3 + step);
     clock.take();
     const start = nowMs();
     const report = trainStep(rank, sessions, [data], { step, seed: 1, learningRate: 1e-4, optimizer });
@@ -78,11 +78,4 @@ export function benchStep(plainEngine: Engine, options: StepOptions): StepResult
     tokensPerSecond: (batch * sequence * 1e3) / stepMs,
     parts: Object.fromEntries(names.map((name) => [name, median(rounds.map((r) => r.parts[name] ?? 0))])),
   };
-}
-
-function randomBatch(vocabSize: number, count: number, step: number): MicroBatch {
-  const random = philox(3 + step, "benchmark tokens");
-  const draw = (offset: number): Int32Array =>
-    Int32Array.from({ length: count }, (_, i) => Math.floor(random.uniform(i + offset) * vocabSize));
-  return { tokens: draw(0), labels: draw(count), firstToken: 0 };
 }

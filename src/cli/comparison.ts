@@ -1,31 +1,22 @@
 /** A comparison as a table, and as files: timelines and a chart. */
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { BASELINES, type BaselineName, type CompareResult, type CompareRow } from "../bench/compare.js";
 import { formatLink } from "../comm/link.js";
-import { replaceFile } from "../storage/files.js";
-import { chromeTrace } from "../timeline/chrome-trace.js";
-import { speedChart } from "../timeline/speed-chart.js";
+import { makeDirectory, replaceFile } from "../storage/files.js";
+import { type TitledTimelines, chromeTrace } from "../timeline/chrome-trace.js";
+import { type ChartRow, speedChart } from "../timeline/speed-chart.js";
 import { timelineHtml } from "../timeline/timeline-html.js";
-import { formatTable, markdownTable } from "./options.js";
+import { type Column, columnTable, percent } from "./options.js";
 
-interface Column {
-  readonly name: string;
-  readonly text: (row: CompareRow) => string;
-  /** Columns that say nothing about any row are left out. */
-  readonly isWanted?: (rows: readonly CompareRow[]) => boolean;
-}
-
-const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
 const tenths = (ms: number): string => ms.toFixed(1);
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly Column<CompareRow>[] = [
   { name: "mode", text: (row) => row.mode },
   { name: "architecture", text: (row) => row.arch },
   { name: "policy", text: (row) => row.policy },
   { name: "step ms", text: (row) => tenths(row.stepMs) },
   { name: "±", text: (row) => tenths(row.spreadMs) },
-  ...(Object.keys(BASELINES) as BaselineName[]).map((name): Column => ({
+  ...(Object.keys(BASELINES) as BaselineName[]).map((name): Column<CompareRow> => ({
     name: `× ${name}`,
     text: (row) => row.speedUp[name]?.toFixed(2) ?? "–",
     isWanted: (rows) => rows.some((row) => row.speedUp[name] !== undefined),
@@ -51,11 +42,7 @@ function signed(value: number): string {
 }
 
 export function comparisonTable({ rows }: CompareResult, markdown: boolean): string {
-  const columns = COLUMNS.filter(({ isWanted }) => isWanted?.(rows) ?? true);
-  return (markdown ? markdownTable : formatTable)(
-    columns.map(({ name }) => name),
-    rows.map((row) => columns.map(({ text }) => text(row))),
-  );
+  return columnTable(COLUMNS, rows, markdown);
 }
 
 /** What the table cannot hold: link, placements, warnings, the timeline's own cost. */
@@ -76,15 +63,25 @@ export function comparisonNotes({ rows, link, communicationShare, ranks }: Compa
 
 /** @throws EnvironmentError when the directory cannot be written */
 export function writeComparison(directory: string, result: CompareResult): void {
-  mkdirSync(directory, { recursive: true });
   const titled = result.timelines.map((pair, i) => {
     const { arch, policy, mode } = result.rows[i];
     return { title: `${mode} · ${arch} · ${policy}`, ...pair };
   });
+  const charted = result.rows.map((row) => ({ ...row, speedUp: row.speedUp["top-2 sequential"] }));
+  writePictures(directory, titled, charted);
+}
+
+/** Timelines to look at and for Perfetto, and a chart of speed-ups. @throws EnvironmentError */
+export function writePictures(
+  directory: string,
+  titled: readonly TitledTimelines[],
+  charted: readonly ChartRow[],
+): void {
+  makeDirectory(directory);
   const files = {
     "timeline.html": timelineHtml(titled),
     "timeline.json": JSON.stringify(chromeTrace(titled)),
-    "chart.svg": speedChart(result.rows.map((row) => ({ ...row, speedUp: row.speedUp["top-2 sequential"] }))),
+    "chart.svg": speedChart(charted),
   };
   for (const [name, text] of Object.entries(files)) replaceFile(join(directory, name), text);
 }

@@ -1,31 +1,19 @@
 /** Options that several commands share. */
 import { InvalidArgumentError } from "commander";
 
-export function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError("wanted a whole number.");
-  return value;
+/** A reader of an option's number. */
+function numberThat(isFit: (value: number) => boolean, wanted: string): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!isFit(value)) throw new InvalidArgumentError(`wanted ${wanted}.`);
+    return value;
+  };
 }
 
-/** A whole number from 1. */
-export function countNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError("wanted a whole number from 1.");
-  return value;
-}
-
-export function positiveNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError("wanted a number from 0.");
-  return value;
-}
-
-/** Above 0, at most 1. */
-export function probability(text: string): number {
-  const value = Number(text);
-  if (!(value > 0 && value <= 1)) throw new InvalidArgumentError("wanted a number above 0, at most 1.");
-  return value;
-}
+export const wholeNumber = numberThat((x) => Number.isInteger(x) && x >= 0, "a whole number");
+export const countNumber = numberThat((x) => Number.isInteger(x) && x >= 1, "a whole number from 1");
+export const positiveNumber = numberThat((x) => Number.isFinite(x) && x >= 0, "a number from 0");
+export const probability = numberThat((x) => x > 0 && x <= 1, "a number above 0, at most 1");
 
 /** `--set a=b --set c=d` */
 export function collect(value: string, before: readonly string[]): string[] {
@@ -34,6 +22,36 @@ export function collect(value: string, before: readonly string[]): string[] {
 
 export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
+}
+
+/** A result as JSON if the flags say so, else as text. */
+export function print(flags: { readonly json?: boolean }, result: unknown, text: string): void {
+  if (flags.json) printJson(result);
+  else process.stdout.write(`${text}\n`);
+}
+
+/** One column of a table of `Row`s. */
+export interface Column<Row> {
+  readonly name: string;
+  readonly text: (row: Row) => string;
+  /** Columns that say nothing about any row are left out. */
+  readonly isWanted?: (rows: readonly Row[]) => boolean;
+}
+
+export function columnTable<Row>(
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+  markdown = false,
+): string {
+  const wanted = columns.filter(({ isWanted }) => isWanted?.(rows) ?? true);
+  return (markdown ? markdownTable : formatTable)(
+    wanted.map(({ name }) => name),
+    rows.map((row) => wanted.map(({ text }) => text(row))),
+  );
+}
+
+export function percent(share: number): string {
+  return `${(share * 100).toFixed(0)} %`;
 }
 
 /** A table with aligned columns; numbers to the right. */
@@ -54,7 +72,7 @@ export function formatTable(header: readonly string[], rows: readonly (readonly 
   return [line(header), widths.map((w) => "─".repeat(w)).join("  "), ...rows.map(line)].join("\n");
 }
 
-export function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
   return [header, header.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
 }
 

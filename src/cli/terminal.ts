@@ -3,7 +3,6 @@ import { launcherRank, launcherSize } from "../comm/mpi/library.js";
 
 /** Lines and one progress line on stderr; stdout stays free for results. */
 export interface Terminal {
-  readonly say: (line: string) => void;
   /** An empty line: none is shown. */
   readonly progress: (line: string) => void;
   /** Draws what a job emits; figures are for programs. */
@@ -32,7 +31,6 @@ export function openTerminal({ quiet = false, stops = false }: TerminalOptions =
     ? onCtrlC(say)
     : { signal: new AbortController().signal, release: () => undefined };
   return {
-    say,
     progress,
     onEvent({ kind, line = "" }) {
       if (kind === "message") say(line);
@@ -46,9 +44,11 @@ export function openTerminal({ quiet = false, stops = false }: TerminalOptions =
   };
 }
 
-const SILENT: Pick<Terminal, "say" | "progress"> = { say: () => undefined, progress: () => undefined };
+type Drawing = Record<"say" | "progress", (line: string) => void>;
 
-function drawing(): Pick<Terminal, "say" | "progress"> {
+const SILENT: Drawing = { say: () => undefined, progress: () => undefined };
+
+function drawing(): Drawing {
   const { stderr } = process;
   let shown = "";
   let lastMs = -Infinity;

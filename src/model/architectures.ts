@@ -1,6 +1,6 @@
 import { InputError, didYouMean } from "../core/errors.js";
 
-/** What distinguishes one architecture from another (method 5.1). Everything else is configuration. */
+/** What distinguishes one architecture from another (table: method 5.1). Everything else is configuration. */
 export interface Architecture {
   /** Where the routed experts' input comes from; "dual" is DGMoE (current and preceding, one choice each). */
   readonly routed: "none" | "current" | "shortcut" | "dual";
@@ -62,7 +62,7 @@ const FAMILIES: readonly { pattern: RegExp; make: (match: RegExpMatchArray, k: n
   },
 ];
 
-/** The names of the table in method 5.1; any k works in the families. */
+/** One name of each kind, for help; any k works in the families (method 5.1). */
 export const ARCHITECTURE_NAMES = [
   "dense",
   "top1",

@@ -4,6 +4,8 @@ import { parseWith } from "../core/parse.js";
 import { type Architecture, architecture } from "./architectures.js";
 
 const positive = z.number().int().positive();
+const aboveZero = z.number().positive();
+const fromZero = z.number().nonnegative();
 
 /**
  * A model as it is written in `config.json` (Hugging Face key names). Optional keys are resolved by `resolveModel`.
@@ -30,9 +32,7 @@ export const modelSchema = z.strictObject({
   num_experts_per_tok: positive.optional().describe("k of an arch whose name has none"),
   moe_layer_interval: z.literal([1, 2]).default(2).describe("2: odd blocks are MoE; 1: every block"),
   max_position_embeddings: positive.describe("Longest sequence"),
-  capacity_factor: z
-    .number()
-    .positive()
+  capacity_factor: aboveZero
     .nullable()
     .default(null)
     .describe("Rows per expert = ceil(cf·k·T/N); null: dropless"),
@@ -54,26 +54,14 @@ export const modelSchema = z.strictObject({
     .enum(["rank", "global"])
     .default("rank")
     .describe("Balance loss over one rank's tokens or all ranks'"),
-  router_aux_loss_coef: z
-    .number()
-    .nonnegative()
-    .default(0.01)
-    .describe("Weight of the balance loss (balance: aux)"),
-  router_z_loss_coef: z
-    .number()
-    .nonnegative()
-    .default(0)
-    .describe("Weight of the squared log-sum of the gate logits"),
-  balance_bias_rate: z
-    .number()
-    .nonnegative()
-    .default(0.001)
-    .describe("Step of the selection bias (balance: bias)"),
+  router_aux_loss_coef: fromZero.default(0.01).describe("Weight of the balance loss (balance: aux)"),
+  router_z_loss_coef: fromZero.default(0).describe("Weight of the squared log-sum of the gate logits"),
+  balance_bias_rate: fromZero.default(0.001).describe("Step of the selection bias (balance: bias)"),
   tie_word_embeddings: z.boolean().optional().describe("Default true for gpt, false for llama"),
   attention_bias: z.boolean().optional().describe("Biases on q, k, v; default true for gpt, false for llama"),
-  norm_eps: z.number().positive().default(1e-5).describe("Added to the variance in norms"),
-  rope_theta: z.number().positive().default(10_000).describe("Base of rotary positions (llama)"),
-  initializer_range: z.number().positive().default(0.02).describe("Standard deviation of initial matrices"),
+  norm_eps: aboveZero.default(1e-5).describe("Added to the variance in norms"),
+  rope_theta: aboveZero.default(10_000).describe("Base of rotary positions (llama)"),
+  initializer_range: aboveZero.default(0.02).describe("Standard deviation of initial matrices"),
 });
 
 /** A model as it is written: what is left out has a default. */

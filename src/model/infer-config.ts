@@ -1,6 +1,7 @@
 /**
- * A model config from the few keys of a fixture and the names and dims of its tensors: the style, the MoE blocks,
- * head and bias conventions are visible in the weights. Keys given win over what the tensors suggest.
+ * A model config from the few keys of a fixture and the names and dims of its tensors: the style, which blocks are MoE, whether
+ * the head is tied and which layers have biases are visible in the weights (method 10). Keys given win over what the tensors
+ * suggest.
  */
 import { didYouMean } from "../core/errors.js";
 import { type ModelConfig, modelSchema, resolveModel } from "./config.js";

@@ -99,7 +99,7 @@ export function wireModel(
  * @returns the stream, [T, D]
  */
 export function addEmbedding(wires: Wires, { embedding }: ModelStructure, tokens: number): number {
-  const output = wires.stream("embedding");
+  const output = wires.rows("embedding");
   const { table, positions } = embedding;
   wires.builder.add({
     name: "embed",
@@ -133,7 +133,7 @@ export function addAttention(
   { attention }: BlockParts,
   { layer, x, positions }: BlockInput,
 ): number {
-  const y = wires.stream(`L${layer}.attention`);
+  const y = wires.rows(`L${layer}.attention`);
   const inputs: Record<string, number> = positions === undefined ? { x } : { x, positions };
   const length = positions === undefined ? wires.options.sequence : "S";
   wires.part(`L${layer}.attention`, attention, [length], { layer, inputs, outputs: { y } });
@@ -146,7 +146,7 @@ export function addAttention(
  */
 export function addMlp(wires: Wires, { mlp }: BlockParts, { layer, x }: BlockInput): number {
   if (mlp === undefined) return x;
-  const y = wires.stream(`L${layer}.mlp`);
+  const y = wires.rows(`L${layer}.mlp`);
   wires.part(`L${layer}.mlp`, mlp, [], { layer, inputs: { x }, outputs: { y } });
   return y;
 }

@@ -1,5 +1,5 @@
 /**
- * MoE sub-layers as wirings: which stream feeds the routed experts, and where their rows are added. This file and
+ * MoE sub-layers as wirings (method 5): which stream feeds the routed experts, and where their rows are added. This file and
  * `architectures.ts` are the only places that know what distinguishes top-2 from ScMoE Pos-2 from DGMoE; everything
  * after them sees a DAG.
  */
@@ -69,7 +69,7 @@ export function moeBlock(
   let base = x;
   let scale: number | undefined;
   if (moe.shared !== undefined) {
-    base = wires.stream(`L${layer}.shared`);
+    base = wires.rows(`L${layer}.shared`);
     const outputs: Record<string, number> = { y: base };
     if (wires.kernelOf(moe.shared, []).outputs.some(({ name }) => name === "scale"))
       outputs.scale = scale = wires.builder.value(`L${layer}.coefficient`, wires.tokens * 4);

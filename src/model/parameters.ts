@@ -2,7 +2,7 @@ import type { ModelConfig } from "./config.js";
 import type { ParameterInfo } from "./parts/part.js";
 import { structureOf } from "./structure.js";
 
-/** The tensors of a model in storage order; what several parts read is listed with the first. */
+/** The tensors of a model in storage order; what several parts read is listed with the first (names: method 10). */
 export function listParameters(config: ModelConfig): readonly ParameterInfo[] {
   const { embedding, blocks, head } = structureOf(config);
   const all = [...embedding.parameters, ...blocks.flatMap((block) => block.parameters), ...head.parameters];

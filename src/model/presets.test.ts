@@ -1,4 +1,4 @@
-/** The paper's models have the sizes that the paper states of them as standard top-2 MoE; a shared expert adds its own. */
+/** The paper's models (method 11.2) have the sizes that the paper states of them as standard top-2 MoE; a shared expert adds its own. */
 import { expect, it } from "vitest";
 import { resolveModel } from "./config.js";
 import { countParameters } from "./parameters.js";

@@ -1,7 +1,6 @@
 /** The routed part of an MoE sub-layer: gate → route → encode → dispatch → experts → combine, and decode. */
 import { expertWork } from "../program/expert-work.js";
 import type * as K from "../program/kinds.js";
-import type { Work } from "../program/work.js";
 import type { MoeParts } from "./structure.js";
 import type { Wires } from "./wires.js";
 
@@ -45,7 +44,7 @@ export function routedBranch(wires: Wires, moe: MoeParts, options: BranchOptions
   const { builder, tokens: T } = wires;
   const N = moe.numExperts;
   const at = { layer, branch };
-  const [xn, logits] = [wires.stream(`${branch}.xn`), builder.value(`${branch}.logits`, T * N * 4)];
+  const [xn, logits] = [wires.rows(`${branch}.xn`), builder.value(`${branch}.logits`, T * N * 4)];
   const inputs: Record<string, number> = { x: options.source };
   if (options.withNoise) {
     inputs.noise = builder.value(`${branch}.noise`, T * N * 4);
@@ -103,12 +102,31 @@ function throughExperts(
   const common = { layer, branch, chunk: chunks === 1 ? undefined : chunk };
   const facts: K.ChunkData = { shape, chunk, chunks };
   const evenRows = (wires.tokens * shape.topK) / chunks;
-  const transfer = (of: "dispatch" | "combine"): Work => ({
-    class: of,
-    rows: evenRows,
-    flops: 0,
-    bytes: (evenRows * rowBytes * (shape.epSize - 1)) / shape.epSize,
-  });
+  const transfer = (of: "dispatch" | "combine", input: number, output: number): void => {
+    const isDispatch = of === "dispatch";
+    builder.add({
+      ...common,
+      name: label(of),
+      kind: "transfer",
+      reads: isDispatch ? [input, routing] : [input, routing, counts],
+      writes: isDispatch ? [output, counts] : [output],
+      work: {
+        class: of,
+        rows: evenRows,
+        flops: 0,
+        bytes: (evenRows * rowBytes * (shape.epSize - 1)) / shape.epSize,
+      },
+      data: {
+        ...facts,
+        direction: isDispatch ? "to-experts" : "to-tokens",
+        bringsCounts: isDispatch,
+        routing,
+        counts,
+        input,
+        output,
+      },
+    });
+  };
 
   const send = value("send");
   builder.add({
@@ -122,23 +140,7 @@ function throughExperts(
   });
   const arrived = value("arrived");
   const counts = builder.value(label("counts"), shape.numExperts * 4);
-  builder.add({
-    ...common,
-    name: label("dispatch"),
-    kind: "transfer",
-    reads: [send, routing],
-    writes: [arrived, counts],
-    work: transfer("dispatch"),
-    data: {
-      ...facts,
-      direction: "to-experts",
-      bringsCounts: true,
-      routing,
-      counts,
-      input: send,
-      output: arrived,
-    },
-  });
+  transfer("dispatch", send, arrived);
   const results = value("results");
   const kernel = wires.kernelOf(moe.experts, []);
   builder.add({
@@ -151,23 +153,7 @@ function throughExperts(
     data: { ...facts, kernel, parameters: moe.experts.spans, arrived, counts, output: results },
   });
   const back = value("back");
-  builder.add({
-    ...common,
-    name: label("combine"),
-    kind: "transfer",
-    reads: [results, routing, counts],
-    writes: [back],
-    work: transfer("combine"),
-    data: {
-      ...facts,
-      direction: "to-tokens",
-      bringsCounts: false,
-      routing,
-      counts,
-      input: results,
-      output: back,
-    },
-  });
+  transfer("combine", results, back);
   return back;
 }
 
@@ -183,7 +169,7 @@ export function decodeBranch(
 ): number {
   const { shape, routing, weights, rows, name } = branch;
   const { layer, base, scale } = to;
-  const output = wires.stream(`${name}.out`);
+  const output = wires.rows(`${name}.out`);
   wires.builder.add({
     name: `${name}.decode`,
     kind: "decode",

@@ -139,7 +139,10 @@ function moeParts(config: ModelConfig, layer: number): MoeParts {
   };
 }
 
-/** The gate reads a shortcut through a norm of its own or the preceding block's; the current stream through this block's. */
+/**
+ * The norm in front of the gate. Rows from a shortcut go through a norm of its own, or through the preceding block's
+ * (`shortcut_norm: reuse`); rows of the current block through its second norm.
+ */
 function gateNorm(config: ModelConfig, layer: number): string {
   if (config.architecture.routed !== "shortcut") return mlpNorm(layer);
   return config.shortcut_norm === "own"

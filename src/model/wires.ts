@@ -1,4 +1,4 @@
-/** The program of a model under construction: its builder, and what every part of a wiring adds the same way. */
+/** A model's program under construction: its builder and kernels, and the methods with which all parts of a wiring add operators. */
 import type { Kernel } from "../kernel/kernel.js";
 import type { Symbols } from "../kernel/symbols.js";
 import { kernelWork } from "../kernel/work.js";
@@ -44,7 +44,7 @@ export class Wires {
   }
 
   /** A value of [T, D] activations. */
-  stream(name: string): number {
+  rows(name: string): number {
     return this.builder.value(name, this.tokens * this.width * 4);
   }
 

@@ -64,5 +64,4 @@ export {
   parseCalibration,
 } from "../simulate/calibration.js";
 export { describeCluster } from "./cluster-keys.js";
-export type { PlanRow } from "./plan.js";
-export { DEFAULT_CASES, type PlanOptions, type Prediction, plan } from "./query.js";
+export { DEFAULT_CASES, type PlanOptions, type PlanRow, type Prediction, plan } from "./plan.js";

@@ -22,9 +22,10 @@ function file(name: string, content: string): string {
 }
 
 const { arch: _arch, ...small } = preset("gpt2-moe-small");
+const A30 = cluster("8xA30-PCIe");
 const base: PlanOptions = {
   model: preset("gpt2-moe-small"),
-  cluster: cluster("8xA30-PCIe"),
+  cluster: A30,
   cases: [
     "top2:sequential",
     "top2:pipelined(2)",
@@ -44,13 +45,13 @@ const base: PlanOptions = {
 /** Of the gradients that all ranks have. */
 function replicatedBytes(arch: string): number {
   const replicated = listParameters(resolveModel({ ...small, arch })).filter((p) => p.expert === undefined);
-  return replicated.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, base.elementBytes), 0);
+  return replicated.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 2), 0);
 }
 
 describe("plan()", () => {
   it("orders the architectures as the paper does, on every cluster", () => {
     for (const described of CLUSTERS) {
-      const rows = plan({ ...base, cluster: described });
+      const { rows } = plan({ ...base, cluster: described });
       const [top2, pipelined, shared, pos2, pos3] = rows.map((row) => row.stepMs);
       expect(pipelined).toBeLessThan(top2);
       expect(pos2).toBeLessThan(shared);
@@ -62,17 +63,18 @@ describe("plan()", () => {
   });
 
   it("splits rows into chunks where the link is too slow for the window, and only there", () => {
-    const { intraBytesPerMs, ...rest } = cluster("8xA30-PCIe");
+    const { intraBytesPerMs, ...rest } = A30;
     const at = (factor: number): string =>
-      plan({ ...base, cluster: { ...rest, intraBytesPerMs: factor * intraBytesPerMs } })[3].policy;
+      plan({ ...base, cluster: { ...rest, intraBytesPerMs: factor * intraBytesPerMs } }).rows[3].policy;
     expect(at(2)).toBe("adaptive");
     expect(at(0.2)).toMatch(/^adaptive\([24]\)$/);
   });
 
   it("says of training what the reduction of gradients adds, which a forward pass does not have", () => {
-    const [trained] = plan({ ...base, cases: [{ arch: "shared", policy: "sequential" }] });
-    const [forward] = plan({ ...base, cases: [{ arch: "shared", policy: "sequential" }], mode: "forward" });
-    const { intraBytesPerMs, linkEfficiency } = base.cluster;
+    const cases = [{ arch: "shared", policy: "sequential" }];
+    const [trained] = plan({ ...base, cases }).rows;
+    const [forward] = plan({ ...base, cases, mode: "forward" }).rows;
+    const { intraBytesPerMs, linkEfficiency } = A30;
     // Slices to their owners and back, each rank all but its own; experts have no other copy.
     const sentMs = (2 * replicatedBytes("shared") * (7 / 8)) / (intraBytesPerMs * linkEfficiency);
     expect((trained.reducedMs as number) - trained.stepMs).toBeGreaterThan(sentMs);
@@ -81,7 +83,7 @@ describe("plan()", () => {
   });
 
   it("refuses an operator that the cluster says nothing about, by name", () => {
-    const costs = analyticCosts({ cluster: base.cluster, elementBytes: 2, ranks: 8 });
+    const costs = analyticCosts({ cluster: A30, elementBytes: 2, ranks: 8 });
     const load = madeUpOperator(0, { name: "L3.load", stream: "storage", reads: [], writes: [] });
     expect(() => costs(load)).toThrow(
       "No cost is known of L3.load: 8xA30-PCIe does not say how fast its storage is",
@@ -89,7 +91,7 @@ describe("plan()", () => {
   });
 
   it("takes longer when experts are uneven", () => {
-    const [balanced, uneven] = [1, 2].map((imbalance) => plan({ ...base, imbalance })[3].stepMs);
+    const [balanced, uneven] = [1, 2].map((imbalance) => plan({ ...base, imbalance }).rows[3].stepMs);
     expect(uneven).toBeGreaterThan(balanced * 1.05);
   });
 });

@@ -1,12 +1,11 @@
 /** The derivative of each kind of operator. What is unusual in a rule is said beside it; data are described in `kinds.ts`. */
 import { assert } from "../core/errors.js";
 import { splitBackward } from "../kernel/differentiate.js";
-import type { Kernel } from "../kernel/kernel.js";
 import { kernelWork } from "../kernel/work.js";
 import type { BackwardWalk } from "./backward-walk.js";
 import { expertWork } from "./expert-work.js";
 import type * as K from "./kinds.js";
-import type { RuleTable } from "./operator.js";
+import type { Operator, RuleTable } from "./operator.js";
 import type { Work } from "./work.js";
 
 const notDifferentiable = (op: { readonly name: string }): void =>
@@ -15,7 +14,15 @@ const notDifferentiable = (op: { readonly name: string }): void =>
 type Bound = Pick<K.KernelData, "kernel" | "inputs" | "outputs">;
 type Half = NonNullable<Work["half"]>;
 
-/** Input gradients keep the plain prime in their name. */
+/** What the derivative has of its operator, unless a rule says otherwise. */
+const primeOf = ({ name, layer, branch }: Operator) => ({
+  name: `${name}'`,
+  pass: "backward" as const,
+  layer,
+  branch,
+});
+
+/** The input half keeps the plain prime in its name, as a backward pass that is not split has it. */
 const SUFFIX = { input: "'", weight: "'w" } as const satisfies Record<Half, string>;
 
 export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
@@ -32,9 +39,7 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
     const inputs: Record<string, number> = {};
     for (const { name, role } of backward.inputs) {
       if (name.startsWith("d_")) {
-        const gradient = walk.gradientOf(made[name.slice(2)], op);
-        assert(gradient !== undefined, `output ${name.slice(2)} of ${op.name} receives no gradient`);
-        inputs[name] = gradient;
+        inputs[name] = walk.gradientOf(made[name.slice(2)], op);
       } else if (role !== "parameter") {
         inputs[name] = originals[name];
         assert(inputs[name] !== undefined, `${op.name}: nothing is bound to ${name}`);
@@ -43,13 +48,15 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
     const outputs: Record<string, number> = {};
     for (const { name } of backward.outputs)
       if (name.startsWith("d_")) outputs[name] = walk.gradientValue(given[name.slice(2)]);
-    const emit = ({ kernel, inputs: read, outputs: written }: Bound, half?: Half): void => {
+    const emit = ({ kernel, inputs: known, outputs: written }: Bound, half?: Half): void => {
+      const read = Object.fromEntries(
+        Object.entries(known).filter(([name]) => kernel.inputs.some((input) => input.name === name)),
+      );
       const names = half === "input" ? [] : Object.values(parameters).flat();
       walk.builder.add({
+        ...primeOf(op),
         name: `${op.name}${SUFFIX[half ?? "input"]}`,
         kind: "kernel'",
-        pass: "backward",
-        layer: op.layer,
         reads: [...new Set(Object.values(read))],
         writes: Object.values(written),
         after: walk.chain(names, walk.builder.nextId),
@@ -63,18 +70,8 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
       const carried = Object.fromEntries(
         halves.carried.map((name) => [name, walk.builder.value(`${op.name}'.${name}`, 0)]),
       );
-      const reads = (kernel: Kernel, from: Readonly<Record<string, number>>) =>
-        Object.fromEntries(
-          Object.entries(from).filter(([name]) => kernel.inputs.some((i) => i.name === name)),
-        );
-      emit(
-        { kernel: halves.input, inputs: reads(halves.input, inputs), outputs: { ...outputs, ...carried } },
-        "input",
-      );
-      emit(
-        { kernel: halves.weight, inputs: reads(halves.weight, { ...inputs, ...carried }), outputs: {} },
-        "weight",
-      );
+      emit({ kernel: halves.input, inputs, outputs: { ...outputs, ...carried } }, "input");
+      emit({ kernel: halves.weight, inputs: { ...inputs, ...carried }, outputs: {} }, "weight");
     } else emit({ kernel: backward, inputs, outputs });
     for (const [name, gradient] of Object.entries(outputs)) walk.contribute(given[name.slice(2)], gradient);
   },
@@ -82,11 +79,9 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
   embed(op, walk) {
     const { tokens, output, embedding, positions } = op.data;
     const gradient = walk.gradientOf(output, op);
-    assert(gradient !== undefined, "the embedding receives no gradient");
     walk.builder.add({
-      name: `${op.name}'`,
+      ...primeOf(op),
       kind: "embed'",
-      pass: "backward",
       reads: [tokens, gradient],
       writes: [],
       after: walk.chain(
@@ -101,7 +96,6 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
   route(op, walk) {
     const { shape, routing, weights, logits } = op.data;
     const dWeights = walk.gradientOf(weights, op);
-    assert(dWeights !== undefined, `${op.name}: the gate weights receive no gradient`);
     const dLogits = walk.gradientValue(logits);
     const statistics = walk.statistics.get(routing);
     const { scales } = walk.options;
@@ -109,11 +103,8 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
     if (statistics !== undefined) reads.push(statistics);
     const [index, numRoutings] = [walk.nextRouting(), walk.numRoutings];
     walk.builder.add({
-      name: `${op.name}'`,
+      ...primeOf(op),
       kind: "route'",
-      pass: "backward",
-      layer: op.layer,
-      branch: op.branch,
       reads,
       writes: [dLogits],
       work: op.work,
@@ -126,18 +117,14 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
   encode(op, walk) {
     const { shape, chunk, chunks, input, routing, send } = op.data;
     const gradient = walk.gradientOf(send, op);
-    assert(gradient !== undefined, `${op.name}: the encoded rows receive no gradient`);
     const collected = walk.encodeGradients.get(routing) ?? [];
     collected.unshift(gradient);
     walk.encodeGradients.set(routing, collected);
     if (chunk > 0) return;
     const dInput = walk.gradientValue(input);
     walk.builder.add({
-      name: `${op.name}'`,
+      ...primeOf(op),
       kind: "encode'",
-      pass: "backward",
-      layer: op.layer,
-      branch: op.branch,
       reads: [routing, ...collected],
       writes: [dInput],
       work: { ...op.work, bytes: op.work.bytes * chunks },
@@ -149,15 +136,11 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
   transfer(op, walk) {
     const { data } = op;
     const gradient = walk.gradientOf(data.output, op);
-    assert(gradient !== undefined, `${op.name}: the rows received have no gradient`);
     const output = walk.gradientValue(data.input);
     walk.builder.add({
-      name: `${op.name}'`,
+      ...primeOf(op),
       kind: "transfer",
-      pass: "backward",
-      layer: op.layer,
       chunk: op.chunk,
-      branch: op.branch,
       reads: [data.routing, data.counts, gradient],
       writes: [output],
       work: op.work,
@@ -179,7 +162,6 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
     const forward = { ...data, kernel, saved };
     walk.builder.replace(op.id, { ...op, writes: [...op.writes, saved], data: forward });
     const dOutput = walk.gradientOf(data.output, op);
-    assert(dOutput !== undefined, `${op.name}: the experts' outputs receive no gradient`);
     const dArrived = walk.gradientValue(data.arrived);
     const rows = op.work.rows ?? 0;
     const emit = (
@@ -189,13 +171,11 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
       // "{e}" stands for all local experts: chunks of one layer accumulate into the same gradients.
       const names = half === "input" ? [] : Object.values(data.parameters).flat();
       walk.builder.add({
+        ...primeOf(op),
         ...spec,
         name: `${op.name}${SUFFIX[half ?? "input"]}`,
         kind: "expert'",
-        pass: "backward",
-        layer: op.layer,
         chunk: op.chunk,
-        branch: op.branch,
         after: walk.chain(names, walk.builder.nextId),
         work: expertWork(spec.data.kernel, { rows, half, shape: data.shape }),
       });
@@ -220,18 +200,14 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
   decode(op, walk) {
     const { data: forward } = op;
     const dOutput = walk.gradientOf(forward.output, op);
-    assert(dOutput !== undefined, `${op.name}: the output receives no gradient`);
     const dRows = forward.rows.map((rows) => walk.gradientValue(rows));
     const dWeights = walk.gradientValue(forward.weights);
     const dScale = forward.scale === undefined ? undefined : walk.gradientValue(forward.scale);
     const reads = [forward.routing, forward.weights, ...forward.rows, dOutput];
     if (forward.scale !== undefined) reads.push(forward.scale);
     walk.builder.add({
-      name: `${op.name}'`,
+      ...primeOf(op),
       kind: "decode'",
-      pass: "backward",
-      layer: op.layer,
-      branch: op.branch,
       reads,
       writes: [...dRows, dWeights, ...(dScale === undefined ? [] : [dScale])],
       work: { ...op.work, bytes: op.work.bytes * 2 },

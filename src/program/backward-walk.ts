@@ -1,8 +1,10 @@
 /** The state of a walk backwards through a program, and what its rules share. */
+import { assert } from "../core/errors.js";
 import { type Differentiated, differentiate } from "../kernel/differentiate.js";
 import type { Kernel } from "../kernel/kernel.js";
 import type { Symbols } from "../kernel/symbols.js";
 import { ProgramBuilder } from "./builder.js";
+import type { Operator } from "./operator.js";
 import type { Program } from "./program.js";
 
 /** What deriving a backward half starts from, and how it splits or repeats work. */
@@ -54,14 +56,17 @@ export class BackwardWalk {
     else this.#contributions.set(value, [gradient]);
   }
 
-  /** The gradient of a value: its only contribution, or a `sum` operator over all of them. */
-  gradientOf(value: number, source: { readonly layer?: number }): number | undefined {
+  /** The gradient of what an operator has written: its only contribution, or a `sum` operator over all of them. */
+  gradientOf(value: number, source: Pick<Operator, "name" | "layer">): number {
     const list = this.#contributions.get(value);
-    if (list === undefined) return undefined;
+    assert(
+      list !== undefined,
+      `${this.builder.nameOf(value)}, written by ${source.name}, receives no gradient`,
+    );
     if (list.length === 1) return list[0];
     const output = this.gradientValue(value);
     const bytes = this.builder.bytesOf(value);
-    // Contributions arrive in reverse program order: later consumers first. That order is the order of the sum.
+    // Contributions arrive in reverse program order. The sum keeps that order, which makes its bits independent of the schedule.
     this.builder.add({
       name: `sum d(${this.builder.nameOf(value)})`,
       kind: "sum",

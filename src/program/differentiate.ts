@@ -1,5 +1,5 @@
 /**
- * Derives the backward half of a program: operators in reverse, each by the rule of its kind. Gradients that meet
+ * Derives the backward half of a program (method 5.6, 7.8): operators in reverse, each by the rule of its kind. Gradients that meet
  * in one value meet in a `sum` operator with ordered operands; operators that accumulate into one parameter's
  * gradient are chained in a fixed order. Both keep the bits independent of the schedule. Forward operators become
  * their training form: they also write the activations that backward needs.

@@ -1,4 +1,4 @@
-/** The dependencies of a program in both directions, computed once: planning and simulating walk them over and over. */
+/** The dependencies of a program in both directions. They are kept per program, since placing and simulating walk them thousands of times. */
 import { type Program, dependencies } from "./program.js";
 
 export interface Graph {

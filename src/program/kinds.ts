@@ -51,11 +51,8 @@ export interface EmbedData {
   readonly embedding: string;
   readonly positions?: LearnedPositions;
 }
-export interface EmbedBackwardData {
-  readonly tokens: number;
+export interface EmbedBackwardData extends Omit<EmbedData, "output"> {
   readonly gradient: number;
-  readonly embedding: string;
-  readonly positions?: LearnedPositions;
 }
 
 /** Static facts of one MoE sub-layer's routing, shared by all operators of the sub-layer. */
@@ -77,7 +74,7 @@ export interface MoeShape {
 export interface RouteData {
   readonly shape: MoeShape;
   readonly logits: number;
-  /** DGMoE: the other routing whose first choice this one must avoid. */
+  /** A routing whose first choice this one must not choose, token by token (DGMoE, method 5.5). */
   readonly avoid?: number;
   readonly routing: number;
   /** Kept gate weights [T, K]; a value of its own because gradients flow through it. */
@@ -148,7 +145,10 @@ export interface ExpertData extends ChunkData {
   /** In training: permuted input rows and saved activations, kept for backward. */
   readonly saved?: number;
 }
-/** The halves of a split backward pass hand over `carried`: the rows of the incoming gradient and what led to the input gradients. */
+/**
+ * If the backward pass of experts is split, the input half leaves `carried` to the weight half: the incoming gradient's rows,
+ * and the intermediate results that both need.
+ */
 export type ExpertBackwardData = {
   readonly forward: ExpertData & { readonly saved: number };
   readonly kernel: Kernel;

@@ -57,7 +57,7 @@ interface Common {
   /** Ordering edges beyond data (accumulation into one gradient buffer): ids that must finish first. */
   readonly after: readonly number[];
   readonly work: Work;
-  /** Operators with equal costs are measured and estimated together; compared for equality, never read. */
+  /** Key of what the operator costs: operators with equal keys do the same work, and are measured and estimated together. */
   readonly cost: string;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Appends gradient reduction to a program: per bucket a scatter of slices (network), their sum in rank order (compute)
+ * Appends gradient reduction to a program (method 6.5): per bucket a scatter of slices (network), their sum in rank order (compute)
  * and a gather (network). A bucket may start once every operator that adds to its gradients has finished, so an
  * overlapping schedule hides it behind the rest of the backward pass.
  */
@@ -62,7 +62,7 @@ export function withReduction(program: Program, buckets: readonly ReductionBucke
   return builder.build(program.name);
 }
 
-/** ZeRO-1, after the optimiser: every rank's slice of updated weights to every rank. */
+/** ZeRO-1, after the optimiser (method 6.6): every rank's slice of updated weights to every rank. */
 export function weightGathering(buckets: readonly ReductionBucket[]): Program {
   const builder = new ProgramBuilder();
   for (const bucket of buckets)

@@ -1,7 +1,7 @@
 import type { Stream } from "./operator.js";
 
 /**
- * An order of a program's operators per stream: plain serialisable data. Streams advance independently; an operator
+ * An order of a program's operators per stream (method 7.2): plain serialisable data. Streams advance independently; an operator
  * starts when it is at the head of its stream and everything it depends on has finished.
  */
 export interface Schedule {

@@ -29,7 +29,7 @@ describe("Stepper", () => {
     stepper.finish(0);
     // Storage waits for the edge from operator 3.
     expect(startable(stepper)).toEqual([3, 1, undefined]);
-    expect(stepper.blockedBy(2)).toEqual([3]);
+    expect(blockedBy(stepper, 2)).toEqual([3]);
     stepper.start(1);
     expect(startable(stepper)).toEqual([3, 5, undefined]);
     stepper.start(5);
@@ -41,7 +41,7 @@ describe("Stepper", () => {
     // They finish in any order.
     stepper.finish(5);
     stepper.finish(2);
-    expect(stepper.blockedBy(4)).toEqual([1]);
+    expect(blockedBy(stepper, 4)).toEqual([1]);
     expect([stepper.isStarted(1), stepper.isFinished(1), stepper.isStarted(4)]).toEqual([true, false, false]);
     stepper.finish(1);
     expect(stepper.finished).toBe(5);
@@ -88,7 +88,7 @@ describe("Stepper", () => {
           const running = started.filter((id) => !finished.includes(id));
           const at = toWalk[i % toWalk.length] % (ready.length + running.length);
           if (at < ready.length) {
-            expect(stepper.blockedBy(ready[at])).toEqual([]);
+            expect(blockedBy(stepper, ready[at])).toEqual([]);
             for (const earlier of before[ready[at]]) expect(finished).toContain(earlier);
             started.push(ready[at]);
             stepper.start(ready[at]);
@@ -106,3 +106,8 @@ describe("Stepper", () => {
     );
   });
 });
+
+/** Unfinished operators that an operator waits for beside its place in the stream. */
+function blockedBy(stepper: Stepper, id: number): number[] {
+  return stepper.steps.before[id].filter((earlier) => !stepper.isFinished(earlier));
+}

@@ -136,11 +136,6 @@ export class Stepper {
     return this.#waiting[rank * this.#count + id] === FINISHED;
   }
 
-  /** Unfinished operators that an operator waits for beside its place in the stream. */
-  blockedBy(id: number, rank = 0): number[] {
-    return this.steps.before[id].filter((earlier) => !this.isFinished(earlier, rank));
-  }
-
   /** Operators finished so far, of all ranks together. */
   get finished(): number {
     return this.#finished;

@@ -1,4 +1,4 @@
-/** What an operator does, as far as planning, estimating and drawing it depend on it. */
+/** What an operator does, as far as placing, estimating and drawing it depend on it. */
 
 /**
  * Classes of operators. `role` is what placement goes by:
@@ -31,7 +31,7 @@ export const CLASSES = {
   Record<string, { role: "large" | "expert" | "rows" | "edge" | "small"; label: string }>
 >;
 
-/** What an operator is to people and to planning: attention, routed experts, dispatch … */
+/** What an operator is to people and to placing: attention, routed experts, dispatch … */
 export type OperatorClass = keyof typeof CLASSES;
 export type Role = (typeof CLASSES)[OperatorClass]["role"];
 

@@ -36,7 +36,7 @@ export interface RunContext {
   /** Allocates a value's memory and writes it as a tensor. */
   writeTensor(value: number, dims: readonly number[]): Tensor<Float32Array>;
   /** The memory a value holds, for a second value that shares it. */
-  share(value: number): readonly Allocation[];
+  hold(value: number): readonly Allocation[];
 }
 
 /** Something under way beside the compute stream: the session waits for it, then calls `finish` to publish its values. */

@@ -182,7 +182,7 @@ export class Execution {
         write(value, tensor, [allocation]);
         return tensor;
       },
-      share: (value) => {
+      hold: (value) => {
         const allocations = held.get(value)?.allocations ?? [];
         for (const allocation of allocations) allocation.references++;
         return allocations;

@@ -12,23 +12,38 @@ export function checkpointConfig(reader: CheckpointReader): ModelConfig {
 
 /** @throws InputError when a tensor is missing, unknown or of another shape */
 export function loadWeights({ config, weights }: Rank, reader: CheckpointReader): void {
-  checkNames(config, reader);
+  const dims = (name: string) => reader.dims("model", name);
+  checkTensors(config, { where: reader.directory, names: reader.names("model"), dims }, "refused");
   for (const { tensors, weights: all } of weights.buckets)
     for (const { info, offset, size } of tensors)
       reader.readInto("model", info.name, all.subarray(offset, offset + size));
   for (const { info, data } of weights.buffers.values()) reader.readInto("model", info.name, data);
 }
 
-function checkNames(config: ModelConfig, reader: CheckpointReader): void {
-  const wanted = new Map(listParameters(config).map((p) => [p.name, p]));
-  for (const [name, { dims }] of wanted) {
-    const found = reader.dims("model", name);
+/** Tensors of a file, by name. */
+export interface TensorNames {
+  /** The file, for messages. */
+  readonly where: string;
+  readonly names: readonly string[];
+  dims(name: string): readonly number[];
+}
+
+/**
+ * @param missing whether tensors may be missing from the file
+ * @throws InputError when a tensor is missing, unknown or of another shape
+ */
+export function checkTensors(config: ModelConfig, file: TensorNames, missing: "allowed" | "refused"): void {
+  const wanted = new Map(listParameters(config).map((p) => [p.name, p.dims]));
+  const present = new Set(file.names);
+  const extra = file.names.find((name) => !wanted.has(name));
+  if (extra !== undefined)
+    throw new InputError(`${file.where}: tensor "${extra}" has no place in arch ${config.arch}`);
+  for (const [name, dims] of wanted) {
+    if (missing === "allowed" && !present.has(name)) continue;
+    const found = file.dims(name);
     if (found.join() !== dims.join())
       throw new InputError(
-        `${reader.directory}: "${name}" is [${found.join(", ")}], the config wants [${dims.join(", ")}]`,
+        `${file.where}: tensor "${name}" is [${found.join(", ")}], the config wants [${dims.join(", ")}]`,
       );
   }
-  const extra = reader.names("model").find((name) => !wanted.has(name));
-  if (extra !== undefined)
-    throw new InputError(`${reader.directory}: "${extra}" has no place in arch ${config.arch}`);
 }

@@ -9,25 +9,25 @@ const engine = createReferenceEngine();
 const GIB = 2 ** 30;
 
 describe("activation memory", () => {
-  it("goes beyond 4 GiB, arena after arena, and blocks do not overlap", () => {
+  it("goes beyond 4 GiB, arena after arena, and allocations do not overlap", () => {
     const memory = new Memory(engine);
     // Address space only: pages that nobody touches cost nothing.
-    const blocks = Array.from({ length: 5 }, () => memory.allocate((1.5 * GIB) / 4));
-    blocks.forEach((block, i) => {
-      block.f32[0] = i + 1;
-      block.f32[block.f32.length - 1] = -(i + 1);
+    const allocations = Array.from({ length: 5 }, () => memory.allocate((1.5 * GIB) / 4));
+    allocations.forEach((allocation, i) => {
+      allocation.f32[0] = i + 1;
+      allocation.f32[allocation.f32.length - 1] = -(i + 1);
     });
-    expect(blocks.map((block) => [block.f32[0], block.f32.at(-1)])).toEqual([
+    expect(allocations.map((allocation) => [allocation.f32[0], allocation.f32.at(-1)])).toEqual([
       [1, -1],
       [2, -2],
       [3, -3],
       [4, -4],
       [5, -5],
     ]);
-    expect(new Set(blocks.map((block) => block.arena)).size).toBe(3);
+    expect(new Set(allocations.map((allocation) => allocation.arena)).size).toBe(3);
     expect(memory.liveBytes).toBe(7.5 * GIB);
     expect(memory.peakBytes).toBe(7.5 * GIB);
-    for (const block of blocks) memory.release(block);
+    for (const allocation of allocations) memory.release(allocation);
     expect(memory.liveBytes).toBe(0);
     expect(memory.peakBytes).toBe(7.5 * GIB);
   });
@@ -36,9 +36,9 @@ describe("activation memory", () => {
     const memory = new Memory(engine, 2 ** 20);
     const arenas = new Set();
     for (let i = 0; i < 100; i++) {
-      const block = memory.allocate(200_000);
-      arenas.add(block.arena);
-      memory.release(block);
+      const allocation = memory.allocate(200_000);
+      arenas.add(allocation.arena);
+      memory.release(allocation);
     }
     expect(arenas.size).toBe(1);
     expect(memory.peakBytes).toBe(800_000);

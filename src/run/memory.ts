@@ -1,6 +1,6 @@
 /**
- * Activation memory of a rank: reference-counted allocations in arenas. A value holds allocations; two values may hold the
- * same one (a transfer on one rank moves nothing), and the last release frees it.
+ * Activation memory of a rank. An allocation counts the values that hold it: on one rank a transfer moves nothing, and its
+ * output is its input's memory. The last release frees it.
  */
 import { InputError } from "../core/errors.js";
 import type { Arena } from "../engine/arena.js";

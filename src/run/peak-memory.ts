@@ -23,8 +23,8 @@ interface Piece {
 const STREAM_ORDER: readonly Stream[] = ["network", "storage", "compute"];
 
 /**
- * Walks the schedule as a run does, every transfer arriving before the next operator. Ragged rows count as if they
- * were spread evenly over ranks: T·k rows per rank.
+ * Follows the schedule as a run does, with every transfer arriving at once. Routed rows are counted as if spread evenly: T·k
+ * per rank.
  * @param options values kept to the end; sizes T (tokens) and B (sequences) of a micro-batch on one rank
  */
 export function peakMemory(

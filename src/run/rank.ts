@@ -1,4 +1,4 @@
-/** Everything one rank owns while it runs a model: engine, memory, weights, and its places in the rank layout. */
+/** Everything one rank owns while it runs a model: engine, memory, weights, and its places in the rank layout (method 6.1). */
 import type { Communicator } from "../comm/communicator.js";
 import { singleCommunicator } from "../comm/single.js";
 import { InputError } from "../core/errors.js";

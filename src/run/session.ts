@@ -52,7 +52,7 @@ export class Session {
   /**
    * @param feeds contents of the program's input values
    * @throws InputError when the schedule is not legal for the program, with the reason
-   * @throws CommError when a peer is late or lost; the message names the operator this rank waited in
+   * @throws CommError when a peer does not answer or is lost; the message names the operator this rank waited in
    */
   run(schedule: Schedule, feeds: ReadonlyMap<number, unknown>): RunResult {
     if (!this.#legal.has(schedule)) {

@@ -3,22 +3,21 @@
  * segments fills gaps; a local search then improves what is not proven best. A lower bound says how far from the
  * optimum the result is at most.
  */
-import { graphOf } from "../program/graph.js";
 import type { Program } from "../program/program.js";
 import { runClock } from "../simulate/clock.js";
 import { type Costs, costArray } from "../simulate/costs.js";
-import { type SegmentPlan, planSegments, programBound } from "./bound.js";
+import { type PlacedSegment, placeSegments, programBound } from "./bound.js";
 import { fixed, numSlots } from "./fixed.js";
 import { improve } from "./improve.js";
-import { eager, listSchedule, tails } from "./list-schedule.js";
+import { eager, listSchedule } from "./list-schedule.js";
 import { describePlacement } from "./placement.js";
 import type { Schedule } from "../program/schedule.js";
 import { segmentsOf } from "./segments.js";
 import { sequential } from "./sequential.js";
 
-/** Orders that the local search may simulate, divided by operators: a 24-layer step is planned in half a second. */
+/** Work of the local search: orders tried times operators of the program. This much takes about half a second. */
 const WORK = 400_000;
-/** Starting points of the local search. */
+/** How many of the fastest orders found so far the local search starts from. */
 const STARTS = 2;
 
 interface Candidate {
@@ -29,7 +28,7 @@ interface Candidate {
 /** The fastest schedule found at these costs; its note says where the experts went and how good that is. */
 export function adaptive(program: Program, costs: Costs): Schedule {
   const cost = costArray(program, costs);
-  const segments = planSegments(program, cost);
+  const segments = placeSegments(program, cost);
   const boundMs = programBound(program, cost, segments);
   const evaluate = (order: Schedule["order"]): Candidate => ({
     order,
@@ -42,9 +41,8 @@ export function adaptive(program: Program, costs: Costs): Schedule {
     found.push(...fixedPlacements(program).map((order) => evaluate(withLooseInGaps(program, cost, order))));
     found = found.sort((a, b) => a.ms - b.ms);
     const attempts = Math.ceil(WORK / (STARTS * program.operators.length));
-    const urgency = tails(graphOf(program), cost);
     for (const { order } of found.slice(0, STARTS)) {
-      const better = improve(program, order.compute, { cost, urgency, attempts, boundMs });
+      const better = improve(program, order.compute, { cost, attempts, boundMs });
       found.push(evaluate(better.order));
     }
   }
@@ -76,35 +74,32 @@ function note(
 function joinSegments(
   program: Program,
   cost: Float64Array,
-  segments: readonly SegmentPlan[],
+  segments: readonly PlacedSegment[],
 ): Schedule["order"] {
-  const urgency = tails(graphOf(program), cost);
   const sequence: number[] = [];
-  let position: Map<number, number> | undefined;
+  let indexOf: Map<number, number> | undefined;
   for (const { segment, placed } of segments) {
     if (placed !== undefined) {
       sequence.push(...placed.order.compute.map((i) => segment.ids[i]));
       continue;
     }
-    // Too large to be tried in all orders: as the list schedule of the whole has it.
-    position ??= new Map(listSchedule(program, { cost, urgency }).order.compute.map((id, i) => [id, i]));
-    const known = position;
+    // Too large for all its orders to be tried: its operators keep the order they have in a list schedule of the whole program.
+    indexOf ??= new Map(listSchedule(program, { cost }).order.compute.map((id, i) => [id, i]));
+    const known = indexOf;
     const compute = segment.ids.filter((id) => program.operators[id].stream === "compute");
     sequence.push(...compute.sort((a, b) => (known.get(a) as number) - (known.get(b) as number)));
   }
-  return listSchedule(program, { cost, urgency, sequence }).order;
+  return listSchedule(program, { cost, sequence }).order;
 }
 
-/** The same order of the main chain; loose operators wherever it would stand still. */
+/** Keeps the order of main operators, and moves loose ones to where the compute stream would stand still. */
 function withLooseInGaps(program: Program, cost: Float64Array, order: Schedule["order"]): Schedule["order"] {
   const { isMain } = segmentsOf(program);
   const sequence = order.compute.filter((id) => isMain[id] === 1);
-  if (sequence.length === order.compute.length) return order;
-  const urgency = tails(graphOf(program), cost);
-  return listSchedule(program, { cost, urgency, sequence }).order;
+  return sequence.length === order.compute.length ? order : listSchedule(program, { cost, sequence }).order;
 }
 
-/** Every pair of the paper's slots, forward and backward. */
+/** Every pair of slots, forward and backward (method 7.4). */
 function fixedPlacements(program: Program): Schedule["order"][] {
   const slots = numSlots(program);
   const hasBackward = program.operators.some((op) => op.pass === "backward");

@@ -4,35 +4,29 @@ import { STREAMS, type Stream } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import { type Costs, costArray } from "../simulate/costs.js";
 import { type Placed, placeSegment } from "./exhaustive.js";
-import { type Segment, segmentsOf } from "./segments.js";
+import { heads, tails } from "./list-schedule.js";
+import { type Segment, type SegmentProblem, problemOf, segmentsOf } from "./segments.js";
 
-/** A segment's best known order, and a time that none goes below. */
-export interface SegmentPlan {
+/** A segment, the best order found for it, and a time that no order of it goes below. */
+export interface PlacedSegment {
   readonly segment: Segment;
   readonly placed: Placed | undefined;
   readonly boundMs: number;
 }
 
-/** Plans every segment; equal segments (the pairs of a model) are planned once. */
-export function planSegments(program: Program, cost: Float64Array): SegmentPlan[] {
-  const { before } = graphOf(program);
-  const known = new Map<string, Omit<SegmentPlan, "segment">>();
+/** Places every segment; equal segments (the pairs of a model) are placed once. */
+export function placeSegments(program: Program, cost: Float64Array): PlacedSegment[] {
+  const known = new Map<string, Omit<PlacedSegment, "segment">>();
   return segmentsOf(program).segments.map((segment) => {
-    const local = new Map(segment.ids.map((id, i) => [id, i]));
-    const signature = JSON.stringify(
-      segment.ids.map((id) => [
-        program.operators[id].stream,
-        cost[id],
-        before[id].flatMap((b) => local.get(b) ?? []),
-      ]),
-    );
-    let plan = known.get(signature);
-    if (plan === undefined) {
-      const placed = placeSegment(program, segment, cost);
-      const boundMs = placed?.isOptimal ? placed.ms : segmentBound(program, segment, cost);
-      known.set(signature, (plan = { placed, boundMs }));
+    const problem = problemOf(program, segment, cost);
+    const signature = JSON.stringify([problem.streams, [...problem.cost], problem.graph.before]);
+    let found = known.get(signature);
+    if (found === undefined) {
+      const placed = placeSegment(problem);
+      const boundMs = placed?.isOptimal ? placed.ms : streamBound(problem);
+      known.set(signature, (found = { placed, boundMs }));
     }
-    return { segment, ...plan };
+    return { segment, ...found };
   });
 }
 
@@ -42,70 +36,59 @@ export function planSegments(program: Program, cost: Float64Array): SegmentPlan[
  */
 export function lowerBound(program: Program, costs: Costs): number {
   const cost = costArray(program, costs);
-  return programBound(program, cost, planSegments(program, cost));
+  return programBound(program, cost, placeSegments(program, cost));
 }
 
 /**
- * Segments follow each other, so their bounds add up; and each stream alone needs the time of its operators, none of
- * them before what leads to it, and what follows it afterwards.
+ * A lower bound for the whole program (method 7.7): segments follow each other, so the sum of their bounds is one. For each
+ * stream alone there is another: its operators run one at a time, none before what leads to it has run, and what depends on
+ * the last must still follow.
  */
-export function programBound(program: Program, cost: Float64Array, segments: readonly SegmentPlan[]): number {
-  const { before, after } = graphOf(program);
-  const count = before.length;
+export function programBound(
+  program: Program,
+  cost: Float64Array,
+  segments: readonly PlacedSegment[],
+): number {
   const total = segments.reduce((sum, { boundMs }) => sum + boundMs, 0);
-  const [head, tail] = [new Float64Array(count), new Float64Array(count)];
+  const [head, tail] = [new Float64Array(cost.length), new Float64Array(cost.length)];
   let passed = 0;
   for (const { segment, boundMs } of segments) {
     for (const id of segment.ids) head[id] = passed;
     passed += boundMs;
     for (const id of segment.ids) tail[id] = total - passed + cost[id];
   }
-  for (let id = 0; id < count; id++)
-    for (const b of before[id]) head[id] = Math.max(head[id], head[b] + cost[b]);
-  for (let id = count - 1; id >= 0; id--) {
-    tail[id] = Math.max(tail[id], cost[id]);
-    for (const next of after[id]) tail[id] = Math.max(tail[id], tail[next] + cost[id]);
-  }
-  const jobs = (stream: Stream): Job[] =>
-    program.operators
-      .filter((op) => op.stream === stream)
-      .map(({ id }) => ({ head: head[id], ms: cost[id], after: tail[id] - cost[id] }));
-  return Math.max(total, ...STREAMS.map((stream) => oneMachine(jobs(stream))));
+  const streams = program.operators.map((op) => op.stream);
+  return Math.max(total, streamBound({ graph: graphOf(program), streams, cost }, head, tail));
 }
 
-function segmentBound(program: Program, { ids }: Segment, cost: Float64Array): number {
-  const { before } = graphOf(program);
-  const local = new Set(ids);
-  const [head, tail] = [new Map<number, number>(), new Map<number, number>()];
-  for (const id of ids) {
-    let start = 0;
-    for (const b of before[id]) if (local.has(b)) start = Math.max(start, (head.get(b) as number) + cost[b]);
-    head.set(id, start);
-  }
-  for (const id of ids.toReversed()) {
-    const own = Math.max(tail.get(id) ?? 0, 0);
-    tail.set(id, own);
-    for (const b of before[id]) if (local.has(b)) tail.set(b, Math.max(tail.get(b) ?? 0, own + cost[id]));
-  }
+/** The longest that a stream alone takes; `head` and `tail` as for `heads` and `tails`. */
+function streamBound(
+  { graph, streams, cost }: SegmentProblem,
+  head?: Float64Array,
+  tail?: Float64Array,
+): number {
+  const [before, after] = [heads(graph, cost, head), tails(graph, cost, tail)];
   const jobs = (stream: Stream): Job[] =>
-    ids
-      .filter((id) => program.operators[id].stream === stream)
-      .map((id) => ({ head: head.get(id) as number, ms: cost[id], after: tail.get(id) as number }));
+    streams.flatMap((of, i) =>
+      of === stream ? [{ head: before[i], ms: cost[i], after: after[i] - cost[i] }] : [],
+    );
   return Math.max(...STREAMS.map((stream) => oneMachine(jobs(stream))));
 }
 
 interface Job {
-  /** Earliest start, duration, and what must follow its end. */
+  /** Earliest start. */
   readonly head: number;
+  /** Duration. */
   readonly ms: number;
+  /** Time that must pass between its end and the end of all. */
   readonly after: number;
 }
 
 /**
- * Jackson's preemptive schedule: one machine, always the released job with the longest remainder after it. Allowing
- * interruption only makes it faster, so its end is a lower bound.
+ * Jackson's rule: on one machine, always run the released job with the longest time after it, and interrupt it when a longer
+ * one is released. No order without interruptions ends sooner, so this end is a lower bound.
  */
-export function oneMachine(jobs: readonly Job[]): number {
+function oneMachine(jobs: readonly Job[]): number {
   const waiting = jobs.toSorted((a, b) => a.head - b.head);
   const open: { left: number; after: number }[] = [];
   let clock = 0;

@@ -35,11 +35,11 @@ const costsWith = (transferMs: number, computeMs = 4): Costs =>
     0,
   );
 
-/** A plan made and predicted at some costs, and run at others on each rank. */
-function step(arch: string, policy: string, planned: Costs, ran: readonly Costs[]) {
+/** A schedule made and predicted at some costs, and run at others on each rank. */
+function step(arch: string, policy: string, expected: Costs, ran: readonly Costs[]) {
   const program = programOf(arch);
-  const schedule = parsePolicy(policy).schedule(program, planned);
-  const predicted = simulate(program, schedule, { costs: ran.map(() => planned) });
+  const schedule = parsePolicy(policy).schedule(program, expected);
+  const predicted = simulate(program, schedule, { costs: ran.map(() => expected) });
   const measured: Timeline = { ...simulate(program, schedule, { costs: ran }), kind: "measured" };
   return { program, schedule, predicted, measured };
 }
@@ -136,6 +136,6 @@ it("names costs that changed", () => {
   const found = whyExposed(step("scmoe-pos2", "fixed(2)", costsWith(3), two(costsWith(20))));
   expect(found).toMatchObject({
     cause: "costs changed",
-    message: expect.stringMatching(/took .* were planned/) as string,
+    message: expect.stringMatching(/took .* were predicted/) as string,
   });
 });

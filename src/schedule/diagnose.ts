@@ -1,4 +1,4 @@
-/** Why a requested overlap did not happen: a cause with its figures, from what was planned and what was measured. */
+/** Why a requested overlap did not happen: a cause with its figures, from what was predicted and what was measured. */
 import type { Program } from "../program/program.js";
 import type { Timeline, TimelineEvent } from "../timeline/timeline.js";
 import { expertWindows } from "./placement.js";
@@ -20,7 +20,7 @@ export interface Diagnosis {
   readonly message: string;
 }
 
-export interface Step {
+export interface Diagnosed {
   readonly program: Program;
   readonly schedule: Schedule;
   /** All ranks, in one time. */
@@ -33,53 +33,50 @@ const TOLERATED_SHARE = 0.1;
 const TOLERATED_OF_STEP = 0.02;
 /** A cause that explains this share of what was exposed is named. */
 const MAIN_SHARE = 0.4;
-/** Where this share of what was exposed had been predicted, nothing went wrong: the network is the limit. */
+/** If this share of the exposed time had been predicted, the schedule did what it could, and the network is the limit. */
 const PREDICTED_SHARE = 0.6;
 
 /** The main cause, or undefined when the overlap happened or none was asked for. */
-export function whyExposed(step: Step): Diagnosis | undefined {
+export function whyExposed(step: Diagnosed): Diagnosis | undefined {
   const { schedule, measured } = step;
   if (schedule.policy === "sequential") return undefined;
   const { exposedMs, lateMs, communicationMs, stepMs } = measured.summary;
   const waitedMs = exposedMs + lateMs;
   const overlapFailed = waitedMs > TOLERATED_SHARE * communicationMs && waitedMs > TOLERATED_OF_STEP * stepMs;
   for (const rule of RULES) {
-    const [always, message] = rule.check(step);
-    if (message !== undefined && (always || overlapFailed)) return { cause: rule.cause, message };
+    const message = rule.always || overlapFailed ? rule.check(step) : undefined;
+    if (message !== undefined) return { cause: rule.cause, message };
   }
   return undefined;
 }
 
 interface Rule {
   readonly cause: Cause;
-  /** Whether it holds even where nothing was exposed, and its message when it applies. */
-  readonly check: (step: Step) => readonly [always: boolean, message: string | undefined];
+  /** Whether the cause is named even where nothing was exposed. */
+  readonly always?: boolean;
+  /** The message, or undefined where the cause does not apply. */
+  readonly check: (step: Diagnosed) => string | undefined;
 }
 
 const ms = (x: number): string => `${x.toFixed(1)} ms`;
 
-/** The first that applies is the cause: what makes overlap impossible before what spoilt it. */
+/** In this order: first what makes any overlap impossible, then what spoilt one that was possible. The first that applies is reported. */
 const RULES: readonly Rule[] = [
   {
     cause: "one rank",
-    check: ({ schedule, measured }) => [
-      true,
+    always: true,
+    check: ({ schedule, measured }) =>
       measured.numRanks > 1
         ? undefined
         : `${schedule.policy} was asked for, but one rank sends nothing to anyone: there is nothing to overlap`,
-    ],
   },
   {
     cause: "no window",
     check: ({ program, schedule, measured }) => {
       const isChunked = program.operators.some((op) => (op.chunk ?? 0) > 0);
       const windows = [...expertWindows(program).values()];
-      if (isChunked || windows.length === 0 || windows.some((window) => window.length > 0))
-        return [false, undefined];
-      return [
-        false,
-        `${schedule.policy} was asked for, but in this architecture no large operator may run beside dispatch and combine; ${ms(measured.summary.exposedMs)} of communication stay exposed. Use pipelined(n), or an architecture with a window (a shared expert, a shortcut)`,
-      ];
+      if (isChunked || windows.length === 0 || windows.some((window) => window.length > 0)) return undefined;
+      return `${schedule.policy} was asked for, but in this architecture no large operator may run beside dispatch and combine; ${ms(measured.summary.exposedMs)} of communication stay exposed. Use pipelined(n), or an architecture with a window (a shared expert, a shortcut)`;
     },
   },
   {
@@ -87,22 +84,16 @@ const RULES: readonly Rule[] = [
     check: ({ program, schedule, predicted }) => {
       const { overlapShare, communicationMs, exposedMs } = predicted.summary;
       const hasWindow = [...expertWindows(program).values()].some((window) => window.length > 0);
-      if (!hasWindow || communicationMs === 0 || overlapShare > 0.05) return [false, undefined];
-      return [
-        false,
-        `the schedule ${schedule.policy} places nothing beside the transfers: even as predicted, ${ms(exposedMs)} of ${ms(communicationMs)} are exposed. Choose another slot, or adaptive`,
-      ];
+      if (!hasWindow || communicationMs === 0 || overlapShare > 0.05) return undefined;
+      return `the schedule ${schedule.policy} places nothing beside the transfers: even as predicted, ${ms(exposedMs)} of ${ms(communicationMs)} are exposed. Choose another slot, or adaptive`;
     },
   },
   {
     cause: "network-bound",
     check: ({ measured, predicted }) => {
       const { exposedMs, lateMs, communicationMs, computeMs } = measured.summary;
-      if (predicted.summary.exposedMs < PREDICTED_SHARE * (exposedMs + lateMs)) return [false, undefined];
-      return [
-        false,
-        `the network is slower than the window: transfers take ${ms(communicationMs)}, the step computes ${ms(computeMs)}, and even as predicted ${ms(predicted.summary.exposedMs)} cannot be hidden. A wider window (a shortcut from further back), chunks (adaptive(2)), bf16 on the wire or a faster link would help`,
-      ];
+      if (predicted.summary.exposedMs < PREDICTED_SHARE * (exposedMs + lateMs)) return undefined;
+      return `the network is slower than the window: transfers take ${ms(communicationMs)}, the step computes ${ms(computeMs)}, and even as predicted ${ms(predicted.summary.exposedMs)} cannot be hidden. A wider window (a shortcut from further back), chunks (adaptive(2)), bf16 on the wire or a faster link would help`;
     },
   },
   {
@@ -110,35 +101,27 @@ const RULES: readonly Rule[] = [
     check: ({ measured }) => {
       const { lateMs, exposedMs } = measured.summary;
       const waitedMs = lateMs + exposedMs;
-      if (lateMs < MAIN_SHARE * waitedMs) return [false, undefined];
+      if (lateMs < MAIN_SHARE * waitedMs) return undefined;
       const [rank, busiest, mean] = busiestRank(measured);
       const why =
         busiest > mean * 1.05
           ? `rank ${rank} computes longest (${ms(busiest)}, mean ${ms(mean)}): uneven expert load, or a slower or busier machine`
           : "all compute equally long, so something else delays now one, now another: other work on the machines?";
-      return [
-        false,
-        `ranks are out of step: of ${ms(waitedMs)} that a rank waits, ${ms(lateMs)} are because its peers come to the transfers later; ${why}`,
-      ];
+      return `ranks are out of step: of ${ms(waitedMs)} that a rank waits, ${ms(lateMs)} are because its peers come to the transfers later; ${why}`;
     },
   },
   {
     cause: "no progress",
     check: ({ measured }) => {
       const { stalled, exposed } = stalledTransfers(measured);
-      if (stalled < MAIN_SHARE * exposed) return [false, undefined];
-      return [
-        false,
-        `transfers did not progress while kernels ran: ${ms(stalled / measured.numRanks)} of ${ms(exposed / measured.numRanks)} waiting is as long as those transfers take alone. Leave the communicator a core (mpirun --bind-to none), or use a transport that progresses by itself`,
-      ];
+      if (stalled < MAIN_SHARE * exposed) return undefined;
+      return `transfers did not progress while kernels ran: ${ms(stalled / measured.numRanks)} of ${ms(exposed / measured.numRanks)} waiting is as long as those transfers take alone. Leave the communicator a core (mpirun --bind-to none), or use a transport that progresses by itself`;
     },
   },
   {
     cause: "costs changed",
-    check: ({ measured, predicted }) => [
-      false,
-      `the step did not go as planned: ${ms(measured.summary.exposedMs)} exposed, ${ms(predicted.summary.exposedMs)} predicted${largestChange(measured, predicted)}`,
-    ],
+    check: ({ measured, predicted }) =>
+      `the step did not go as predicted: ${ms(measured.summary.exposedMs)} exposed, ${ms(predicted.summary.exposedMs)} predicted${largestChange(measured, predicted)}`,
   },
 ];
 
@@ -193,7 +176,7 @@ function stalledTransfers({ events, exposed, numRanks }: Timeline): { stalled: n
   return { stalled, exposed: total };
 }
 
-/** "; dispatch took 12.0 ms in all, 8.0 ms were planned", of what changed most. */
+/** "; dispatch took 12.0 ms in all, 8.0 ms were predicted", of what changed most. */
 function largestChange(measured: Timeline, predicted: Timeline): string {
   const totals = (events: readonly TimelineEvent[], ranks: number): Map<string, number> => {
     const sums = new Map<string, number>();
@@ -211,5 +194,5 @@ function largestChange(measured: Timeline, predicted: Timeline): string {
   const change = (name: string): number => Math.abs((is.get(name) as number) - (was.get(name) ?? 0));
   for (const name of is.keys()) if (largest === undefined || change(name) > change(largest)) largest = name;
   if (largest === undefined) return "";
-  return `; ${largest} took ${ms(is.get(largest) as number)} in all, ${ms(was.get(largest) ?? 0)} were planned`;
+  return `; ${largest} took ${ms(is.get(largest) as number)} in all, ${ms(was.get(largest) ?? 0)} were predicted`;
 }

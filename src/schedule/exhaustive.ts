@@ -1,13 +1,13 @@
 /**
- * The best order of a segment by trying all of them: partial orders grow operator by operator, of two that have done
- * the same work the one that is later in every respect is dropped. When too many remain, only the most promising are
- * followed, and the result is no longer known to be the best.
+ * Finds the best order of a segment. Partial orders grow by one operator at a time; of two that have run the same operators,
+ * one that is nowhere ahead of the other (clock, links, transfers under way) is dropped. If more than MAX_STATES remain, only
+ * those with the lowest bound are followed, and the result may miss the best.
  */
-import { graphOf } from "../program/graph.js";
+import { Ancestors } from "../program/graph.js";
 import { STREAMS, type Stream } from "../program/operator.js";
-import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
-import type { Segment } from "./segments.js";
+import { tails } from "./list-schedule.js";
+import type { SegmentProblem } from "./segments.js";
 
 export interface Placed {
   /** Indices into the segment's operators, per stream in order. */
@@ -18,7 +18,7 @@ export interface Placed {
 }
 
 const MAX_STATES = 256;
-/** Bits of the set of operators done that a number holds exactly. */
+/** The set of compute operators done is a bit mask in a number, which is exact up to 2^53. */
 const MAX_OPERATORS = 50;
 
 type Links = Readonly<Record<Stream, number>>;
@@ -30,20 +30,20 @@ interface State {
   readonly linkFree: Links;
   readonly ends: Float64Array;
   readonly computeLeft: number;
-  /** How it came about: a list from the last to the first. */
-  readonly step: Step | undefined;
+  /** The compute operator appended last, linked to the one before it. */
+  readonly last: Appended | undefined;
   bound: number;
 }
 
-interface Step {
-  readonly before: Step | undefined;
+interface Appended {
+  readonly before: Appended | undefined;
   readonly compute: number;
   readonly transfers: readonly number[];
 }
 
 /** @returns undefined when the segment is too large, or has nothing to compute */
-export function placeSegment(program: Program, segment: Segment, cost: Float64Array): Placed | undefined {
-  const search = new SegmentSearch(program, segment, cost);
+export function placeSegment(problem: SegmentProblem): Placed | undefined {
+  const search = new SegmentSearch(problem);
   return search.isPossible ? search.run() : undefined;
 }
 
@@ -58,38 +58,26 @@ class SegmentSearch {
   /** By operator: its bit in the set of compute operators done, or 0. */
   readonly #bits: readonly number[];
   readonly isPossible: boolean;
-  /** Transfers of each stream form a chain through compute operators: there is one order of them. */
+  /** Whether each transfer of a stream must wait for the one before it. Only then is the result proven best. */
   readonly #hasOneTransferOrder: boolean;
 
-  constructor(program: Program, { ids }: Segment, cost: Float64Array) {
-    const local = new Map(ids.map((id, i) => [id, i]));
-    const { before } = graphOf(program);
-    this.#cost = Float64Array.from(ids, (id) => cost[id]);
-    this.#before = ids.map((id) => before[id].flatMap((b) => local.get(b) ?? []));
-    this.#stream = ids.map((id) => program.operators[id].stream);
-    const indices = [...ids.keys()];
-    this.#compute = indices.filter((i) => this.#stream[i] === "compute");
-    this.#transfers = indices.filter((i) => this.#stream[i] !== "compute");
-    this.#bits = ids.map((_, i) => (this.#compute.includes(i) ? 2 ** this.#compute.indexOf(i) : 0));
+  constructor({ graph, streams, cost }: SegmentProblem) {
+    this.#cost = cost;
+    this.#before = graph.before;
+    this.#stream = streams;
+    const indices = [...streams.keys()];
+    this.#compute = indices.filter((i) => streams[i] === "compute");
+    this.#transfers = indices.filter((i) => streams[i] !== "compute");
+    this.#bits = indices.map((i) => (streams[i] === "compute" ? 2 ** this.#compute.indexOf(i) : 0));
     this.isPossible = this.#compute.length <= MAX_OPERATORS && this.#compute.length > 0;
-    const tail = (this.#tail = new Float64Array(ids.length));
-    for (let i = ids.length - 1; i >= 0; i--) {
-      tail[i] += this.#cost[i];
-      for (const b of this.#before[i]) tail[b] = Math.max(tail[b], tail[i]);
-    }
-    const reach = ids.map(() => new Set<number>());
-    this.#before.forEach((list, i) => {
-      for (const b of list) {
-        reach[i].add(b);
-        for (const earlier of reach[b]) reach[i].add(earlier);
-      }
-    });
+    this.#tail = tails(graph, cost);
+    const ancestors = new Ancestors(graph);
     const lastOf = new Map<Stream, number>();
     this.#hasOneTransferOrder = this.#transfers.every((n) => {
       const last = lastOf.get(this.#stream[n]);
       lastOf.set(this.#stream[n], n);
       return (
-        (last === undefined || reach[n].has(last)) &&
+        (last === undefined || ancestors.has(n, last)) &&
         this.#before[n].every((b) => this.#stream[b] === "compute")
       );
     });
@@ -104,7 +92,7 @@ class SegmentSearch {
         linkFree: { compute: 0, network: 0, storage: 0 },
         ends: new Float64Array(count).fill(Infinity),
         computeLeft: this.#compute.reduce((sum, i) => sum + this.#cost[i], 0),
-        step: undefined,
+        last: undefined,
         bound: 0,
       },
     ];
@@ -125,9 +113,9 @@ class SegmentSearch {
     }
     const finished = states.map((state) => this.#drain(state));
     const best = finished.reduce((a, b) => (b.clock < a.clock - 1e-9 ? b : a));
-    const steps: Step[] = [];
-    for (let step = best.step; step !== undefined; step = step.before) steps.unshift(step);
-    const done = steps.flatMap(({ transfers, compute }) => [...transfers, compute]);
+    const appended: Appended[] = [];
+    for (let at = best.last; at !== undefined; at = at.before) appended.unshift(at);
+    const done = appended.flatMap(({ transfers, compute }) => [...transfers, compute]);
     const inStream = (stream: Stream): number[] => done.filter((i) => this.#stream[i] === stream);
     return {
       order: { compute: inStream("compute"), network: inStream("network"), storage: inStream("storage") },
@@ -139,22 +127,13 @@ class SegmentSearch {
   /** The state after one more compute operator; undefined when it cannot be next. */
   #append(state: State, i: number): State | undefined {
     for (const b of this.#before[i]) if (this.#isStuck(state, b)) return undefined;
-    const ends = state.ends.slice();
-    const issued: number[] = [];
-    let { clock, linkFree } = state;
-    for (;;) {
-      linkFree = this.#issue(ends, clock, linkFree, issued);
-      const ready = this.#readyAt(ends, i);
-      if (ready <= clock) break;
-      let wake = ready;
-      for (const n of this.#transfers) if (ends[n] > clock && ends[n] < wake) wake = ends[n];
-      if (wake === Infinity) return undefined;
-      clock = wake;
-    }
-    clock += this.#cost[i];
+    const { ends, issued, linkFree, ...reached } = this.#letPass(state, i);
+    if (this.#readyAt(ends, i) > reached.clock) return undefined;
+    const clock = reached.clock + this.#cost[i];
     ends[i] = clock;
     const computeLeft = state.computeLeft - this.#cost[i];
-    // What is still to come takes at least the computing that is left, and the longest path from what is on its way.
+    // No completion of this order ends before the computing that is left is done, nor before the longest path from any
+    // operator that has not started.
     let bound = clock + computeLeft;
     for (let j = 0; j < ends.length; j++)
       if (ends[j] === Infinity)
@@ -165,7 +144,7 @@ class SegmentSearch {
       linkFree,
       ends,
       computeLeft,
-      step: { before: state.step, compute: i, transfers: issued },
+      last: { before: state.last, compute: i, transfers: issued },
       bound,
     };
   }
@@ -176,7 +155,7 @@ class SegmentSearch {
     return earliest;
   }
 
-  /** An operator that has not run and will not by waiting: a compute operator, or a transfer behind one. */
+  /** Waiting will not make this operator run: it is a compute operator that was not chosen yet, or a transfer that depends on one. */
   #isStuck(state: State, i: number): boolean {
     if (state.ends[i] !== Infinity) return false;
     return this.#bits[i] > 0 || this.#before[i].some((b) => this.#isStuck(state, b));
@@ -188,7 +167,7 @@ class SegmentSearch {
     return ready;
   }
 
-  /** Sends whatever exists at this time, what has the longest path ahead first; returns when the links are free. */
+  /** Starts every transfer whose inputs exist at `clock`, the one with the longest path ahead first. @returns when the links are free again */
   #issue(ends: Float64Array, clock: number, linkFree: Links, issued: number[]): Links {
     for (;;) {
       let chosen = -1;
@@ -203,19 +182,26 @@ class SegmentSearch {
     }
   }
 
-  #drain(state: State): State {
+  /** Lets time pass and starts transfers, until an operator is ready or, without one, until nothing is under way. */
+  #letPass(state: State, awaited?: number) {
     const ends = state.ends.slice();
     const issued: number[] = [];
     let { clock, linkFree } = state;
     for (;;) {
       linkFree = this.#issue(ends, clock, linkFree, issued);
+      if (awaited !== undefined && this.#readyAt(ends, awaited) <= clock) break;
       let wake = Infinity;
       for (const n of this.#transfers) if (ends[n] > clock && ends[n] < wake) wake = ends[n];
       if (wake === Infinity) break;
       clock = wake;
     }
-    for (const end of ends) clock = Math.max(clock, end);
-    return { ...state, clock, step: { before: state.step, compute: -1, transfers: issued } };
+    return { ends, issued, clock, linkFree };
+  }
+
+  #drain(state: State): State {
+    const { ends, issued, ...reached } = this.#letPass(state);
+    const clock = Math.max(reached.clock, ...ends);
+    return { ...state, clock, last: { before: state.last, compute: -1, transfers: issued } };
   }
 
   #keep(bySet: Map<number, State[]>, next: State): void {

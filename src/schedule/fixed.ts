@@ -1,13 +1,13 @@
 /**
- * The paper's slots ①, ②, …: gate, encode as early and decode as late as they can; the expert before the K-th of the
- * large operators that lie in its window.
+ * The experts run in the K-th slot of their window: after K − 1 of its large operators, before the rest (method 7.4). Gate
+ * and encode run as early as they can, decode as late as it can.
  */
 import { graphOf } from "../program/graph.js";
 import type { Program } from "../program/program.js";
 import { expertWindows } from "./placement.js";
 import type { Schedule } from "../program/schedule.js";
 import { roleOf } from "../program/work.js";
-import { orderByStream } from "./sequential.js";
+import { listSchedule } from "./list-schedule.js";
 
 /** Slots of the widest window: large operators that neither lead to an expert nor wait for it, plus one. */
 export function numSlots(program: Program): number {
@@ -20,49 +20,29 @@ export function fixed(
   program: Program,
   slots: { readonly forward: number; readonly backward: number },
 ): Schedule {
-  const { operators } = program;
-  const { before, after } = graphOf(program);
   const policy = `fixed(${slots.forward === slots.backward ? slots.forward : `${slots.forward},${slots.backward}`})`;
-  /** Beyond the program: large operators before an expert, or experts before a large operator. */
-  const later = after.map((ids) => [...ids]);
-  const waiting = Int32Array.from(before, (ids) => ids.length);
-  const add = (earlier: number, id: number): void => {
-    later[earlier].push(id);
-    waiting[id]++;
-  };
+  /** Orders that the program does not ask for: of each expert and the large operators of its window. */
+  const holds: (readonly [number, number])[] = [];
   for (const [expert, large] of expertWindows(program)) {
-    const wanted = operators[expert].pass === "forward" ? slots.forward : slots.backward;
-    const slot = Math.min(wanted, large.length + 1);
-    large.slice(0, slot - 1).forEach((id) => add(id, expert));
-    large.slice(slot - 1).forEach((id) => add(expert, id));
+    const slot = slots[program.operators[expert].pass];
+    large.forEach((id, i) => holds.push(i < slot - 1 ? [id, expert] : [expert, id]));
   }
-  const urgency = distanceToTransfer(program);
-  const open = operators.flatMap(({ id }) => (waiting[id] === 0 ? [id] : []));
-  const order: number[] = [];
-  while (open.length > 0) {
-    let at = 0;
-    for (let i = 1; i < open.length; i++) {
-      const by = urgency[open[i]] - urgency[open[at]];
-      if (by < 0 || (by === 0 && open[i] < open[at])) at = i;
-    }
-    const [chosen] = open.splice(at, 1);
-    order.push(chosen);
-    for (const next of later[chosen]) if (--waiting[next] === 0) open.push(next);
-  }
-  if (order.length < operators.length)
+  // Without costs, time stands still: what can run does, in the order of its urgency.
+  const cost = new Float64Array(program.operators.length);
+  const urgency = Float64Array.from(distanceToTransfer(program), (distance) => -distance);
+  const { order, ms } = listSchedule(program, { cost, urgency, holds });
+  if (ms === Infinity)
     return {
       ...fixed(program, { forward: 1, backward: 1 }),
-      note: `${policy}: this slot is not possible here, slot 1 is used`,
+      note: `${policy}: an order with this slot would wait for itself here; slot 1 is used`,
     };
-  return {
-    policy,
-    order: orderByStream(program, order),
-    edges: [],
-    note: `${policy}: the expert before the K-th large operator`,
-  };
+  return { policy, order, edges: [], note: `${policy}: the expert before the K-th large operator` };
 }
 
-/** 0: sends; 1: small operators that lead to a transfer; 2: experts and large operators in program order; 3: decode. */
+/**
+ * What runs first of the operators that can: 0 transfers; 1 small operators that a transfer waits for; 2 experts and large
+ * operators, in program order; 3 decode.
+ */
 function distanceToTransfer(program: Program): number[] {
   const { before } = graphOf(program);
   const urgency = program.operators.map((op): number =>

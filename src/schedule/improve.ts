@@ -1,15 +1,15 @@
 /**
- * Local search around an order: where the compute stream would stand still, operators that could run then are pulled
- * forward, what leads to the awaited transfer is hastened, and transfers that nobody awaits are held back. Every
- * attempt is simulated; deterministic, and limited by the number of attempts, so that every rank could repeat it.
+ * Local search from a given order. Where the compute stream would wait for a transfer, three changes are tried: run a later
+ * operator in the gap, run what the transfer depends on sooner, send other transfers after it. Each is simulated and kept if
+ * faster. Deterministic, with a limit on attempts instead of on time, so that the result does not depend on the machine's
+ * speed.
  */
 import { type Ancestors, ancestorsOf, graphOf } from "../program/graph.js";
 import type { Program } from "../program/program.js";
-import { type ListResult, listSchedule } from "./list-schedule.js";
+import { type ListResult, listSchedule, tails } from "./list-schedule.js";
 
 export interface ImproveOptions {
   readonly cost: Float64Array;
-  readonly urgency: Float64Array;
   /** Most orders to simulate. */
   readonly attempts: number;
   /** Stops when no schedule can be faster. */
@@ -24,7 +24,7 @@ interface Candidate {
   readonly result: ListResult;
 }
 
-/** Operators looked at on either side of a gap. */
+/** How far from a gap operators are tried. */
 const REACH = 48;
 
 export function improve(program: Program, sequence: readonly number[], options: ImproveOptions): ListResult {
@@ -33,6 +33,7 @@ export function improve(program: Program, sequence: readonly number[], options: 
 
 class LocalSearch {
   readonly #ancestors: Ancestors;
+  readonly #urgency: Float64Array;
   #attempts = 0;
 
   constructor(
@@ -40,6 +41,7 @@ class LocalSearch {
     readonly options: ImproveOptions,
   ) {
     this.#ancestors = ancestorsOf(program);
+    this.#urgency = tails(graphOf(program), options.cost);
   }
 
   run(sequence: readonly number[]): ListResult {
@@ -59,8 +61,8 @@ class LocalSearch {
 
   #simulate(sequence: readonly number[], holds: Holds): Candidate {
     this.#attempts++;
-    const { cost, urgency } = this.options;
-    return { sequence, holds, result: listSchedule(this.program, { cost, urgency, sequence, holds }) };
+    const given = { cost: this.options.cost, urgency: this.#urgency };
+    return { sequence, holds, result: listSchedule(this.program, { ...given, sequence, holds }) };
   }
 
   /** The first better order among those that change something around a gap. */
@@ -91,10 +93,10 @@ class LocalSearch {
     at: number,
     awaited: readonly number[],
   ): Generator<readonly [from: number, to: number]> {
-    // Into the gap: what stands behind the waiting operator and needs nothing from it.
+    // Into the gap: a later operator that depends on nothing between.
     for (let from = at + 1; from < Math.min(sequence.length, at + REACH); from++)
       if (this.#mayMove(sequence, from, at)) yield [from, at];
-    // Sooner: what leads to the awaited transfers.
+    // Sooner: an operator that the awaited transfers depend on.
     for (const transfer of awaited)
       for (let from = at - 1; from >= Math.max(0, at - REACH); from--) {
         if (!this.#ancestors.has(transfer, sequence[from])) continue;
@@ -109,7 +111,7 @@ class LocalSearch {
     return true;
   }
 
-  /** Transfers of its stream sent just before an awaited one are sent after it, where the program allows it. */
+  /** Sends a transfer that was sent shortly before an awaited one after it instead, where no dependency forbids it. */
   *#heldBack(best: Candidate, awaited: readonly number[]): Generator<Holds> {
     for (const transfer of awaited) {
       const queue = best.result.order[this.program.operators[transfer].stream];

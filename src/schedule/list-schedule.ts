@@ -6,20 +6,29 @@ import { type Costs, costArray } from "../simulate/costs.js";
 import type { Schedule } from "../program/schedule.js";
 import { orderByStream } from "./sequential.js";
 
-/** Milliseconds of the longest path that begins with each operator, itself included. */
-export function tails({ after }: Graph, cost: Float64Array): Float64Array {
-  const tail = new Float64Array(after.length);
+/**
+ * Milliseconds of the longest path that begins with each operator, itself included.
+ * @param tail what is known of them: is raised in place
+ */
+export function tails(
+  { after }: Graph,
+  cost: Float64Array,
+  tail: Float64Array = new Float64Array(after.length),
+): Float64Array {
   for (let id = after.length - 1; id >= 0; id--) {
     let longest = 0;
     for (const next of after[id]) if (tail[next] > longest) longest = tail[next];
-    tail[id] = longest + cost[id];
+    tail[id] = Math.max(tail[id], longest + cost[id]);
   }
   return tail;
 }
 
-/** Milliseconds of the longest path that leads to each operator, itself not included. */
-export function heads({ before }: Graph, cost: Float64Array): Float64Array {
-  const head = new Float64Array(before.length);
+/** Milliseconds of the longest path that leads to each operator, itself not included; `head` as in `tails`. */
+export function heads(
+  { before }: Graph,
+  cost: Float64Array,
+  head: Float64Array = new Float64Array(before.length),
+): Float64Array {
   before.forEach((ids, id) => {
     for (const earlier of ids) head[id] = Math.max(head[id], head[earlier] + cost[earlier]);
   });
@@ -28,23 +37,23 @@ export function heads({ before }: Graph, cost: Float64Array): Float64Array {
 
 export interface ListOptions {
   readonly cost: Float64Array;
-  /** The larger, the sooner; of equals the first in the program. */
-  readonly urgency: Float64Array;
+  /** The larger, the sooner; of equals the first in the program. Default: the longest path ahead. */
+  readonly urgency?: Float64Array;
   /** Compute operators whose order is decided already; the others go wherever there is time. */
   readonly sequence?: readonly number[];
-  /** Transfers [before, after] to be sent in this order whatever their urgency. */
+  /** Pairs of operators of which the second waits for the first, whatever their urgency. */
   readonly holds?: readonly (readonly [number, number])[];
 }
 
 export interface ListResult {
   readonly order: Schedule["order"];
-  /** Infinity when the sequence and the holds wait for each other; the order is then incomplete. */
+  /** Milliseconds until everything has finished. Infinity if sequence and holds wait for each other; the order is then incomplete. */
   readonly ms: number;
-  /** When nothing could run, and the operator of the sequence whose turn it was. */
+  /** Times in which the compute stream stood still, and the operator of the sequence that it waited to run. */
   readonly gaps: readonly { readonly waiting: number | undefined; readonly ms: number }[];
 }
 
-/** A legal order; transfers go out as soon as their inputs exist, the most urgent first, one at a time. */
+/** Makes a legal order. A transfer is sent as soon as its inputs exist; of several, the most urgent; each link carries one at a time. */
 export function listSchedule(program: Program, options: ListOptions): ListResult {
   return new ListRun(program, options).run();
 }
@@ -57,6 +66,7 @@ class ListRun {
   readonly #later: readonly (readonly number[])[];
   readonly #open: Record<StreamName, number[]> = { compute: [], network: [], storage: [] };
   readonly #free = { network: 0, storage: 0 };
+  readonly #urgency: Float64Array;
   readonly #sequence: readonly number[];
   readonly #isSequenced: Uint8Array;
   #turn = 0;
@@ -68,7 +78,8 @@ class ListRun {
     readonly options: ListOptions,
   ) {
     const { before, after } = graphOf(program);
-    const { sequence = [], holds = [] } = options;
+    const { sequence = [], holds = [], urgency = tails(graphOf(program), options.cost) } = options;
+    this.#urgency = urgency;
     this.#waiting = new Int32Array(before.length);
     for (let id = 0; id < before.length; id++) this.#waiting[id] = before[id].length;
     this.#readyAt = new Float64Array(before.length);
@@ -129,7 +140,7 @@ class ListRun {
   /** Removes the most urgent operator of a stream that is ready now; of a sequence only the one whose turn it is. */
   #take(stream: StreamName): number | undefined {
     const list = this.#open[stream];
-    const { urgency } = this.options;
+    const urgency = this.#urgency;
     let at = -1;
     for (let i = 0; i < list.length; i++) {
       const id = list[i];
@@ -159,8 +170,6 @@ class ListRun {
 
 /** Greedy: of the compute operators that can run now, the one with the longest path still ahead of it. */
 export function eager(program: Program, costs: Costs): Schedule {
-  const cost = costArray(program, costs);
-  const urgency = tails(graphOf(program), cost);
-  const { order } = listSchedule(program, { cost, urgency });
+  const { order } = listSchedule(program, { cost: costArray(program, costs) });
   return { policy: "eager", order, edges: [], note: "eager: longest path first" };
 }

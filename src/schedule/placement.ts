@@ -1,4 +1,4 @@
-/** Where the experts are: the large operators of their window, and a description of a schedule for people. */
+/** Where the experts are: the large operators of their window (method 7.3), and a description of a schedule for people. */
 import { ancestorsOf } from "../program/graph.js";
 import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";
@@ -43,8 +43,8 @@ export function expertWindows(program: Program): ReadonlyMap<number, readonly nu
 
 /** "forward: expert in slot 2 of 4 (after mlp); backward: slot 3 of 4 (after attention')", the commonest place per pass. */
 export function describePlacement(program: Program, schedule: Pick<Schedule, "order">): string {
-  const position = new Map(schedule.order.compute.map((id, i) => [id, i]));
-  const at = (id: number): number => position.get(id) as number;
+  const indexOf = new Map(schedule.order.compute.map((id, i) => [id, i]));
+  const at = (id: number): number => indexOf.get(id) as number;
   const parts: string[] = [];
   for (const pass of ["forward", "backward"] as const) {
     const places = new Map<string, number>();

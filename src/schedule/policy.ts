@@ -1,4 +1,4 @@
-/** Policies by name: what `schedule.policy` and `--policy` accept. */
+/** Policies by name (method 7.5): what `schedule.policy` and `--policy` accept. */
 import { InputError } from "../core/errors.js";
 import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
@@ -19,54 +19,41 @@ export interface Policy {
   readonly schedule: (program: Program, costs?: Costs) => Schedule;
 }
 
-const POLICIES: readonly { pattern: RegExp; make: (name: string, argument: number) => Policy }[] = [
-  {
-    pattern: /^sequential$/,
-    make: (name) => ({ name, chunks: 1, usesCosts: false, schedule: (program) => sequential(program) }),
-  },
+interface Family {
+  readonly pattern: RegExp;
+  readonly isChunked?: boolean;
+  readonly usesCosts?: boolean;
+  readonly schedule: (
+    program: Program,
+    of: { readonly name: string; readonly argument: number },
+    costs?: Costs,
+  ) => Schedule;
+}
+
+const FAMILIES: readonly Family[] = [
+  { pattern: /^sequential$/, schedule: (program) => sequential(program) },
   {
     pattern: /^pipelined\((\d+)\)$/,
-    make: (name, chunks) => ({
-      name,
-      chunks,
-      usesCosts: false,
-      schedule: (program) => ({
-        ...eager(program, unitCosts),
-        policy: name,
-        note: `${name}: rows in ${chunks} chunks`,
-      }),
+    isChunked: true,
+    schedule: (program, { name, argument }) => ({
+      ...eager(program, unitCosts),
+      policy: name,
+      note: `${name}: rows in ${argument} chunks`,
     }),
   },
   {
     pattern: /^fixed\((\d+)\)$/,
-    make: (name, slot) => ({
-      name,
-      chunks: 1,
-      usesCosts: false,
-      schedule: (program) => fixed(program, { forward: slot, backward: slot }),
-    }),
+    schedule: (program, { argument }) => fixed(program, { forward: argument, backward: argument }),
   },
   {
-    pattern: /^adaptive$/,
-    make: (name) => ({
-      name,
-      chunks: 1,
-      usesCosts: true,
-      schedule: (program, costs) => adaptiveOn(name, program, costs),
-    }),
-  },
-  {
-    pattern: /^adaptive\((\d+)\)$/,
-    make: (name, chunks) => ({
-      name,
-      chunks,
-      usesCosts: true,
-      schedule: (program, costs) => adaptiveOn(name, program, costs),
-    }),
+    pattern: /^adaptive(?:\((\d+)\))?$/,
+    isChunked: true,
+    usesCosts: true,
+    schedule: (program, { name }, costs) => adaptiveOn(name, program, costs),
   },
 ];
 
-/** Unit costs are good enough to begin with, but they are no milliseconds to talk about. */
+/** Before anything is measured, orders are found with unit costs. Their sums are no milliseconds, so the note shows none. */
 function adaptiveOn(name: string, program: Program, costs: Costs | undefined): Schedule {
   if (costs !== undefined) return adaptive(program, costs);
   return {
@@ -80,11 +67,17 @@ function adaptiveOn(name: string, program: Program, costs: Costs | undefined): S
  * @throws InputError when there is no such policy
  */
 export function parsePolicy(text: string): Policy {
-  for (const { pattern, make } of POLICIES) {
-    const match = text.trim().match(pattern);
-    if (match === null) continue;
-    const argument = match[1] === undefined ? 1 : Number(match[1]);
-    if (argument >= 1) return make(text.trim(), argument);
+  const name = text.trim();
+  for (const { pattern, isChunked, usesCosts = false, schedule } of FAMILIES) {
+    const argument = Number(name.match(pattern)?.[1] ?? 1);
+    if (!pattern.test(name) || argument < 1) continue;
+    const chunks = isChunked ? argument : 1;
+    return {
+      name,
+      chunks,
+      usesCosts,
+      schedule: (program, costs) => schedule(program, { name, argument }, costs),
+    };
   }
   throw new InputError(
     `Unknown policy "${text}"; known: sequential, pipelined(n), fixed(K) with K from 1, adaptive, adaptive(n)`,

@@ -10,7 +10,8 @@ import { runClock } from "../simulate/clock.js";
 import { lowerBound } from "./bound.js";
 import { placeSegment } from "./exhaustive.js";
 import { improve } from "./improve.js";
-import { listSchedule, tails } from "./list-schedule.js";
+import { listSchedule } from "./list-schedule.js";
+import { problemOf } from "./segments.js";
 
 const ms = fc.integer({ min: 0, max: 9 });
 
@@ -23,8 +24,7 @@ describe("listSchedule()", () => {
   it("predicts what the clock says of its order", () => {
     fc.assert(
       fc.property(randomProgram(24, ms), (of) => {
-        const urgency = tails(graphOf(of.program), of.cost);
-        const found = listSchedule(of.program, { cost: of.cost, urgency });
+        const found = listSchedule(of.program, { cost: of.cost });
         expect(found.ms).toBe(clock(of, found.order));
       }),
       { seed: 12, numRuns: 300 },
@@ -36,15 +36,14 @@ describe("listSchedule()", () => {
     fc.assert(
       fc.property(randomProgram(24, ms), choices, fc.boolean(), (of, to, isPart) => {
         const { program, cost } = of;
-        const urgency = tails(graphOf(program), cost);
         const legal = randomSchedule(of, to).order;
         const sequence = legal.compute.filter((id) => !isPart || id % 2 === 0);
         // Holds against the order that the list would choose.
-        const free = listSchedule(program, { cost, urgency, sequence });
+        const free = listSchedule(program, { cost, sequence });
         expect(free.ms).toBe(clock(of, free.order));
         const [a, b] = free.order.network;
         if (b === undefined || ancestorsOf(program).has(b, a)) return;
-        const held = listSchedule(program, { cost, urgency, sequence, holds: [[b, a]] });
+        const held = listSchedule(program, { cost, sequence, holds: [[b, a]] });
         if (held.ms === Infinity) return;
         numHeld++;
         expect(held.ms).toBe(clock(of, held.order, [[b, a]]));
@@ -60,10 +59,9 @@ describe("improve()", () => {
     fc.assert(
       fc.property(randomProgram(24, ms), choices, (of, to) => {
         const { program, cost } = of;
-        const urgency = tails(graphOf(program), cost);
         const sequence = randomSchedule(of, to).order.compute;
-        const start = listSchedule(program, { cost, urgency, sequence });
-        const found = improve(program, sequence, { cost, urgency, attempts: 50, boundMs: 0 });
+        const start = listSchedule(program, { cost, sequence });
+        const found = improve(program, sequence, { cost, attempts: 50, boundMs: 0 });
         expect(found.ms).toBeLessThanOrEqual(start.ms);
         // Behind what holds it back a transfer queues on its link: without the hold it ends no later.
         expect(clock(of, found.order)).toBeLessThanOrEqual(found.ms + 1e-9);
@@ -107,7 +105,7 @@ describe("placeSegment()", () => {
       fc.property(randomProgram(12, ms), (random) => {
         const of = closed(random);
         const ids = [...of.cost.keys()];
-        const placed = placeSegment(of.program, { ids }, of.cost);
+        const placed = placeSegment(problemOf(of.program, { ids }, of.cost));
         expect(placed?.ms).toBe(clock(of, placed?.order as Schedule["order"]));
         if (placed?.isOptimal) numOptimal++;
       }),
@@ -121,7 +119,7 @@ describe("placeSegment()", () => {
     fc.assert(
       fc.property(randomProgram(6, ms), (random) => {
         const of = closed(random);
-        const placed = placeSegment(of.program, { ids: [...of.cost.keys()] }, of.cost);
+        const placed = placeSegment(problemOf(of.program, { ids: [...of.cost.keys()] }, of.cost));
         const best = fastest(of);
         expect(placed?.ms).toBeGreaterThanOrEqual(best);
         if (!placed?.isOptimal) return;
@@ -140,8 +138,7 @@ describe("lowerBound()", () => {
       fc.property(randomProgram(24, ms), choices, (of, to) => {
         const bound = lowerBound(of.program, (op) => of.cost[op.id]);
         expect(bound).toBeLessThanOrEqual(clock(of, randomSchedule(of, to).order) + 1e-9);
-        const urgency = tails(graphOf(of.program), of.cost);
-        expect(bound).toBeLessThanOrEqual(listSchedule(of.program, { cost: of.cost, urgency }).ms + 1e-9);
+        expect(bound).toBeLessThanOrEqual(listSchedule(of.program, { cost: of.cost }).ms + 1e-9);
       }),
       { seed: 17, numRuns: 200 },
     );

@@ -1,10 +1,11 @@
 /**
- * Cuts a program where everything must pass through one operator: between two such operators a segment can be placed
- * by itself, and the best orders of the segments together are the best order of the whole. A pair of blocks is a
- * segment forward and one backward. What nothing waits for (weight gradients that were split off, gradient reduction)
- * lies outside of the segments and fills gaps.
+ * Cuts a program behind every operator through which all paths pass. What lies between two cuts, a segment, can be placed
+ * by itself, and the best orders of the segments in a row are the best order of the whole. A pair of blocks gives one
+ * segment forward and one backward. Operators that nothing waits for (split weight gradients, gradient reduction) are in
+ * no segment: they fill gaps.
  */
-import { ancestorsOf, graphOf } from "../program/graph.js";
+import { type Graph, ancestorsOf, graphOf } from "../program/graph.js";
+import type { Stream } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 
 export interface Segment {
@@ -14,7 +15,7 @@ export interface Segment {
 
 export interface Segments {
   readonly segments: readonly Segment[];
-  /** Operators that lead to the end of the chain; the others are loose. */
+  /** 1 for operators that the end of the main chain waits for; the others are loose. */
   readonly isMain: Uint8Array;
 }
 
@@ -47,7 +48,7 @@ function cut(program: Program): Segments {
       main.push(id);
     }
   }
-  // Operators before a narrow place in program order are its ancestors, the ones after it wait for it.
+  // An operator is a cut if all main operators before it in program order must run before it, and all behind it must run after it.
   const numAncestors = main.map((id) => ancestors.count(id));
   const narrow = main.filter(
     (id, at) => numAncestors[at] === at && main.every((other, o) => o <= at || ancestors.has(other, id)),
@@ -60,4 +61,23 @@ function cut(program: Program): Segments {
     from = to;
   }
   return { segments, isMain };
+}
+
+/** A segment by itself: its operators are numbered from 0, and what lies outside is not waited for. */
+export interface SegmentProblem {
+  readonly graph: Graph;
+  readonly streams: readonly Stream[];
+  readonly cost: Float64Array;
+}
+
+export function problemOf(program: Program, { ids }: Segment, cost: Float64Array): SegmentProblem {
+  const { before, after } = graphOf(program);
+  const indexOf = new Map(ids.map((id, i) => [id, i]));
+  const within = (lists: readonly (readonly number[])[]): number[][] =>
+    ids.map((id) => lists[id].flatMap((other) => indexOf.get(other) ?? []));
+  return {
+    graph: { before: within(before), after: within(after) },
+    streams: ids.map((id) => program.operators[id].stream),
+    cost: Float64Array.from(ids, (id) => cost[id]),
+  };
 }

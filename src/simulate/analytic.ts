@@ -1,4 +1,4 @@
-/** Operator costs from their work and a cluster description: a roofline of matrix rate and memory rate, links by level. */
+/** Operator costs from their work and a cluster description (method 8.6): a roofline of matrix rate and memory rate, links by level. */
 import { InputError } from "../core/errors.js";
 import type { Operator } from "../program/operator.js";
 import { type Calibration, rateName } from "./calibration.js";

@@ -64,7 +64,7 @@ export function calibrate(
   measured: readonly MeasuredWork[],
   facts: { readonly source: string; readonly ranks: number },
 ): Calibration {
-  const flops = new Collected();
+  const flops = new Map<string, number[]>();
   const memory: number[] = [];
   const transfers: { bytes: number; ms: number }[] = [];
   for (const { stream, pass, work, ms } of measured) {
@@ -72,29 +72,18 @@ export function calibrate(
     if (stream === "network" && work.rows !== undefined && work.bytes > 0)
       transfers.push({ bytes: work.bytes, ms });
     if (stream !== "compute") continue;
-    if (work.flops > 0) flops.add(rateName({ pass, work }), work.flops / ms);
+    const name = rateName({ pass, work });
+    if (work.flops > 0) flops.set(name, [...(flops.get(name) ?? []), work.flops / ms]);
     // Others are too small for their bytes to matter, or wait for something else.
     else if (work.class === "encode" || work.class === "decode") memory.push(work.bytes / ms);
   }
   return {
     format: FORMAT,
     ...facts,
-    flops_per_ms: flops.medians(),
+    flops_per_ms: Object.fromEntries([...flops].map(([name, list]) => [name, median(list)])),
     memory_bytes_per_ms: memory.length === 0 ? undefined : median(memory),
     link: fitLink(transfers),
   };
-}
-
-class Collected {
-  readonly #values = new Map<string, number[]>();
-
-  add(key: string, value: number): void {
-    this.#values.set(key, [...(this.#values.get(key) ?? []), value]);
-  }
-
-  medians(): Record<string, number> {
-    return Object.fromEntries([...this.#values].map(([key, list]) => [key, median(list)]));
-  }
 }
 
 /** Least squares of ms = latency + bytes / rate; with messages of one size, all of the time is the rate's. */

@@ -1,5 +1,5 @@
 /**
- * The virtual clock: the executor's rules over arrays of times, for one rank or a thousand, without building events.
+ * The virtual clock (method 8.5): the executor's rules over arrays of times, for one rank or a thousand, without building events.
  * A rank computes by itself and issues transfers between compute operators, or while it stands still. Ranks meet in
  * network transfers: one begins when every rank of its group has issued it, whatever older transfers of other groups
  * still wait for, and each rank's part ends after its ports have carried it. Storage transfers need no other rank.
@@ -14,7 +14,7 @@ import type { Schedule } from "../program/schedule.js";
 import { Stepper, type Steps, stepsOf } from "../program/stepper.js";
 import { EventQueue } from "./event-queue.js";
 import { Meetings } from "./meetings.js";
-import { type Network, type PortTimes, Ports } from "./network.js";
+import { type Network, Ports } from "./network.js";
 
 /** Called as time passes. Per rank, transfers of a stream are reported in the order in which they begin. */
 export interface ClockWatcher {
@@ -51,7 +51,7 @@ class Clock {
   readonly #stepper: Stepper;
   readonly #now: Float64Array;
   readonly #storageFree: Float64Array;
-  readonly #ports: PortTimes;
+  readonly #ports: Ports;
   /** Transfers whose end is known, as many as there are transfers of a rank at most; their ends, and the first of these. */
   readonly #maxInFlight: number;
   readonly #inFlight: Int32Array;
@@ -136,7 +136,7 @@ class Clock {
       }
       mayGoOn = false;
       if (id === undefined) {
-        // Standing still, the rank wakes at every arrival and may issue what that arrival allows.
+        // While it stands still a rank wakes at every arrival, since that may let it start further transfers.
         watch?.stoodStill(stepper.head("compute", rank), rank, now, next);
         now = next;
       } else {

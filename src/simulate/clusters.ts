@@ -26,21 +26,36 @@ export const GB_PER_S = 1e6;
 /** Assumed where nothing has been measured: matrix work of transformer blocks, and All-to-All of large messages. */
 export const ASSUMED = { computeEfficiency: 0.45, linkEfficiency: 0.6 } as const;
 
-const A30 = { flopsPerMs: 165 * TFLOPS, memoryBytesPerMs: 933 * GB_PER_S };
-const A800 = { flopsPerMs: 312 * TFLOPS, memoryBytesPerMs: 2039 * GB_PER_S };
-const H100 = { flopsPerMs: 989 * TFLOPS, memoryBytesPerMs: 3350 * GB_PER_S };
-const H200 = { flopsPerMs: 989 * TFLOPS, memoryBytesPerMs: 4800 * GB_PER_S };
 const PCIE4 = 32 * GB_PER_S;
 const NVLINK_A800 = 200 * GB_PER_S;
 const NVLINK_H = 450 * GB_PER_S;
 const HDR = 25 * GB_PER_S;
 const NDR = 50 * GB_PER_S;
 
+type Node = Omit<Cluster, "name" | "nodes" | "latencyMs" | "source">;
+const A800: Node = {
+  devicesPerNode: 8,
+  flopsPerMs: 312 * TFLOPS,
+  memoryBytesPerMs: 2039 * GB_PER_S,
+  intraBytesPerMs: NVLINK_A800,
+  interBytesPerMs: HDR,
+  ...ASSUMED,
+};
+const H100: Node = {
+  devicesPerNode: 8,
+  flopsPerMs: 989 * TFLOPS,
+  memoryBytesPerMs: 3350 * GB_PER_S,
+  intraBytesPerMs: NVLINK_H,
+  interBytesPerMs: NDR,
+  ...ASSUMED,
+};
+
 /** Clusters by name, with the rates that data sheets state. */
 export const CLUSTERS: readonly Cluster[] = [
   {
     name: "8xA30-PCIe",
-    ...A30,
+    flopsPerMs: 165 * TFLOPS,
+    memoryBytesPerMs: 933 * GB_PER_S,
     devicesPerNode: 8,
     nodes: 1,
     // Eight devices share the host's bridges: All-to-All through host memory, both directions on one link.
@@ -53,56 +68,38 @@ export const CLUSTERS: readonly Cluster[] = [
   {
     name: "8xA800-NVLink",
     ...A800,
-    devicesPerNode: 8,
     nodes: 1,
-    intraBytesPerMs: NVLINK_A800,
     interBytesPerMs: NVLINK_A800,
     latencyMs: 0.02,
-    ...ASSUMED,
     source: "NVIDIA A800 SXM data sheet (312 TFLOPS, 2039 GB/s, NVLink 400 GB/s both directions)",
   },
   {
     name: "2x8xA800",
     ...A800,
-    devicesPerNode: 8,
     nodes: 2,
-    intraBytesPerMs: NVLINK_A800,
-    interBytesPerMs: HDR,
     latencyMs: 0.03,
-    ...ASSUMED,
     source: "A800 as above; between nodes InfiniBand HDR, 200 Gbit/s per device (assumed)",
   },
   {
     name: "8xH100",
     ...H100,
-    devicesPerNode: 8,
     nodes: 1,
-    intraBytesPerMs: NVLINK_H,
-    interBytesPerMs: NDR,
     latencyMs: 0.015,
-    ...ASSUMED,
     source: "NVIDIA H100 SXM data sheet (989 TFLOPS, 3.35 TB/s, NVLink 900 GB/s both directions)",
   },
   {
     name: "4x8xH100-IB",
     ...H100,
-    devicesPerNode: 8,
     nodes: 4,
-    intraBytesPerMs: NVLINK_H,
-    interBytesPerMs: NDR,
     latencyMs: 0.02,
-    ...ASSUMED,
     source: "H100 as above; InfiniBand NDR, 400 Gbit/s per device (DGX H100 data sheet)",
   },
   {
     name: "4x8xH200-IB",
-    ...H200,
-    devicesPerNode: 8,
+    ...H100,
+    memoryBytesPerMs: 4800 * GB_PER_S,
     nodes: 4,
-    intraBytesPerMs: NVLINK_H,
-    interBytesPerMs: NDR,
     latencyMs: 0.02,
-    ...ASSUMED,
     source:
       "NVIDIA H200 SXM data sheet (989 TFLOPS, 4.8 TB/s, NVLink 900 GB/s both directions); InfiniBand NDR",
   },

@@ -1,4 +1,4 @@
-/** What operators cost: measured on this machine, or unit costs when nothing is known yet. */
+/** What operators cost (method 8.4): measured on this machine, or unit costs when nothing is known yet. */
 import { InputError } from "../core/errors.js";
 import { median, trimmedMean } from "../core/statistics.js";
 import type { Operator, Stream } from "../program/operator.js";
@@ -14,7 +14,7 @@ export function costArray(program: Program, costs: Costs): Float64Array {
   return Float64Array.from(program.operators, costs);
 }
 
-/** Before anything has been measured: matrix work counts, the rest hardly, transfers of rows are dear. */
+/** Before anything has been measured: matrix work costs 1 (backward 2), a transfer of rows 1, everything else next to nothing. */
 export const unitCosts: Costs = (op) => {
   const role = roleOf(op);
   if (op.stream !== "compute") return role === "rows" ? 1 : 0.1;
@@ -27,11 +27,12 @@ export function classCosts(table: Partial<Record<OperatorClass, number>>, otherw
   return (op) => table[op.work.class] ?? otherwise;
 }
 
+/** Durations of a cost key that are remembered. */
+const RECENT_SAMPLES = 96;
+
 /** Durations seen so far, by what operators cost alike; what is typical of the most recent ones. */
 export class MeasuredCosts {
   readonly #samples = new Map<string, number[]>();
-
-  static readonly WINDOW = 96;
 
   add(events: readonly TimelineEvent[]): void {
     // Transfers queue behind each other: an operator occupies its stream from when the one before it has arrived.
@@ -42,7 +43,7 @@ export class MeasuredCosts {
       const key = event.cost;
       const list = this.#samples.get(key) ?? [];
       list.push(event.endMs - from);
-      if (list.length > MeasuredCosts.WINDOW) list.shift();
+      if (list.length > RECENT_SAMPLES) list.shift();
       this.#samples.set(key, list);
     }
   }
@@ -65,8 +66,8 @@ export function agreedCosts(tables: readonly CostTable[]): CostTable {
 }
 
 /**
- * How far costs have moved, as a share of all of a program's costs, and an operator of the kind that moved most. Times of
- * streams count alike: a link that halved its rate is a change as large as a kernel that takes as much longer.
+ * How far costs have moved: the sum of all changes over the sum of all costs, each cost key counted as often as the program
+ * has operators of it, whatever their stream; and an operator of the key that moved most.
  */
 export function costDrift(
   program: Program,
@@ -104,7 +105,7 @@ export function tableCosts(table: CostTable): Costs {
  * Costs from a table; what it does not know is estimated from the operator's work, at the rate of what it knows of the same
  * stream.
  * @param programs whose operators the table was measured on, for their work
- * @param say hears once which operators are estimated
+ * @param say hears once that operators are estimated, and one of them
  */
 export function estimatedCosts(
   table: CostTable,
@@ -121,26 +122,17 @@ export function estimatedCosts(
     known.count++;
     rates.set(stream, known);
   }
-  const unknown = new Set<string>();
+  let isSaid = false;
   return (op) => {
     const ms = table[op.cost];
     if (ms !== undefined) return ms;
-    const {
-      flops,
-      bytes,
-      count,
-      ms: total,
-    } = rates.get(op.stream) ?? { flops: 0, bytes: 0, ms: 0, count: 1 };
+    const { flops, bytes, ...all } = rates.get(op.stream) ?? { flops: 0, bytes: 0, ms: 0, count: 1 };
     // Whichever of its two kinds of work is the larger share of what is known.
     const share = Math.max(flops > 0 ? op.work.flops / flops : 0, bytes > 0 ? op.work.bytes / bytes : 0);
-    const estimate = total * (share > 0 ? share : 1 / count);
-    if (!unknown.has(op.cost)) {
-      if (unknown.size === 0)
-        say(
-          `No cost is known of ${workLabel(op)} (${op.name}): estimated from its work, ${estimate.toFixed(2)} ms`,
-        );
-      unknown.add(op.cost);
-    }
+    const estimate = all.ms * (share > 0 ? share : 1 / all.count);
+    const what = `${workLabel(op)} (${op.name}): estimated from its work, ${estimate.toFixed(2)} ms`;
+    if (!isSaid) say(`No cost is known of ${what}`);
+    isSaid = true;
     return estimate;
   };
 }

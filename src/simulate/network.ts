@@ -24,23 +24,12 @@ export interface Network {
   readonly latencyMs: number;
   /** What a transfer carries; undefined for one that takes only its latency. */
   traffic(op: Operator, firstRank: number): Traffic | undefined;
-  /** How many neighbouring ranks meet in a transfer; default all. Groups do not wait for each other. */
+  /** How many neighbouring ranks take part in a transfer; all, unless given. Groups do not wait for each other. */
   groupSize?(op: Operator): number | undefined;
 }
 
-export interface PortTimes {
-  /** When each rank's part of a transfer that may begin at `beginMs` has been carried, in rank order. */
-  carry(
-    op: Operator,
-    beginMs: number,
-    first: number,
-    size: number,
-    cost: (rank: number) => number,
-  ): Float64Array;
-}
-
 /** When every port is free again. */
-export class Ports implements PortTimes {
+export class Ports {
   readonly #intraFree: Float64Array;
   readonly #interFree: Float64Array;
   readonly #uplinkFree: Float64Array;
@@ -54,6 +43,7 @@ export class Ports implements PortTimes {
     this.#uplinkFree = new Float64Array(numRanks);
   }
 
+  /** When each rank's part of a transfer that may begin at `beginMs` has been carried, in rank order. */
   carry(
     op: Operator,
     beginMs: number,
@@ -109,34 +99,6 @@ export class Ports implements PortTimes {
       i = until;
     }
   }
-}
-
-/**
- * Traffic of a group from what each of its ranks sends to each other.
- * @param bytes from one rank of the group to another, both counted from the group's first
- */
-export function pairTraffic(
-  bytes: (from: number, to: number) => number,
-  group: { readonly first: number; readonly size: number; readonly ranksPerNode: number },
-): Traffic {
-  const { first, size, ranksPerNode } = group;
-  const [intraBytes, interBytes] = [new Float64Array(size), new Float64Array(size)];
-  for (let rank = 0; rank < size; rank++) {
-    const node = Math.floor((first + rank) / ranksPerNode);
-    const [sent, received] = [
-      [0, 0],
-      [0, 0],
-    ];
-    for (let peer = 0; peer < size; peer++) {
-      if (peer === rank) continue;
-      const level = Math.floor((first + peer) / ranksPerNode) === node ? 0 : 1;
-      sent[level] += bytes(rank, peer);
-      received[level] += bytes(peer, rank);
-    }
-    intraBytes[rank] = Math.max(sent[0], received[0]);
-    interBytes[rank] = Math.max(sent[1], received[1]);
-  }
-  return { intraBytes, interBytes };
 }
 
 /**

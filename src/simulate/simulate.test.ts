@@ -10,7 +10,7 @@ import type { Program } from "../program/program.js";
 import { withReduction } from "../program/reduction.js";
 import { parsePolicy } from "../schedule/policy.js";
 import { type Costs, classCosts } from "./costs.js";
-import { type Network, loadTraffic, pairTraffic } from "./network.js";
+import { type Network, type Traffic, loadTraffic } from "./network.js";
 import { simulate } from "./simulate.js";
 import { summarize } from "../timeline/summary.js";
 import type { ExposedInterval, TimelineEvent } from "../timeline/timeline.js";
@@ -219,7 +219,7 @@ describe("traffic", () => {
           fc.pre(load.some((x) => x > 0));
           const total = load.reduce((a, b) => a + b, 0);
           const group = { first: nodesBefore * load.length, size: load.length, ranksPerNode };
-          const pairs = pairTraffic((_, to) => (600 * load[to]) / total, group);
+          const pairs = trafficBetween((_, to) => (600 * load[to]) / total, group);
           const compact = loadTraffic(600, load, group);
           for (const level of ["intraBytes", "interBytes"] as const)
             compact[level].forEach((bytes, rank) => expect(bytes).toBeCloseTo(pairs[level][rank], 6));
@@ -240,3 +240,31 @@ it("predicts the bytes that an operator sends, whether or not it has outputs", (
   const [event] = simulate(program, parsePolicy("sequential").schedule(program), { costs: [() => 1] }).events;
   expect(event.bytes).toBe(48);
 });
+
+/**
+ * Traffic of a group from what each of its ranks sends to each other.
+ * @param bytes from one rank of the group to another, both counted from the group's first
+ */
+function trafficBetween(
+  bytes: (from: number, to: number) => number,
+  group: { readonly first: number; readonly size: number; readonly ranksPerNode: number },
+): Traffic {
+  const { first, size, ranksPerNode } = group;
+  const [intraBytes, interBytes] = [new Float64Array(size), new Float64Array(size)];
+  for (let rank = 0; rank < size; rank++) {
+    const node = Math.floor((first + rank) / ranksPerNode);
+    const [sent, received] = [
+      [0, 0],
+      [0, 0],
+    ];
+    for (let peer = 0; peer < size; peer++) {
+      if (peer === rank) continue;
+      const level = Math.floor((first + peer) / ranksPerNode) === node ? 0 : 1;
+      sent[level] += bytes(rank, peer);
+      received[level] += bytes(peer, rank);
+    }
+    intraBytes[rank] = Math.max(sent[0], received[0]);
+    interBytes[rank] = Math.max(sent[1], received[1]);
+  }
+  return { intraBytes, interBytes };
+}

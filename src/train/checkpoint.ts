@@ -14,7 +14,7 @@ import {
 } from "../storage/checkpoint-writer.js";
 import type { Disk } from "../storage/files.js";
 import type { TensorToStore } from "../storage/safetensors.js";
-import { type Moments, type Trainee, momentsOf } from "./trainee.js";
+import { type OwnedPiece, type Trainee, momentsOf, ownedPieces } from "./trainee.js";
 
 export interface TrainerState {
   /** Optimiser steps done. */
@@ -100,42 +100,29 @@ function optimizerTensors(rank: Trainee): TensorToStore[] {
   const list: TensorToStore[] = [];
   let turn = 0;
   for (const bucket of rank.weights.buckets) {
-    const moments = momentsOf(rank, bucket);
-    const isWhole = moments.start === 0 && moments.end === bucket.size;
-    for (const tensor of bucket.tensors) {
+    const { start, end } = momentsOf(rank, bucket);
+    const isWhole = start === 0 && end === bucket.size;
+    for (const piece of ownedPieces(rank, bucket)) {
       const inTurn = turn++ % world.size === world.rank;
       if (isWhole && !(bucket.kind === "expert" ? rank.replicas.rank === 0 : inTurn)) continue;
-      for (const moment of MOMENTS) list.push(...ownedPiece(moments, tensor, moment, isWhole));
+      for (const [suffix, moment] of MOMENTS) {
+        const name = `${piece.tensor.info.name}.${suffix}`;
+        list.push(isWhole ? stored(piece.tensor, name, piece[moment]) : partOf(piece, name, piece[moment]));
+      }
     }
   }
   return list;
 }
 
 const MOMENTS = [
-  { suffix: "exp_avg", of: (moments: Moments) => moments.expAvg },
-  { suffix: "exp_avg_sq", of: (moments: Moments) => moments.expAvgSq },
+  ["exp_avg", "expAvg"],
+  ["exp_avg_sq", "expAvgSq"],
 ] as const;
 
-function ownedPiece(
-  moments: Moments,
-  tensor: BucketTensor,
-  moment: (typeof MOMENTS)[number],
-  isWhole: boolean,
-): TensorToStore[] {
-  const start = Math.max(tensor.offset, moments.start);
-  const end = Math.min(tensor.offset + tensor.size, moments.end);
-  if (start >= end) return [];
-  const data = moment.of(moments).subarray(start - moments.start, end - moments.start);
-  const name = `${tensor.info.name}.${moment.suffix}`;
-  if (isWhole) return [stored(tensor, name, data)];
-  return [
-    {
-      name: `${name}@${start - tensor.offset}-${end - tensor.offset}`,
-      dtype: "F32",
-      dims: [data.length],
-      data,
-    },
-  ];
+/** A piece says by its name which elements of the tensor it has. */
+function partOf({ tensor, start, end }: OwnedPiece, name: string, data: Float32Array): TensorToStore {
+  const range = `${start - tensor.offset}-${end - tensor.offset}`;
+  return { name: `${name}@${range}`, dtype: "F32", dims: [data.length], data };
 }
 
 function stored(tensor: BucketTensor, name: string, data: Float32Array): TensorToStore {
@@ -148,16 +135,13 @@ function stored(tensor: BucketTensor, name: string, data: Float32Array): TensorT
  */
 export function loadCheckpoint(rank: Trainee, reader: CheckpointReader): void {
   loadWeights(rank, reader);
-  for (const bucket of rank.weights.buckets) {
-    const moments = momentsOf(rank, bucket);
-    for (const tensor of bucket.tensors) {
-      const start = Math.max(tensor.offset, moments.start);
-      const end = Math.min(tensor.offset + tensor.size, moments.end);
-      if (start >= end) continue;
-      for (const { suffix, of } of MOMENTS) {
-        const out = of(moments).subarray(start - moments.start, end - moments.start);
-        reader.readPiecesInto("optimizer", `${tensor.info.name}.${suffix}`, out, start - tensor.offset);
-      }
-    }
-  }
+  for (const bucket of rank.weights.buckets)
+    for (const { tensor, start, ...moments } of ownedPieces(rank, bucket))
+      for (const [suffix, moment] of MOMENTS)
+        reader.readPiecesInto(
+          "optimizer",
+          `${tensor.info.name}.${suffix}`,
+          moments[moment],
+          start - tensor.offset,
+        );
 }

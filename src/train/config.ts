@@ -16,6 +16,8 @@ import { parsePolicy } from "../schedule/policy.js";
 import { readText } from "../storage/files.js";
 
 const positive = z.number().int().positive();
+const aboveZero = z.number().positive();
+const fromZero = z.number().nonnegative();
 const beta = z.number().min(0).lt(1);
 
 export const trainSchema = z.strictObject({
@@ -24,22 +26,16 @@ export const trainSchema = z.strictObject({
   micro_batch_size: positive
     .optional()
     .describe("Sequences per rank at a time; default: all of the rank's at once"),
-  learning_rate: z.number().positive().default(1e-3).describe("Peak, after warm-up"),
-  min_learning_rate: z.number().nonnegative().optional().describe("End of the cosine; default a tenth"),
+  learning_rate: aboveZero.default(1e-3).describe("Peak, after warm-up"),
+  min_learning_rate: fromZero.optional().describe("End of the cosine; default a tenth"),
   warmup_steps: z.number().int().nonnegative().optional().describe("Default a twentieth of the steps"),
-  weight_decay: z
-    .number()
-    .nonnegative()
-    .default(0.1)
-    .describe("Decoupled; on tensors of two or more dimensions"),
+  weight_decay: fromZero.default(0.1).describe("Decoupled; on tensors of two or more dimensions"),
   betas: z
     .tuple([beta, beta])
     .default([0.9, 0.95])
     .describe("AdamW: decay of the two moments, each from 0 to below 1"),
-  eps: z.number().positive().default(1e-8).describe("AdamW: added to the root of the second moment"),
-  clip_norm: z
-    .number()
-    .positive()
+  eps: aboveZero.default(1e-8).describe("AdamW: added to the root of the second moment"),
+  clip_norm: aboveZero
     .nullable()
     .default(1)
     .describe("Largest gradient norm over the whole model; null: no clipping"),

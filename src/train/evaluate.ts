@@ -64,14 +64,20 @@ export class Evaluator {
   }
 }
 
-export interface EvaluateOptions {
-  /** Checkpoint or run directory. */
-  readonly checkpoint: string;
-  readonly corpus: string;
-  readonly cache: string;
-  readonly batches: number;
-  readonly batch: number;
-  readonly sequence?: number;
+/** What to evaluate, on which text. */
+export interface EvaluateTask {
+  /** Run directory (its newest checkpoint) or checkpoint. */
+  readonly model: string;
+  /** "sotu" (built in, the default), a text file, or a directory of .txt files; its held-out part is used. */
+  readonly corpus?: string | undefined;
+  /** Where prepared token files are kept. Default .scmoe/cache. */
+  readonly cache?: string | undefined;
+  /** Batches at most. Default 64. */
+  readonly batches?: number | undefined;
+  /** Sequences per rank and batch. Default 4. */
+  readonly batchSize?: number | undefined;
+  /** Tokens per sequence. Default: the model's longest. */
+  readonly sequence?: number | undefined;
 }
 
 /** Losses in nats per token, over held-out text. */
@@ -85,12 +91,13 @@ export interface EvaluateResult {
 /** @throws InputError when the checkpoint is missing or damaged, or does not fit the options; InterruptedError */
 export const evaluateJob = defineJob(import.meta.url, "evaluateJob", run);
 
-function run(context: JobContext, options: EvaluateOptions): EvaluateResult {
-  const directory = findCheckpoint(options.checkpoint);
+function run(context: JobContext, task: EvaluateTask): EvaluateResult {
+  const { corpus = "sotu", cache = ".scmoe/cache", batches = 64, batchSize: batch = 4 } = task;
+  const directory = findCheckpoint(task.model);
   const reader = new CheckpointReader(directory);
   reader.verify({ turn: context.world.rank, of: context.world.size });
   const config = checkpointConfig(reader);
-  const sequence = options.sequence ?? config.max_position_embeddings;
+  const sequence = task.sequence ?? config.max_position_embeddings;
   if (sequence > config.max_position_embeddings)
     throw new InputError(
       `A sequence of ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
@@ -100,17 +107,16 @@ function run(context: JobContext, options: EvaluateOptions): EvaluateResult {
   loadWeights(rank, reader);
   reader.close();
   const prepared = prepareData({
-    corpus: options.corpus,
+    corpus,
     vocabSize: config.vocab_size,
     tokenizer: directory,
-    cacheDirectory: options.cache,
+    cacheDirectory: cache,
     onProgress: (what, share) => {
       if (context.interrupted()) throw new InterruptedError("Interrupted while preparing data");
       context.progress(`${what} ${(share * 100).toFixed(0)} %`);
     },
   });
   const data = openPrepared(prepared.directory, config.vocab_size);
-  const { batch, batches } = options;
   const loss = new Evaluator(rank, data.validation, { sequence, batch, batches }).run();
   engine.dispose();
   return { checkpoint: directory, loss, perplexity: Math.exp(loss), unigramEntropy: data.unigramEntropy };

@@ -1,4 +1,4 @@
-/** A fixture directory made by another implementation (conventions): what it must hold, and what is read from it. */
+/** A fixture directory made by another implementation (method 9.7): what it must hold, and what is read from it. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
@@ -6,7 +6,7 @@ import { InputError } from "../core/errors.js";
 import type { ModelConfig } from "../model/config.js";
 import { parseWith } from "../core/parse.js";
 import { inferConfig } from "../model/infer-config.js";
-import { listParameters } from "../model/parameters.js";
+import { checkTensors } from "../run/load-weights.js";
 import { SafetensorsReader } from "../storage/safetensors.js";
 
 const stepSchema = z.looseObject({
@@ -16,7 +16,7 @@ const stepSchema = z.looseObject({
   grad_norm: z.number(),
 });
 
-/** Optimiser settings default to those of the conventions. */
+/** Optimiser settings default to those of method 9.3. */
 const runSchema = z.looseObject({
   config: z.looseObject({}),
   learning_rate: z.number().nonnegative(),
@@ -66,9 +66,16 @@ export function openFixture(directory: string): Fixture {
       path("run.json"),
     );
     const [gradients, final] = [open("gradients0"), open("final")];
-    checkTensors(initial, config, "all");
-    checkTensors(final, config, "all");
-    checkTensors(gradients, config, "some");
+    const check = (file: SafetensorsReader, missing: "allowed" | "refused"): void =>
+      checkTensors(
+        config,
+        { where: file.path, names: file.names, dims: (name) => file.info(name).dims },
+        missing,
+      );
+    check(initial, "refused");
+    check(final, "refused");
+    // Tensors whose gradient is zero may be left out.
+    check(gradients, "allowed");
     const tokens = readTokens(open("tokens"), config, run.steps.length);
     const logits = existsSync(path("logits0.safetensors")) ? open("logits0") : undefined;
     if (logits !== undefined) checkLogits(logits, [tokens.batch, tokens.sequence, config.vocab_size]);
@@ -92,22 +99,6 @@ function readJson(path: string): unknown {
     return JSON.parse(text) as unknown;
   } catch (error) {
     throw new InputError(`${path} is not JSON: ${(error as Error).message.split("\n")[0]}`);
-  }
-}
-
-/** @param which a gradient file may leave out tensors whose gradient is zero; weights must all be there */
-function checkTensors(file: SafetensorsReader, config: ModelConfig, which: "all" | "some"): void {
-  const wanted = new Map(listParameters(config).map((p) => [p.name, p.dims]));
-  for (const name of file.names)
-    if (!wanted.has(name))
-      throw new InputError(`${file.path}: tensor "${name}" has no place in arch ${config.arch}`);
-  for (const [name, dims] of wanted) {
-    if (which === "some" && !file.tensors.has(name)) continue;
-    const found = file.info(name).dims;
-    if (found.join() !== dims.join())
-      throw new InputError(
-        `${file.path}: tensor "${name}" is [${found.join(", ")}], the config wants [${dims.join(", ")}]`,
-      );
   }
 }
 

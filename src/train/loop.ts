@@ -4,7 +4,7 @@ import { nowMs } from "../core/clock.js";
 import { collectGarbage } from "../core/garbage.js";
 import type { Observer } from "./observers/observer.js";
 import { stepTiming } from "./observers/report.js";
-import type { PreparedRun } from "./prepare.js";
+import { type PreparedRun, stepInputs } from "./prepare.js";
 import { trainStep } from "./step.js";
 
 /** Steps between collections of garbage; the first takes what preparing data and compiling kernels left. */
@@ -15,7 +15,7 @@ export interface LoopEnd {
   readonly validationLoss: number | null;
 }
 
-/** @throws EnvironmentError of an observer, CommError when a peer is late or lost */
+/** @throws EnvironmentError of an observer, CommError when a peer does not answer or is lost */
 export async function trainLoop(run: PreparedRun, observers: readonly Observer[]): Promise<LoopEnd> {
   const { rank, placer, evaluator } = run;
   const { steps, eval_interval: evalInterval } = run.config.train;
@@ -23,7 +23,7 @@ export async function trainLoop(run: PreparedRun, observers: readonly Observer[]
   let validationLoss: number | null = null;
   let isStopped = false;
   while (step < steps && !isStopped) {
-    const { batches, options } = run.inputs(step);
+    const { batches, options } = stepInputs(run, step);
     const { sessions } = placer;
     const startMs = nowMs();
     const report = trainStep(rank, sessions, batches, options);
@@ -37,7 +37,6 @@ export async function trainLoop(run: PreparedRun, observers: readonly Observer[]
     const facts = { step, isLast, isStopped, options, batches, sessions, report, timing };
     for (const observer of observers) observer.step?.({ ...facts, validationLoss, isEvaluated });
   }
-  for (const observer of observers) observer.end?.();
   // A run that was complete already has not been evaluated.
   if (!isStopped) validationLoss ??= evaluator.run();
   return { steps: step, validationLoss };

@@ -1,17 +1,17 @@
-/** AdamW over flat buckets, with clipping by the norm of the whole model (conventions, "AdamW"). */
+/** AdamW over flat buckets, with clipping by the norm of the whole model (method 9.2, 9.3). */
 import { sumScalars } from "../comm/collectives.js";
 import { sliceOf } from "../comm/regions.js";
 import { groupOf } from "../run/actions/reduction.js";
 import type { Bucket } from "../run/weights.js";
-import { type Trainee, momentsOf } from "./trainee.js";
+import { type Trainee, ownedPieces } from "./trainee.js";
 
+/** By the names that a config has for them. */
 export interface AdamWOptions {
-  readonly beta1: number;
-  readonly beta2: number;
+  readonly betas: readonly [number, number];
   readonly eps: number;
-  readonly weightDecay: number;
+  readonly weight_decay: number;
   /** Largest global gradient norm; null: no clipping. */
-  readonly clipNorm: number | null;
+  readonly clip_norm: number | null;
 }
 
 /**
@@ -47,31 +47,27 @@ export function adamWStep(rank: Trainee, options: AdamWOptions, update: Update):
 }
 
 function updateBucket(rank: Trainee, bucket: Bucket, options: AdamWOptions, update: Update): void {
-  const { start: ownedStart, end: ownedEnd, expAvg, expAvgSq } = momentsOf(rank, bucket);
+  const [beta1, beta2] = options.betas;
   const gradients = rank.gradients.bucket(bucket);
-  for (const { info, offset, size } of bucket.tensors) {
-    const start = Math.max(offset, ownedStart);
-    const end = Math.min(offset + size, ownedEnd);
-    if (start >= end) continue;
+  for (const { tensor, start, end, expAvg, expAvgSq } of ownedPieces(rank, bucket))
     rank.engine.routines.adamw(
       bucket.weights.subarray(start, end),
       gradients.subarray(start, end),
-      expAvg.subarray(start - ownedStart, end - ownedStart),
-      expAvgSq.subarray(start - ownedStart, end - ownedStart),
+      expAvg,
+      expAvgSq,
       {
         learningRate: update.learningRate,
-        beta1: options.beta1,
-        beta2: options.beta2,
+        beta1,
+        beta2,
         eps: options.eps,
-        weightDecay: info.dims.length >= 2 ? options.weightDecay : 0,
+        weightDecay: tensor.info.dims.length >= 2 ? options.weight_decay : 0,
         step: update.step,
         gradScale: update.gradScale,
       },
     );
-  }
 }
 
-/** Linear warm-up, then cosine decay to `minimum` at `totalSteps`. `step` counts from 0. */
+/** Linear warm-up, then cosine decay to `minimum` at `totalSteps` (method 9.4). `step` counts from 0. */
 export function learningRateAt(
   step: number,
   schedule: {

@@ -22,13 +22,13 @@ import type { Timeline } from "../timeline/timeline.js";
 import { type Scheduler, type StepSessions, openStep, reschedule } from "./step.js";
 import type { Trainee } from "./trainee.js";
 
-/** The first step compiles kernels: its costs say nothing. After the third, costs are trusted; then looked at now and then. */
+/** The first step compiles kernels, so its times are not used. Operators are placed after the third, and costs are looked at every tenth step from then on. */
 const COMPILING_STEPS = 1;
-const FIRST_PLAN_STEP = 3;
+const FIRST_PLACING_STEP = 3;
 const LOOK_INTERVAL = 10;
 /** Steps after the first placing from which a typical one is judged. */
 const JUDGED_STEPS = 5;
-/** Change of the step's costs that calls for a new schedule, and what that must gain to replace the old one. */
+/** Share by which costs must have changed for a new schedule to be sought, and share of the step that it must gain to be used. */
 const DRIFT = 0.1;
 const WORTHWHILE = 0.02;
 
@@ -43,7 +43,6 @@ export class Placer {
   readonly #costs = new MeasuredCosts();
   readonly #policy: Policy;
   #sessions: StepSessions;
-  #placedAt: number | undefined;
   #placedCosts: CostTable | undefined;
   /** Last micro-batches of the steps to be judged; undefined once they have been. */
   #unjudged: RunResult[] | undefined = [];
@@ -75,10 +74,10 @@ export class Placer {
     const isAlone = world.size === 1;
     if (!isAlone && this.#steps > COMPILING_STEPS) for (const run of runs) this.#costs.add(run.events);
     if (this.#policy.usesCosts && !isAlone) {
-      if (this.#steps === FIRST_PLAN_STEP) this.#placeAnew(this.#agree(), "costs are known");
-      else if (this.#steps > FIRST_PLAN_STEP && this.#steps % LOOK_INTERVAL === 0) this.#look();
+      if (this.#steps === FIRST_PLACING_STEP) this.#placeAgain(this.#agree(), "costs are known");
+      else if (this.#steps > FIRST_PLACING_STEP && this.#steps % LOOK_INTERVAL === 0) this.#look();
     }
-    if (this.#steps > FIRST_PLAN_STEP) this.#unjudged?.push(runs[runs.length - 1]);
+    if (this.#steps > FIRST_PLACING_STEP) this.#unjudged?.push(runs[runs.length - 1]);
     if (this.#unjudged?.length === JUDGED_STEPS) this.#judge(this.#unjudged);
   }
 
@@ -92,22 +91,21 @@ export class Placer {
     const { share, most } = costDrift(this.#sessions.last.session.program, before, table);
     if (share < DRIFT || most === undefined) return;
     const [was, is] = [before[most.cost] ?? 0, table[most.cost]];
-    this.#placeAnew(
+    this.#placeAgain(
       table,
       `costs drifted by ${(share * 100).toFixed(0)} % (${workLabel(most)} ${was.toFixed(2)} → ${is.toFixed(2)} ms)`,
     );
   }
 
-  /** New schedules where they are worth it. Costs count as known with either way: the next drift is from here. */
-  #placeAnew(table: CostTable, reason: string): void {
+  /** Takes the new schedules if they are worth it. Either way the costs become those that the next drift is measured from. */
+  #placeAgain(table: CostTable, reason: string): void {
+    const isFirst = this.#placedCosts === undefined;
     this.#placedCosts = table;
     const costs = this.#costsOf(table);
     const ms = ({ session: { program }, schedule }: StepSessions["last"]): number =>
       simulate(program, schedule, { costs: [costs], eventsOf: [] }).summary.stepMs;
     const after = reschedule(this.#sessions, this.#scheduler(costs));
     const [oldMs, newMs] = [ms(this.#sessions.last), ms(after.last)];
-    const isFirst = this.#placedAt === undefined;
-    this.#placedAt ??= this.#steps;
     if (!isFirst && newMs > oldMs * (1 - WORTHWHILE)) return;
     this.#sessions = after;
     this.options.say(
@@ -119,8 +117,10 @@ export class Placer {
   #judge(runs: readonly RunResult[]): void {
     this.#unjudged = undefined;
     const { world } = this.rank;
-    const { session, schedule } = this.#sessions.last;
-    const { program } = session;
+    const {
+      schedule,
+      session: { program },
+    } = this.#sessions.last;
     if (schedule.policy === "sequential") return;
     const onRanks = gatherJson(
       world,
@@ -131,10 +131,9 @@ export class Placer {
     if (world.rank > 0) return;
     const costs = this.#costsOf(table);
     const timelines = runs.map((_, step) => {
-      const [events, exposed] = [
-        onRanks.flatMap((steps) => steps[step].events),
-        onRanks.flatMap((steps) => steps[step].exposed),
-      ];
+      const ofStep = onRanks.map((steps) => steps[step]);
+      const events = ofStep.flatMap((run) => run.events);
+      const exposed = ofStep.flatMap((run) => run.exposed);
       return makeTimeline("measured", world.size, events, exposed);
     });
     // One step may have met anything; the one in the middle is typical.

@@ -41,8 +41,6 @@ export interface PreparedRun {
   readonly evaluator: Evaluator;
   /** Steps done before. */
   readonly startStep: number;
-  /** What a step is given; `step` counts from 0. */
-  inputs(step: number): { readonly batches: readonly MicroBatch[]; readonly options: StepOptions };
 }
 
 /** @throws InputError, EnvironmentError; nothing has been written then, unless to the cache of prepared data */
@@ -92,7 +90,6 @@ export function prepareRun(context: JobContext<StepEvent>, source: OpenedRun, en
     placer,
     evaluator,
     startStep,
-    inputs: (step) => stepInputs({ config, rank, data, shape }, step),
   };
 }
 
@@ -139,31 +136,25 @@ function resume(
   return step;
 }
 
-function stepInputs(
-  { config, rank, data, shape }: Pick<PreparedRun, "config" | "rank" | "data" | "shape">,
+/** What a step is given; `step` counts from 0. */
+export function stepInputs(
+  { config, rank, data, shape }: PreparedRun,
   step: number,
-): ReturnType<PreparedRun["inputs"]> {
+): { readonly batches: readonly MicroBatch[]; readonly options: StepOptions } {
   const { train } = config;
   const { world } = rank;
-  const plan = { ...shape, ranks: world.size, seed: train.seed };
+  const dealt = { ...shape, ranks: world.size, seed: train.seed };
   const learningRate = learningRateAt(step, {
     peak: train.learning_rate,
     minimum: train.min_learning_rate ?? train.learning_rate / 10,
     warmupSteps: train.warmup_steps ?? Math.ceil(train.steps / 20),
     totalSteps: train.steps,
   });
-  const optimizer = {
-    beta1: train.betas[0],
-    beta2: train.betas[1],
-    eps: train.eps,
-    weightDecay: train.weight_decay,
-    clipNorm: train.clip_norm,
-  };
   return {
     batches: Array.from({ length: shape.microBatches }, (_, micro) =>
-      trainBatch(data.train, plan, { step, micro, rank: world.rank }),
+      trainBatch(data.train, dealt, { step, micro, rank: world.rank }),
     ),
-    options: { step, seed: train.seed, learningRate, optimizer },
+    options: { step, seed: train.seed, learningRate, optimizer: train },
   };
 }
 

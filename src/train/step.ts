@@ -1,6 +1,7 @@
 /** One optimiser step of one rank: micro-batches forward and backward, reduction, clipping, update. */
 import { sumScalars } from "../comm/collectives.js";
 import type { Tensor } from "../core/tensor.js";
+import type { ModelProgram } from "../model/language-model.js";
 import {
   type TrainingOptions,
   type TrainingProgram,
@@ -105,7 +106,7 @@ export interface StepReport {
   readonly runs: readonly RunResult[];
 }
 
-/** @throws CommError when a peer is late or lost */
+/** @throws CommError when a peer does not answer or is lost */
 export function trainStep(
   rank: Trainee,
   sessions: StepSessions,
@@ -117,7 +118,7 @@ export function trainStep(
   adamWStep(rank, options.optimizer, {
     step: options.step + 1,
     learningRate: options.learningRate,
-    gradScale: clipFactor(norm, options.optimizer.clipNorm),
+    gradScale: clipFactor(norm, options.optimizer.clip_norm),
   });
   const runs = [...report.runs];
   if (sessions.gather !== undefined) {
@@ -136,7 +137,7 @@ interface MicroResult {
   readonly statistics?: GlobalStatistics;
 }
 
-/** Gradients of a step, summed over micro-batches and ranks, left in the parameter store. */
+/** Gradients of a step, summed over micro-batches and ranks (method 9.1), left in the rank's buckets. */
 export function forwardBackward(
   rank: Trainee,
   sessions: StepSessions,
@@ -155,8 +156,7 @@ export function forwardBackward(
   const routings: RoutingValue["routing"][][] = sessions.model.routings.map(() => []);
   microBatches.forEach((batch, micro) => {
     const { session, schedule } = micro === microBatches.length - 1 ? sessions.last : sessions.accumulate;
-    const feeds = feedBatch(rank, sessions.model, batch, { ...options, micro, share });
-    feeds.values.set(sessions.model.scales, scales);
+    const feeds = feedBatch(rank, sessions.model, batch, { ...options, micro, share, scales });
     const run = session.run(schedule, feeds.values);
     results.push(readLosses(rank, sessions.model, run, routings));
     run.release();
@@ -194,23 +194,30 @@ function total(results: readonly MicroResult[], key: "lm" | "balance" | "z"): nu
   return results.reduce((sum, result) => sum + result[key], 0);
 }
 
-/** Copies a micro-batch into engine memory; the seed of every loss is its share of the step's mean. */
-function feedBatch(
+/**
+ * Copies a micro-batch into engine memory, as far as a model asks for it; the seed of every loss is its share of the
+ * step's mean.
+ */
+export function feedBatch(
   rank: Trainee,
-  model: TrainingProgram,
+  model: ModelProgram & Partial<TrainingProgram>,
   batch: MicroBatch,
-  at: { step: number; seed: number; micro: number; share: number },
+  at: { step: number; seed: number; micro: number; share: number; scales: LossScales },
 ): { values: Map<number, unknown>; release: () => void } {
   const T = batch.tokens.length;
   const values = new Map<number, unknown>();
+  const feed = (value: number | undefined, content: unknown): void => {
+    if (value !== undefined) values.set(value, content);
+  };
   const memory = [rank.memory.allocate(T), rank.memory.allocate(T), rank.memory.allocate(T)];
   const asInts = ({ f32 }: Allocation) => new Int32Array(f32.buffer, f32.byteOffset, T);
   asInts(memory[0]).set(batch.tokens);
   asInts(memory[1]).set(batch.labels);
   memory[2].f32.fill(at.share / T);
-  values.set(model.tokens, { data: asInts(memory[0]), dims: [T] } satisfies Tensor);
-  values.set(model.labels, { data: asInts(memory[1]), dims: [T] } satisfies Tensor);
-  values.set(model.seed, { data: memory[2].f32, dims: [T] } satisfies Tensor);
+  feed(model.tokens, { data: asInts(memory[0]), dims: [T] } satisfies Tensor);
+  feed(model.labels, { data: asInts(memory[1]), dims: [T] } satisfies Tensor);
+  feed(model.seed, { data: memory[2].f32, dims: [T] } satisfies Tensor);
+  feed(model.scales, at.scales);
   model.noise.forEach((value, index) => {
     const N = rank.config.num_experts;
     const allocation = rank.memory.allocate(T * N);
@@ -223,7 +230,7 @@ function feedBatch(
       index,
       firstToken: batch.firstToken,
     });
-    values.set(value, noise);
+    feed(value, noise);
   });
   return { values, release: () => memory.forEach((allocation) => rank.memory.release(allocation)) };
 }
@@ -257,7 +264,7 @@ function readLosses(
   return { lm: lm / losses.length, balance, z, statistics };
 }
 
-/** Bias-based balancing without an auxiliary loss: the bias of overloaded experts falls, of idle ones rises. */
+/** Bias-based balancing without an auxiliary loss (method 4.4): the bias of overloaded experts falls, of idle ones rises. */
 function updateSelectionBias(rank: Trainee, model: TrainingProgram, results: readonly MicroResult[]): void {
   if (rank.config.balance !== "bias") return;
   const rate = rank.config.balance_bias_rate;

@@ -5,8 +5,8 @@ import { type ParameterCount, countParameters } from "../model/parameters.js";
 import { type JobContext, defineJob } from "../launch/job.js";
 import type { TimelineSummary } from "../timeline/timeline.js";
 import { type LoopEnd, trainLoop } from "./loop.js";
-import { Checkpoints } from "./observers/checkpoints.js";
-import { MetricsFiles } from "./observers/metrics.js";
+import { checkpoints } from "./observers/checkpoints.js";
+import { metricsFiles } from "./observers/metrics.js";
 import type { Observer } from "./observers/observer.js";
 import type { StepEvent } from "./event.js";
 import type { OpenedRun } from "./open-run.js";
@@ -16,15 +16,17 @@ import { OverlapProof, type ProofReport } from "./observers/proof.js";
 import { routingNames } from "./observers/report.js";
 import { type PreparedRun, prepareRun } from "./prepare.js";
 
-/** A run that was opened, and what to do beside training it. */
-export interface TrainTask extends OpenedRun {
+/** What to do beside training. */
+export interface BesideTraining {
   /** Train a twin sequentially beside, and compare losses, gradients and weights byte by byte. */
   readonly proveOverlap?: boolean | undefined;
   /** Draw timeline.html and timeline.json of a typical step; always on several ranks. */
   readonly timeline?: boolean | undefined;
-  /** What the progress line begins with. */
+  /** What progress lines begin with. Default: the architecture's name. */
   readonly label?: string | undefined;
 }
+
+export interface TrainTask extends OpenedRun, BesideTraining {}
 
 /** What training came to; losses in nats per token. */
 export interface TrainResult {
@@ -46,7 +48,7 @@ export interface TrainResult {
   readonly memory: {
     readonly stateBytes: number;
     /** Peak of activations and kernels' intermediate results, worked out from program and schedule before the first step. */
-    readonly plannedBytes: number;
+    readonly predictedBytes: number;
     /** The peak of activation memory as it was. */
     readonly activationBytes: number;
     readonly peakRssBytes: number;
@@ -89,16 +91,14 @@ function watch(run: PreparedRun, options: TrainTask): Watching {
   const routings = routingNames(placer.sessions.model);
   const interval = train.log_interval;
   const metrics =
-    world.rank === 0
-      ? new MetricsFiles(directory, { startStep, interval, tokensPerStep, routings })
-      : undefined;
+    world.rank === 0 ? metricsFiles(directory, { startStep, interval, tokensPerStep, routings }) : undefined;
   const progress = new Progress({
     label: options.label ?? arch,
     steps: train.steps,
     tokensPerStep,
     context,
   });
-  const checkpoints = new Checkpoints(rank, {
+  const saves = checkpoints(rank, {
     directory,
     data: data.directory,
     seed: train.seed,
@@ -107,7 +107,7 @@ function watch(run: PreparedRun, options: TrainTask): Watching {
     afterwards: picture === undefined ? [] : [picture],
   });
   const learns: Observer = { step: ({ report }) => placer.remember(report.runs) };
-  const observers = [proof, picture, learns, metrics, progress, checkpoints];
+  const observers = [proof, picture, learns, metrics, progress, saves];
   return { observers: observers.filter((o) => o !== undefined), progress, proof, picture };
 }
 
@@ -137,7 +137,7 @@ function resultOf(
     timing: typical,
     memory: {
       stateBytes: rank.stateBytes,
-      plannedBytes: Math.max(...peaks),
+      predictedBytes: Math.max(...peaks),
       activationBytes: rank.memory.peakBytes,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     },

@@ -2,7 +2,7 @@
 import { sliceOf } from "../comm/regions.js";
 import { Gradients } from "../run/gradients.js";
 import { type Rank, type RankOptions, createRank } from "../run/rank.js";
-import { type Bucket, besideWeights } from "../run/weights.js";
+import { type Bucket, type BucketTensor, besideWeights } from "../run/weights.js";
 
 /** First and second moments of the range [start, end) of a bucket that this rank updates. */
 export interface Moments {
@@ -53,6 +53,26 @@ export function createTrainee(options: TraineeOptions): Trainee {
     zero,
     stateBytes: rank.weights.bytes + gradients.bytes + momentBytes,
   };
+}
+
+/** The part of a tensor that this rank updates: elements [start, end) of its bucket, with their moments. */
+export interface OwnedPiece {
+  readonly tensor: BucketTensor;
+  readonly start: number;
+  readonly end: number;
+  readonly expAvg: Float32Array;
+  readonly expAvgSq: Float32Array;
+}
+
+export function ownedPieces(rank: Trainee, bucket: Bucket): OwnedPiece[] {
+  const owned = momentsOf(rank, bucket);
+  return bucket.tensors.flatMap((tensor) => {
+    const start = Math.max(tensor.offset, owned.start);
+    const end = Math.min(tensor.offset + tensor.size, owned.end);
+    if (start >= end) return [];
+    const of = (moment: Float32Array) => moment.subarray(start - owned.start, end - owned.start);
+    return [{ tensor, start, end, expAvg: of(owned.expAvg), expAvgSq: of(owned.expAvgSq) }];
+  });
 }
 
 export function momentsOf(rank: Trainee, bucket: Bucket): Moments {

@@ -1,5 +1,5 @@
 /**
- * Compares a training run with a fixture directory made by another implementation (conventions: "Fixtures"):
+ * Compares a training run with a fixture directory made by another implementation (method 9.7):
  * logits, losses of every step, clipped gradients of the first, weights after the last.
  */
 import { singleCommunicator } from "../comm/single.js";
@@ -75,21 +75,13 @@ function compare(fixture: Fixture, engine: Engine): VerifyReport {
   for (const name of fixture.initial.names) fixture.initial.readInto(name, rank.weights.weight(name));
   const logitsError = compareLogits(rank, fixture);
   const sessions = openStep(rank, { batch, sequence, epSize: 1 }, sequential);
-  const [beta1, beta2] = run.betas;
-  const optimizer = {
-    beta1,
-    beta2,
-    eps: run.eps,
-    weightDecay: run.weight_decay,
-    clipNorm: run.clip_norm,
-  };
   let gradients: TensorError[] = [];
   const steps = run.steps.map((wanted, step): StepError => {
     const { report } = forwardBackward(rank, sessions, [microBatch(fixture, step)], { step, seed: 0 });
     const norm = gradientNorm(rank);
     const factor = clipFactor(norm, run.clip_norm);
     if (step === 0) gradients = compareGradients(rank, fixture, factor);
-    adamWStep(rank, optimizer, { step: step + 1, learningRate: run.learning_rate, gradScale: factor });
+    adamWStep(rank, run, { step: step + 1, learningRate: run.learning_rate, gradScale: factor });
     return {
       step,
       loss: report.loss,

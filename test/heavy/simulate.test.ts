@@ -29,7 +29,7 @@ it("plans a 24-layer model in less than a second", () => {
     const { program } = buildTrainingProgram(config, w);
     const costs = analyticCosts({ cluster: cluster("2x8xA800"), elementBytes: 2, ranks: 16 });
     const policy = parsePolicy(`adaptive(${chunks})`);
-    const { ms } = timed(`${arch}, ${program.operators.length} operators, planned`, () =>
+    const { ms } = timed(`${arch}, ${program.operators.length} operators, placed`, () =>
       policy.schedule(program, costs),
     );
     expect(ms).toBeLessThan(1000);

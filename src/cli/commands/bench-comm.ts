@@ -3,7 +3,7 @@ import { type CommOptions, type CommResult, commJob } from "../../bench/comm.js"
 import { type Link, formatLink, parseLink } from "../../comm/link.js";
 import { launcherSize } from "../../comm/mpi/library.js";
 import { launch } from "../../launch/launch.js";
-import { positiveNumber, printJson, wholeNumber } from "../options.js";
+import { percent, positiveNumber, print, wholeNumber } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags {
@@ -46,9 +46,7 @@ export function addBenchComm(bench: Command): void {
         link: isMpi ? undefined : (link ?? undefined),
         onEvent: terminal.onEvent,
       }).finally(terminal.close);
-      if (!SPEAKS) return;
-      if (flags.json) printJson(result);
-      else process.stdout.write(`${describeComm(result)}\n`);
+      if (SPEAKS) print(flags, result, describeComm(result));
     });
 }
 
@@ -69,8 +67,4 @@ function describeComm({ kind, ranks, checks, link, allToAll: a, overlap }: CommR
 
 function formatRate(link: Link): string {
   return formatLink(link).split(",")[0];
-}
-
-function percent(share: number): string {
-  return `${(share * 100).toFixed(0)} %`;
 }

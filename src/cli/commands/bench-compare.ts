@@ -12,9 +12,10 @@ import { parsePolicy } from "../../schedule/policy.js";
 import { replaceFile } from "../../storage/files.js";
 import { comparisonNotes, comparisonTable, writeComparison } from "../comparison.js";
 import { positiveNumber, printJson, wholeNumber } from "../options.js";
+import { type SizeFlags, addSizes, sizedModel } from "../sizes.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
-interface Flags {
+interface Flags extends SizeFlags {
   readonly ranks?: number;
   readonly link?: string;
   readonly communicationShare?: number;
@@ -22,12 +23,6 @@ interface Flags {
   readonly archs: string;
   readonly policies: string;
   readonly modes: string;
-  readonly width: number;
-  readonly pairs: number;
-  readonly experts: number;
-  readonly vocab: number;
-  readonly sequence: number;
-  readonly batch: number;
   readonly rounds: number;
   readonly ep?: number;
   readonly wire: string;
@@ -44,8 +39,7 @@ const DEFAULT_CASES =
 
 /** `bench compare`: architectures × policies, train and forward, in one table. */
 export function addBenchCompare(bench: Command): void {
-  bench
-    .command("compare")
+  addSizes(bench.command("compare"), { pairs: 3, vocab: 1024 })
     .description(
       "architectures × policies in one table: speed-up, exposed communication, predicted against measured",
     )
@@ -64,12 +58,6 @@ export function addBenchCompare(bench: Command): void {
     )
     .option("--policies <list>", "for architectures without one", "sequential adaptive")
     .option("--modes <list>", COMPARE_MODES.join(", "), "forward,train")
-    .option("--width <d>", "hidden size D; MLPs are 4·D", wholeNumber, 512)
-    .option("--pairs <n>", "pairs of a dense and an MoE block", wholeNumber, 3)
-    .option("--experts <n>", "routed experts", wholeNumber, 8)
-    .option("--vocab <n>", "vocabulary", wholeNumber, 1024)
-    .option("--sequence <n>", "tokens per sequence", wholeNumber, 256)
-    .option("--batch <n>", "sequences per rank", wholeNumber, 4)
     .option("--rounds <n>", "measured rounds", wholeNumber, 7)
     .option("--ep <n>", "ranks that share one copy of the experts (default: all)", wholeNumber)
     .option("--wire <type>", "type of rows on the network: f32 or bf16", "f32")
@@ -119,19 +107,9 @@ type Measured = ReturnType<typeof compareOptions>;
 function compareOptions(flags: Flags) {
   if (flags.wire !== "f32" && flags.wire !== "bf16")
     throw new InputError(`--wire is f32 or bf16; found "${flags.wire}"`);
-  const model = {
-    vocab_size: flags.vocab,
-    hidden_size: flags.width,
-    intermediate_size: 4 * flags.width,
-    num_attention_heads: Math.max(1, Math.floor(flags.width / 64)),
-    num_hidden_layers: 2 * flags.pairs,
-    num_experts: flags.experts,
-    max_position_embeddings: flags.sequence,
-  };
-  const cases = parseCases(flags.archs, words(flags.policies));
   return {
-    model,
-    cases,
+    model: sizedModel(flags),
+    cases: parseCases(flags.archs, words(flags.policies)),
     modes: [...new Set(words(flags.modes).map((mode) => parseMode("--modes", mode)))],
     epSize: flags.ep,
     batch: Math.max(1, flags.batch),

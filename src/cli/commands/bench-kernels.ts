@@ -1,16 +1,12 @@
 import type { Command } from "commander";
-import { type BlockResult, benchBlock } from "../../bench/block.js";
+import { type BlockOptions, type BlockResult, benchBlock } from "../../bench/block.js";
 import { type StepResult, benchStep } from "../../bench/step.js";
 import { InputError } from "../../core/errors.js";
 import { createOrtEngine } from "../../engine/ort-engine.js";
-import { formatTable, printJson, wholeNumber } from "../options.js";
+import { formatTable, print, wholeNumber } from "../options.js";
+import { type SizeFlags, addSizes, sizedModel } from "../sizes.js";
 
-interface BlockFlags {
-  readonly width: number;
-  readonly heads: number;
-  readonly sequence: number;
-  readonly batch: number;
-  readonly rounds: number;
+interface BlockFlags extends Omit<BlockOptions, "style"> {
   readonly style: string;
   readonly json?: boolean;
 }
@@ -35,8 +31,7 @@ export function addBenchBlock(bench: Command): void {
       const engine = createOrtEngine();
       const result = benchBlock(engine, { width, heads, sequence, batch, rounds, style });
       engine.dispose();
-      if (flags.json) printJson(result);
-      else process.stdout.write(`${describeBlock(result)}\n`);
+      print(flags, result, describeBlock(result));
     });
 }
 
@@ -48,52 +43,29 @@ function describeBlock(r: BlockResult): string {
   ].join("\n");
 }
 
-interface StepFlags {
+interface StepFlags extends SizeFlags {
   readonly arch: string;
-  readonly width: number;
-  readonly pairs: number;
-  readonly experts: number;
-  readonly vocab: number;
-  readonly sequence: number;
-  readonly batch: number;
   readonly rounds: number;
   readonly json?: boolean;
 }
 
 /** `bench step`: a training step and what is not kernels in it. */
 export function addBenchStep(bench: Command): void {
-  bench
-    .command("step")
+  addSizes(bench.command("step"), { pairs: 4, vocab: 8192 })
     .description("a whole training step on one rank: share of the time outside kernels")
     .option("--arch <name>", "architecture", "top2")
-    .option("--width <d>", "hidden size D; MLPs are 4·D", wholeNumber, 512)
-    .option("--pairs <n>", "pairs of a dense and an MoE block", wholeNumber, 4)
-    .option("--experts <n>", "routed experts", wholeNumber, 8)
-    .option("--vocab <n>", "vocabulary", wholeNumber, 8192)
-    .option("--sequence <n>", "tokens per sequence", wholeNumber, 256)
-    .option("--batch <n>", "sequences", wholeNumber, 4)
     .option("--rounds <n>", "measured rounds", wholeNumber, 9)
     .option("--json", "print the result as JSON")
     .action((flags: StepFlags) => {
       const engine = createOrtEngine();
       const result = benchStep(engine, {
-        model: {
-          arch: flags.arch,
-          vocab_size: flags.vocab,
-          hidden_size: flags.width,
-          intermediate_size: 4 * flags.width,
-          num_attention_heads: Math.max(1, Math.floor(flags.width / 64)),
-          num_hidden_layers: 2 * flags.pairs,
-          num_experts: flags.experts,
-          max_position_embeddings: flags.sequence,
-        },
+        model: { arch: flags.arch, ...sizedModel(flags) },
         batch: flags.batch,
         sequence: flags.sequence,
         rounds: Math.max(1, flags.rounds),
       });
       engine.dispose();
-      if (flags.json) printJson(result);
-      else process.stdout.write(`${describeStep(result)}\n`);
+      print(flags, result, describeStep(result));
     });
 }
 

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { prepareData } from "../../data/prepare.js";
-import { printJson, wholeNumber } from "../options.js";
+import { print, wholeNumber } from "../options.js";
 import { openTerminal } from "../terminal.js";
 
 interface Flags {
@@ -45,9 +45,7 @@ Examples:
         validationTokens: data.validation.length,
         unigramEntropy: data.unigramEntropy,
       };
-      if (flags.json) return printJson(result);
-      process.stdout.write(
-        `${result.directory}: ${result.trainTokens} training and ${result.validationTokens} validation tokens, vocabulary ${result.vocabSize}, unigram entropy ${result.unigramEntropy.toFixed(3)} nats\n`,
-      );
+      const text = `${result.directory}: ${result.trainTokens} training and ${result.validationTokens} validation tokens, vocabulary ${result.vocabSize}, unigram entropy ${result.unigramEntropy.toFixed(3)} nats`;
+      print(flags, result, text);
     });
 }

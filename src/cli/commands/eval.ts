@@ -1,15 +1,9 @@
 import type { Command } from "commander";
-import { evaluate } from "../../api/evaluate.js";
-import { countNumber, printJson } from "../options.js";
+import { type EvaluateOptions, evaluate } from "../../api/evaluate.js";
+import { countNumber, print } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
-interface Flags {
-  readonly corpus: string;
-  readonly cache: string;
-  readonly batches: number;
-  readonly batchSize: number;
-  readonly sequence?: number;
-  readonly ranks?: number;
+interface Flags extends Omit<EvaluateOptions, "model" | "onEvent"> {
   readonly json?: boolean;
 }
 
@@ -37,10 +31,7 @@ Examples:
       const terminal = openTerminal();
       const { onEvent } = terminal;
       const result = await evaluate({ model, ...flags, onEvent }).finally(terminal.close);
-      if (!SPEAKS) return;
-      if (json) return printJson(result);
-      process.stdout.write(
-        `${result.checkpoint}: loss ${result.loss.toFixed(4)} nats per token, perplexity ${result.perplexity.toFixed(2)} (unigram entropy ${result.unigramEntropy.toFixed(3)})\n`,
-      );
+      const text = `${result.checkpoint}: loss ${result.loss.toFixed(4)} nats per token, perplexity ${result.perplexity.toFixed(2)} (unigram entropy ${result.unigramEntropy.toFixed(3)})`;
+      if (SPEAKS) print({ json }, result, text);
     });
 }

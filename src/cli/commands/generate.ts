@@ -1,14 +1,11 @@
 import type { Command } from "commander";
 import { SAMPLING, generate } from "../../api/generate.js";
+import type { SamplingOptions } from "../../infer/sampling.js";
 import { countNumber, positiveNumber, printJson, probability, wholeNumber } from "../options.js";
 
-interface Flags {
+interface Flags extends Omit<SamplingOptions, "maxNewTokens"> {
   readonly prompt: string;
   readonly tokens: number;
-  readonly temperature: number;
-  readonly topK: number;
-  readonly topP: number;
-  readonly seed: number;
   readonly json?: boolean;
 }
 

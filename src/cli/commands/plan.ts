@@ -1,34 +1,50 @@
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import type { Command } from "commander";
 import { architecture } from "../../model/architectures.js";
-import type { PlanRow } from "../../plan/plan.js";
-import { DEFAULT_CASES, plan } from "../../plan/query.js";
+import { DEFAULT_CASES, type PlanOptions, type PlanRow, plan } from "../../plan/plan.js";
 import { CLUSTERS } from "../../simulate/clusters.js";
-import { chromeTrace } from "../../timeline/chrome-trace.js";
-import { speedChart } from "../../timeline/speed-chart.js";
-import { timelineHtml } from "../../timeline/timeline-html.js";
 import { InputError } from "../../core/errors.js";
 import { findCluster, readCalibration } from "../plan-files.js";
-import { formatTable, markdownTable, positiveNumber, printJson, wholeNumber } from "../options.js";
+import { writePictures } from "../comparison.js";
+import { type Column, columnTable, percent, positiveNumber, printJson, wholeNumber } from "../options.js";
 
-interface Flags {
+interface Flags extends Pick<
+  PlanOptions,
+  "batch" | "sequence" | "imbalance" | "steps" | "efficiency" | "linkEfficiency"
+> {
   readonly cluster?: string;
   readonly preset: string;
   readonly archs: string;
   readonly mode: string;
-  readonly batch: number;
-  readonly sequence?: number;
   readonly ep?: number;
-  readonly imbalance: number;
-  readonly efficiency?: number;
-  readonly linkEfficiency?: number;
   readonly calibration?: string;
-  readonly steps: number;
   readonly markdown?: boolean;
   readonly out?: string;
   readonly json?: boolean;
 }
+
+const ms = (x: number): string => x.toFixed(2);
+
+const COLUMNS: readonly Column<PlanRow>[] = [
+  { name: "arch", text: (row) => row.arch },
+  { name: "policy", text: (row) => row.policy },
+  { name: "step ms", text: (row) => ms(row.stepMs) },
+  {
+    name: "with reduction",
+    text: (row) => ms(row.reducedMs ?? NaN),
+    isWanted: (rows) => rows.some((row) => row.reducedMs !== undefined),
+  },
+  { name: "speed-up", text: (row) => `${ms(row.speedUp)} ×` },
+  { name: "compute", text: (row) => ms(row.computeMs) },
+  { name: "communication", text: (row) => ms(row.communicationMs) },
+  { name: "exposed", text: (row) => ms(row.exposedMs) },
+  {
+    name: "late",
+    text: (row) => ms(row.lateMs),
+    isWanted: (rows) => rows.some((row) => row.lateMs > 0),
+  },
+  { name: "hidden", text: (row) => percent(row.overlapShare) },
+  { name: "bound", text: (row) => ms(row.lowerBoundMs) },
+];
 
 export function addPlan(program: Command): void {
   program
@@ -67,6 +83,7 @@ export function addPlan(program: Command): void {
       const calibration = flags.calibration === undefined ? undefined : readCalibration(flags.calibration);
       if (flags.mode !== "train" && flags.mode !== "forward")
         throw new InputError(`--mode is train or forward; found "${flags.mode}"`);
+      const { batch, sequence, imbalance, steps, efficiency, linkEfficiency } = flags;
       const { rows, cluster, epSize } = plan({
         model: flags.preset,
         cluster: flags.cluster === undefined ? undefined : findCluster(flags.cluster),
@@ -75,58 +92,27 @@ export function addPlan(program: Command): void {
           const [arch, policy = "sequential"] = text.split(":");
           return { arch, policy };
         }),
-        batch: flags.batch,
-        sequence: flags.sequence,
         epSize: flags.ep,
         mode: flags.mode,
-        imbalance: flags.imbalance,
-        steps: flags.steps,
-        efficiency: flags.efficiency,
-        linkEfficiency: flags.linkEfficiency,
+        batch,
+        sequence,
+        imbalance,
+        steps,
+        efficiency,
+        linkEfficiency,
       });
       if (flags.out !== undefined) {
-        mkdirSync(flags.out, { recursive: true });
-        const titled = rows.map((row) => ({
-          title: `${row.arch} ${row.policy}`,
-          predicted: row.timeline,
+        const titled = rows.map(({ arch, policy, timeline }) => ({
+          title: `${arch} ${policy}`,
+          predicted: timeline,
         }));
-        writeFileSync(join(flags.out, "timeline.html"), timelineHtml(titled));
-        writeFileSync(join(flags.out, "timeline.json"), JSON.stringify(chromeTrace(titled)));
-        const charted = rows.map((row) => ({ ...row, mode: flags.mode }));
-        writeFileSync(join(flags.out, "chart.svg"), speedChart(charted));
+        writePictures(
+          flags.out,
+          titled,
+          rows.map((row) => ({ ...row, mode: flags.mode })),
+        );
       }
       if (flags.json) return printJson(rows.map(({ timeline: _timeline, ...row }) => row));
-      const isTraining = flags.mode === "train";
-      const isUneven = rows.some((row) => row.lateMs > 0);
-      const table = (flags.markdown ? markdownTable : formatTable)(
-        [
-          ...[
-            "arch",
-            "policy",
-            "step ms",
-            ...(isTraining ? ["with reduction"] : []),
-            "speed-up",
-            "compute",
-            "communication",
-            "exposed",
-          ],
-          ...(isUneven ? ["late"] : []),
-          ...["hidden", "bound"],
-        ],
-        rows.map((row) => [
-          row.arch,
-          row.policy,
-          row.stepMs.toFixed(2),
-          ...(isTraining ? [(row.reducedMs ?? NaN).toFixed(2)] : []),
-          `${row.speedUp.toFixed(2)} ×`,
-          row.computeMs.toFixed(2),
-          row.communicationMs.toFixed(2),
-          row.exposedMs.toFixed(2),
-          ...(isUneven ? [row.lateMs.toFixed(2)] : []),
-          `${(row.overlapShare * 100).toFixed(0)} %`,
-          row.lowerBoundMs.toFixed(2),
-        ]),
-      );
       const best = rows.reduce((a, b) => (b.stepMs < a.stepMs ? b : a));
       const rates =
         calibration === undefined
@@ -135,7 +121,7 @@ export function addPlan(program: Command): void {
       process.stdout.write(
         `${[
           `${flags.preset} on ${cluster.name}, EP ${epSize}, ${flags.mode}`,
-          table,
+          columnTable(COLUMNS, rows, flags.markdown),
           "",
           `best architecture: ${best.arch}${positionOf(best.arch)}, ${best.policy}`,
           ...equallyFast(rows, best),

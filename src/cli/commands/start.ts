@@ -9,7 +9,7 @@ import { formatLink } from "../../comm/link.js";
 import { InputError } from "../../core/errors.js";
 import type { RunInput } from "../../train/config.js";
 import { comparisonTable, writeComparison } from "../comparison.js";
-import { formatTable, positiveNumber, printJson, wholeNumber } from "../options.js";
+import { type Column, columnTable, positiveNumber, printJson, wholeNumber } from "../options.js";
 import { openTerminal } from "../terminal.js";
 
 const MODELS = [
@@ -111,26 +111,26 @@ async function sampleOf(model: string): Promise<string> {
   return (await generate({ model, prompt: PROMPT, ...options })).text.replace(/\s+/g, " ");
 }
 
+interface Model extends Trained {
+  readonly title: string;
+  readonly speedUp: number;
+}
+
+const COLUMNS: readonly Column<Model>[] = [
+  { name: "model", text: ({ title }) => title },
+  { name: "validation loss", text: ({ validationLoss }) => validationLoss?.toFixed(3) ?? "–" },
+  { name: "tokens/s", text: ({ tokensPerSecond }) => tokensPerSecond.toFixed(0) },
+  { name: "speed-up", text: ({ speedUp }) => `${speedUp.toFixed(2)} ×` },
+  { name: "communication", text: ({ timing }) => `${timing.communicationMs.toFixed(1)} ms` },
+  { name: "exposed", text: ({ timing }) => `${timing.exposedMs.toFixed(1)} ms` },
+  { name: "parameters", text: ({ parameters }) => `${(parameters.total / 1e6).toFixed(2)} M` },
+  { name: "active", text: ({ parameters }) => `${(parameters.active / 1e6).toFixed(2)} M` },
+];
+
 function describeModels(results: readonly Trained[]): string {
-  const rows = results.map((result, i) => [
-    MODELS[i].title,
-    result.validationLoss?.toFixed(3) ?? "–",
-    result.tokensPerSecond.toFixed(0),
-    `${(result.tokensPerSecond / results[0].tokensPerSecond).toFixed(2)} ×`,
-    `${result.timing.communicationMs.toFixed(1)} ms`,
-    `${result.timing.exposedMs.toFixed(1)} ms`,
-    `${(result.parameters.total / 1e6).toFixed(2)} M`,
-    `${(result.parameters.active / 1e6).toFixed(2)} M`,
-  ]);
-  const header = [
-    "model",
-    "validation loss",
-    "tokens/s",
-    "speed-up",
-    "communication",
-    "exposed",
-    "parameters",
-    "active",
-  ];
-  return `${formatTable(header, rows)}\nUnigram entropy of the validation text: ${results[0].unigramEntropy.toFixed(3)} nats`;
+  const models = results.map((result, i) => {
+    const speedUp = result.tokensPerSecond / results[0].tokensPerSecond;
+    return { ...result, title: MODELS[i].title, speedUp };
+  });
+  return `${columnTable(COLUMNS, models)}\nUnigram entropy of the validation text: ${results[0].unigramEntropy.toFixed(3)} nats`;
 }

@@ -4,7 +4,7 @@ import { trainBpe } from "../../data/bpe.js";
 import { readCorpus } from "../../data/corpus.js";
 import { loadTokenizer, saveTokenizer } from "../../data/tokenizer.js";
 import { newestCheckpoint } from "../../storage/checkpoint-names.js";
-import { printJson, wholeNumber } from "../options.js";
+import { print, wholeNumber } from "../options.js";
 
 const WHERE = "tokenizer.json, or a run, checkpoint or other directory that holds it";
 
@@ -32,8 +32,7 @@ export function addTokenizer(program: Command): void {
       const model = trainBpe(readCorpus(flags.corpus).train, flags.vocabSize);
       saveTokenizer(model, flags.out);
       const result = { file: flags.out, vocabSize: model.vocabulary.size, merges: model.merges.length };
-      if (flags.json) printJson(result);
-      else process.stdout.write(`${result.file}: ${result.vocabSize} tokens\n`);
+      print(flags, result, `${result.file}: ${result.vocabSize} tokens`);
     });
   tokenizer
     .command("encode")
@@ -44,8 +43,7 @@ export function addTokenizer(program: Command): void {
     .addHelpText("after", '\nExample:\n  scmoe tokenizer encode runs/first "My fellow citizens"')
     .action((path: string, text: string, flags: { json?: boolean }) => {
       const ids = loadTokenizer(locate(path)).encode(text);
-      if (flags.json) printJson(ids);
-      else process.stdout.write(`${ids.join(" ")}\n`);
+      print(flags, ids, ids.join(" "));
     });
   tokenizer
     .command("decode")
@@ -64,8 +62,7 @@ export function addTokenizer(program: Command): void {
       if (unknown !== undefined)
         throw new InputError(`Token ${unknown} is beyond the tokenizer's ${loaded.vocabSize} tokens`);
       const text = loaded.decode(ids);
-      if (flags.json) printJson(text);
-      else process.stdout.write(`${text}\n`);
+      print(flags, text, text);
     });
 }
 

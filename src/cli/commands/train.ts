@@ -1,21 +1,18 @@
 import type { Command } from "commander";
-import { train } from "../../api/train.js";
+import { type TrainOptions, train } from "../../api/train.js";
 import { type RunConfig, listKeys } from "../../train/config.js";
 import { openRun } from "../../train/open-run.js";
 import type { TrainResult } from "../../train/train-job.js";
-import { collect, countNumber, megabytes, printJson } from "../options.js";
+import { collect, countNumber, megabytes, print, printJson } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
-interface Flags {
-  readonly config?: string;
+interface Flags extends Pick<
+  TrainOptions,
+  "config" | "resume" | "ranks" | "link" | "proveOverlap" | "timeline"
+> {
   readonly set: string[];
   readonly out?: string;
-  readonly resume?: string;
-  readonly ranks?: number;
-  readonly link?: string;
   readonly deadline: number;
-  readonly proveOverlap?: boolean;
-  readonly timeline?: boolean;
   readonly dryRun?: boolean;
   readonly quiet?: boolean;
   readonly json?: boolean;
@@ -60,8 +57,7 @@ export function addTrain(program: Command): void {
       const how = { ranks, link, deadlineMs, onEvent, signal, proveOverlap, timeline };
       const result = await train({ ...source, ...how }).finally(terminal.close);
       if (!SPEAKS) return;
-      if (flags.json) printJson(result);
-      else process.stdout.write(`${describe(result)}\n`);
+      print(flags, result, describe(result));
       if (result.interrupted && result.steps < run.config.train.steps) {
         process.stderr.write(`Continue with: scmoe train --resume ${result.directory}\n`);
         process.exitCode = 130;
@@ -76,7 +72,7 @@ Examples:
   scmoe train -c mine.yaml --set train.seed=1 --dry-run         what would be trained
   scmoe train --ranks 2 --link 1gbit,50us --set train.checkpoint_interval=100
   scmoe train --resume runs/first                               after Ctrl-C, a crash or a full disk
-  scmoe train --resume runs/first --set train.steps=2000        longer than planned
+  scmoe train --resume runs/first --set train.steps=2000        longer than first meant
   scmoe train --resume runs/first/checkpoints/step-00000100     from an earlier checkpoint
 
 A config file is YAML with the same keys in sections:
@@ -112,7 +108,7 @@ export function describe(result: TrainResult): string {
     `${result.arch}: ${(parameters.total / 1e6).toFixed(2)} M parameters, ${(parameters.active / 1e6).toFixed(2)} M active per token`,
     `steps ${result.steps}, training loss ${result.trainLoss.toFixed(4)}, validation loss ${result.validationLoss?.toFixed(4) ?? "–"} (unigram entropy ${result.unigramEntropy.toFixed(3)})`,
     `${result.tokensPerSecond.toFixed(0)} tokens/s; typical step ${timing.stepMs.toFixed(1)} ms: compute ${timing.computeMs.toFixed(1)}, communication ${timing.communicationMs.toFixed(1)}, exposed ${timing.exposedMs.toFixed(1)}${timing.communicationMs > 0 ? ` (${(timing.overlapShare * 100).toFixed(0)} % hidden)` : ""}`,
-    `memory per rank: weights, gradients, optimiser ${megabytes(memory.stateBytes)}, activations ${megabytes(memory.activationBytes)} (planned with intermediate results: ${megabytes(memory.plannedBytes)}), peak resident ${megabytes(memory.peakRssBytes)}`,
+    `memory per rank: weights, gradients, optimiser ${megabytes(memory.stateBytes)}, activations ${megabytes(memory.activationBytes)} (predicted with intermediate results: ${megabytes(memory.predictedBytes)}), peak resident ${megabytes(memory.peakRssBytes)}`,
     `schedule ${result.schedule}`,
     `run ${result.directory}${result.timeline === null ? "" : `; ${result.timeline} shows a typical step`}`,
   ];

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { verify } from "../../api/verify.js";
 import type { VerifyReport } from "../../train/verify.js";
-import { formatTable, printJson } from "../options.js";
+import { formatTable, print } from "../options.js";
 
 export function addVerify(program: Command): void {
   program
@@ -13,8 +13,7 @@ export function addVerify(program: Command): void {
     .option("--json", "print the result as JSON")
     .action((directories: string[], flags: { json?: boolean }) => {
       const reports = directories.map((directory) => verify({ directory }));
-      if (flags.json) printJson(reports.length === 1 ? reports[0] : reports);
-      else process.stdout.write(`${reports.map(describe).join("\n\n")}\n`);
+      print(flags, reports.length === 1 ? reports[0] : reports, reports.map(describe).join("\n\n"));
       if (!reports.every((report) => report.passed)) process.exitCode = 1;
     });
 }

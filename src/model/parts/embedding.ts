@@ -1,4 +1,4 @@
-import type { ParameterInfo } from "./part.js";
+import { type ParameterInfo, tensor } from "./part.js";
 
 /** Where a model looks tokens and positions up. */
 export interface Embedding {
@@ -14,19 +14,13 @@ export function embedding(
   names: { readonly table: string; readonly positions: string },
 ): Embedding {
   const { vocabulary, width, positions } = shape;
-  const matrix = (name: string, rows: number): ParameterInfo => ({
-    name,
-    family: name,
-    dims: [rows, width],
-    init: "normal",
-  });
   return {
     width,
     table: names.table,
     positions: positions === undefined ? undefined : names.positions,
     parameters: [
-      matrix(names.table, vocabulary),
-      ...(positions === undefined ? [] : [matrix(names.positions, positions)]),
+      tensor(names.table, [vocabulary, width], "normal"),
+      ...(positions === undefined ? [] : [tensor(names.positions, [positions, width], "normal")]),
     ],
   };
 }

@@ -1,7 +1,7 @@
 import * as k from "../../kernel/build.js";
 import type { Kernel } from "../../kernel/kernel.js";
 import { type NormShape, norm, normParameters, normSpans } from "./norm.js";
-import type { ParameterInfo, Part } from "./part.js";
+import { type Part, tensor } from "./part.js";
 
 export interface GateShape {
   readonly norm: NormShape;
@@ -22,19 +22,14 @@ export function gate(shape: GateShape, names: { readonly gate: string; readonly 
   const { numExperts: N, noise } = shape;
   const D = shape.norm.width;
   const selectionBias = shape.selectionBias ? `${names.gate}.selection_bias` : undefined;
-  const matrices = (name: string, init: ParameterInfo["init"]): ParameterInfo[] => [
-    { name, family: name, dims: [N, D], init },
-  ];
   return {
     class: "gate",
     shape,
     parameters: [
       ...normParameters(names.norm, shape.norm),
-      ...matrices(`${names.gate}.weight`, "normal"),
-      ...(noise ? matrices(`${names.gate}.noise.weight`, "zeros") : []),
-      ...(selectionBias === undefined
-        ? []
-        : [{ name: selectionBias, family: selectionBias, dims: [N], init: "zeros", buffer: true } as const]),
+      tensor(`${names.gate}.weight`, [N, D], "normal"),
+      ...(noise ? [tensor(`${names.gate}.noise.weight`, [N, D], "zeros")] : []),
+      ...(selectionBias === undefined ? [] : [tensor(selectionBias, [N], "zeros", { buffer: true })]),
     ],
     spans: {
       ...normSpans(names.norm, shape.norm),

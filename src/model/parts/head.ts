@@ -1,6 +1,6 @@
 import * as k from "../../kernel/build.js";
 import { type NormShape, norm, normParameters, normSpans } from "./norm.js";
-import type { ParameterInfo, Part } from "./part.js";
+import { type Part, tensor } from "./part.js";
 
 export interface HeadShape {
   readonly norm: NormShape;
@@ -20,13 +20,7 @@ export function head(
 ): Part<[output: HeadOutput]> & { readonly width: number } {
   const { vocabulary: V } = shape;
   const D = shape.norm.width;
-  const matrix: ParameterInfo = {
-    name: names.matrix,
-    family: names.matrix,
-    dims: [V, D],
-    init: "normal",
-    mayStartBucket: true,
-  };
+  const matrix = tensor(names.matrix, [V, D], "normal", { mayStartBucket: true });
   return {
     class: "head",
     width: V,

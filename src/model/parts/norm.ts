@@ -1,6 +1,6 @@
 import * as k from "../../kernel/build.js";
 import type { Expr } from "../../kernel/kernel.js";
-import type { ParameterInfo, Spans } from "./part.js";
+import { type ParameterInfo, type Spans, tensor } from "./part.js";
 
 export interface NormShape {
   /** LayerNorm (GPT style) or RMSNorm (LLaMA style). */
@@ -19,14 +19,8 @@ export function norm({ kind, width, eps }: NormShape, x: Expr): Expr {
 }
 
 export function normParameters(name: string, { kind, width }: NormShape): ParameterInfo[] {
-  const info = (part: "weight" | "bias", init: ParameterInfo["init"]): ParameterInfo => ({
-    name: `${name}.${part}`,
-    family: `${name}.${part}`,
-    dims: [width],
-    init,
-  });
-  const weight: ParameterInfo = { ...info("weight", "ones"), mayStartBucket: true };
-  return kind === "rms" ? [weight] : [weight, info("bias", "zeros")];
+  const weight = tensor(`${name}.weight`, [width], "ones", { mayStartBucket: true });
+  return kind === "rms" ? [weight] : [weight, tensor(`${name}.bias`, [width], "zeros")];
 }
 
 export function normSpans(name: string, { kind }: NormShape): Spans {

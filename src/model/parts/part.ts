@@ -33,6 +33,16 @@ export interface Part<Arguments extends readonly unknown[] = []> {
   kernel(...options: Arguments): Kernel;
 }
 
+/** A tensor that is one of its kind. */
+export function tensor(
+  name: string,
+  dims: readonly number[],
+  init: ParameterInfo["init"],
+  more: Pick<ParameterInfo, "buffer" | "mayStartBucket"> = {},
+): ParameterInfo {
+  return { name, family: name, dims, init, ...more };
+}
+
 type Linear = readonly [name: string, out: number, inn: number];
 
 /** All matrices first, then all biases: neighbours form one fused matrix and one fused bias. */

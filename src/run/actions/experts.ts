@@ -2,7 +2,7 @@
  * Routed experts on the rows that arrived: rows are brought from the layout by source into the layout by expert,
  * each local expert runs on its rows (no padding), and the results go back into the layout by source.
  */
-import type { Tensor } from "../../core/tensor.js";
+import { type Tensor, numElements } from "../../core/tensor.js";
 import type { Kernel } from "../../kernel/kernel.js";
 import { concreteDims } from "../../kernel/symbols.js";
 import { type ExpertSide, expertOffsets, localExperts, packedStarts, permutation } from "../../moe/layout.js";
@@ -32,21 +32,15 @@ export function bindExperts({ data }: OperatorOf<"expert">, services: Services):
   const { width } = shape;
   const isSingle = shape.epSize === 1;
   const experts = expertKernels(kernel, data, services);
-  const saved = kernel.outputs
-    .filter((output) => output.name !== "y")
-    .map(({ name }) => ({ name, rowElements: perRow(kernel, name) }));
+  const saved = rowOutputs(kernel, (name) => name !== "y");
   return computing((context) => {
     const arrived = context.read<RowBuffer>(data.arrived);
     const side = context.read<ExpertSide>(data.counts);
     const kept: Allocation[] = [];
     const rows = isSingle ? arrived.rows : byExpert(arrived, side, { width, memory, kept });
-    if (isSingle) kept.push(...context.share(data.arrived));
+    if (isSingle) kept.push(...context.hold(data.arrived));
     const results = memory.allocate(side.numRows * width);
-    const activations: RowValues[] = saved.map(({ name, rowElements }) => {
-      const allocation = memory.allocate(side.numRows * rowElements);
-      kept.push(allocation);
-      return { name, data: allocation.f32, rowElements };
-    });
+    const activations = allocateRows(saved, side, { memory, kept });
     forEachExpert(experts, side, (expert, range) => {
       const bindings: Record<string, Tensor> = {
         ...expert.parameters,
@@ -78,22 +72,15 @@ export function bindExpertsBackward({ data }: OperatorOf<"expert'">, services: S
   const { width, epSize } = forward.shape;
   const isSingle = epSize === 1;
   const experts = expertKernels(kernel, forward, services);
-  const made = kernel.outputs
-    .filter((output) => output.name.startsWith("t_"))
-    .map(({ name }) => ({ name, rowElements: perRow(kernel, name) }));
+  const made = rowOutputs(kernel, (name) => name.startsWith("t_"));
   /** The kernel that knows the shapes of what one half hands to the other. */
   const carrier = data.part === "weight" ? data.input : kernel;
   const incoming = (context: RunContext, side: ExpertSide, kept: Allocation[]): CarriedExperts => {
     if (data.part === "weight") return context.read<CarriedExperts>(data.carried);
     const buffer = context.read<RowBuffer>(data.dOutput);
-    if (isSingle) kept.push(...context.share(data.dOutput));
+    if (isSingle) kept.push(...context.hold(data.dOutput));
     const dRows = isSingle ? buffer.rows : byExpert(buffer, side, { width, memory, kept });
-    const intermediates = made.map(({ name, rowElements }) => {
-      const allocation = memory.allocate(side.numRows * rowElements);
-      kept.push(allocation);
-      return { name, data: allocation.f32, rowElements };
-    });
-    return { dRows, intermediates };
+    return { dRows, intermediates: allocateRows(made, side, { memory, kept }) };
   };
   return computing((context) => {
     const side = context.read<ExpertSide>(forward.counts);
@@ -179,8 +166,23 @@ function bindRows(
     };
 }
 
-function perRow(kernel: Kernel, output: string): number {
-  return shapeOf(kernel, output, 1).reduce((a, b) => a * b, 1);
+type RowOutput = Omit<RowValues, "data">;
+
+function rowOutputs(kernel: Kernel, isWanted: (name: string) => boolean): RowOutput[] {
+  const names = kernel.outputs.map(({ name }) => name).filter(isWanted);
+  return names.map((name) => ({ name, rowElements: numElements(shapeOf(kernel, name, 1)) }));
+}
+
+function allocateRows(
+  outputs: readonly RowOutput[],
+  { numRows }: ExpertSide,
+  at: { readonly memory: Memory; readonly kept: Allocation[] },
+): RowValues[] {
+  return outputs.map(({ name, rowElements }) => {
+    const allocation = at.memory.allocate(numRows * rowElements);
+    at.kept.push(allocation);
+    return { name, data: allocation.f32, rowElements };
+  });
 }
 
 function shapeOf(kernel: Kernel, output: string, numRows: number): number[] {

@@ -58,7 +58,8 @@ export function bindRouteBackward({ data }: OperatorOf<"route'">, { world }: Ser
     const scales = context.read<K.LossScales>(data.scales);
     const out = context.writeTensor(data.dLogits, [routing.numTokens, routing.numExperts]);
     const summed = statistics === undefined ? undefined : context.read<GlobalStatistics>(statistics);
-    // With global statistics the loss is one for all ranks: its gradient per token counts all tokens, and no rank averages.
+    // With global statistics there is one balance loss for all ranks, not a mean over ranks. The scale holds 1/R for that mean,
+    // so it is taken out again.
     const ranks = summed === undefined ? 1 : world.size;
     routeGradient(out.data, context.tensor(data.dWeights).data, routing, shape, {
       balanceScale: scales.balance * lossShare * ranks,

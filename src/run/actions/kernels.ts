@@ -23,7 +23,7 @@ export function bindKernel({ data }: OperatorOf<"kernel" | "kernel'">, services:
       else {
         bindings[name] = bindings[aliasOf];
         // Updated in place: a state by its new name.
-        if (value !== undefined) context.write(value, bindings[aliasOf], context.share(inputs[aliasOf]));
+        if (value !== undefined) context.write(value, bindings[aliasOf], context.hold(inputs[aliasOf]));
       }
     }
     run(bindings);

@@ -49,17 +49,10 @@ export function bindDecode({ data }: OperatorOf<"decode">, { engine }: Services)
   return computing((context) => {
     const base = context.tensor(data.base);
     const out = context.writeTensor(data.output, base.dims).data;
-    forEachChunk(data, context, (c) =>
-      engine.routines.combineRows(
-        c.tokens(out),
-        c.tokens(base.data),
-        c.rows,
-        c.rowOf,
-        c.weights,
-        c.scale,
-        c.dims,
-      ),
-    );
+    for (const c of chunksOf(data, context)) {
+      const [to, from] = [c.tokens(out), c.tokens(base.data)];
+      engine.routines.combineRows(to, from, c.rows, c.rowOf, c.weights, c.scale, c.dims);
+    }
   });
 }
 
@@ -71,10 +64,10 @@ export function bindDecodeBackward({ data }: OperatorOf<"decode'">, { engine, me
     const weights = context.tensor(forward.weights);
     const dW = context.writeTensor(dWeights, weights.dims).data;
     const dS = dScale === undefined ? undefined : context.writeTensor(dScale, [weights.dims[0], 1]).data;
-    forEachChunk(forward, context, (c, chunk) => {
-      const { rows, starts } = context.read<RowBuffer>(forward.rows[chunk]);
-      const gradient = memory.allocate(rows.length);
-      context.write(dRows[chunk], { rows: gradient.f32, starts } satisfies RowBuffer, [gradient]);
+    for (const c of chunksOf(forward, context)) {
+      const gradient = memory.allocate(c.rows.length);
+      const dRow = { rows: gradient.f32, starts: c.starts } satisfies RowBuffer;
+      context.write(dRows[c.chunk], dRow, [gradient]);
       engine.routines.combineRowsGrad(
         gradient.f32,
         dW.subarray(c.start * K, c.end * K),
@@ -86,46 +79,29 @@ export function bindDecodeBackward({ data }: OperatorOf<"decode'">, { engine, me
         c.scale,
         c.dims,
       );
-    });
+    }
   });
 }
 
-interface DecodeChunk {
-  readonly start: number;
-  readonly end: number;
-  readonly rows: Float32Array;
-  readonly rowOf: Int32Array;
-  readonly weights: Float32Array;
-  readonly scale: Float32Array | undefined;
-  readonly dims: { T: number; K: number; width: number };
-  /** The chunk's rows of a [T, D] array. */
-  tokens(array: Float32Array): Float32Array;
-}
-
-function forEachChunk(
-  data: K.DecodeData,
-  context: RunContext,
-  visit: (c: DecodeChunk, chunk: number) => void,
-): void {
+/** What decode and its derivative work on, chunk by chunk; `tokens` gives the chunk's rows of a [T, D] array. */
+function* chunksOf(data: K.DecodeData, context: RunContext) {
   const { width, topK } = data.shape;
   const routing = context.read<RoutingValue>(data.routing);
   const weights = context.tensor(data.weights).data;
   const scale = data.scale === undefined ? undefined : context.tensor(data.scale).data;
   for (let chunk = 0; chunk < data.chunks; chunk++) {
     const { start, end, rowOf } = routing.side(data.shape, chunk, data.chunks);
-    visit(
-      {
-        start,
-        end,
-        rowOf,
-        rows: context.read<RowBuffer>(data.rows[chunk]).rows,
-        weights: weights.subarray(start * topK, end * topK),
-        scale: scale?.subarray(start, end),
-        dims: { T: end - start, K: topK, width },
-        tokens: (array) => array.subarray(start * width, end * width),
-      },
+    yield {
       chunk,
-    );
+      start,
+      end,
+      rowOf,
+      ...context.read<RowBuffer>(data.rows[chunk]),
+      weights: weights.subarray(start * topK, end * topK),
+      scale: scale?.subarray(start, end),
+      dims: { T: end - start, K: topK, width },
+      tokens: (array: Float32Array) => array.subarray(start * width, end * width),
+    };
   }
 }
 

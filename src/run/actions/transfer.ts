@@ -1,7 +1,7 @@
 /**
- * Dispatch, combine and their derivatives: one ragged all-to-all each. The first transfer of a routing brings the rows
- * per expert ahead of the rows, and its receive buffer is a pool: nobody reserves the most that could come, and nobody
- * waits for counts before sending. All later transfers of the routing know their sizes.
+ * Dispatch, combine and their derivatives: one ragged All-to-All each. Of a routing's first transfer the receiver does not
+ * know how many rows come: their numbers travel ahead of them, and they are received into a pool, so that memory is needed
+ * for what arrives and not for the most that could. All later transfers of the routing have known sizes.
  */
 import type { ExchangeResult, Regions } from "../../comm/communicator.js";
 import { bytesToOthers } from "../../comm/regions.js";
@@ -27,16 +27,16 @@ function keepHere(data: K.TransferData, context: RunContext): undefined {
     const side = context.read<RoutingValue>(data.routing).side(data.shape, data.chunk, data.chunks);
     context.write(data.counts, expertSide([side.counts]), []);
   }
-  context.write(data.output, context.read<RowBuffer>(data.input), context.share(data.input));
+  context.write(data.output, context.read<RowBuffer>(data.input), context.hold(data.input));
   return undefined;
 }
 
-/** Room beyond the most rows that an operator has seen; and at first, beyond as many rows as it sends. */
+/** Room that is taken beforehand: a quarter more than the most rows that this operator has received so far, or, the first time, than it sends. */
 const SLACK = 1.25;
 
 class RowTransfer {
   readonly #rowBytes: number;
-  /** Rows that have arrived in earlier runs; what more needs comes as a second, exact buffer. */
+  /** Most rows received so far. If more come, the pool grows once, to exactly what is needed. */
   #mostRows: number | undefined;
 
   constructor(

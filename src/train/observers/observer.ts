@@ -28,6 +28,4 @@ export interface Observer {
   step?(done: StepDone): void;
   /** A checkpoint was written. */
   saved?(): void;
-  /** After the last step. */
-  end?(): void;
 }

@@ -14,7 +14,7 @@ import type { Scheduled, StepSessions } from "../step.js";
 import type { Observer, StepDone } from "./observer.js";
 
 /** Steps remembered; events only, so that a picture costs nothing until it is drawn. */
-const WINDOW = 9;
+const RECENT_STEPS = 9;
 
 interface RememberedStep {
   readonly step: number;
@@ -36,7 +36,7 @@ export class StepPicture implements Observer {
   step({ step, timing: { stepMs }, sessions, report }: StepDone): void {
     const runs = report.runs.map(({ events, exposed, startMs }) => ({ events, exposed, startMs }));
     this.#recent.push({ step, stepMs, sessions, runs });
-    if (this.#recent.length > WINDOW) this.#recent.shift();
+    if (this.#recent.length > RECENT_STEPS) this.#recent.shift();
   }
 
   saved(): void {

@@ -4,10 +4,9 @@ import type { TimelineSummary } from "../../timeline/timeline.js";
 import type { JobContext } from "../../launch/job.js";
 import type { StepEvent } from "../event.js";
 import type { Observer, StepDone } from "./observer.js";
-import { progressLine } from "./report.js";
 
 /** Steps over which the rate shown is taken. */
-const RATE_WINDOW = 32;
+const RECENT_STEPS = 32;
 const NO_TIMING: TimelineSummary = {
   stepMs: NaN,
   computeMs: 0,
@@ -34,17 +33,15 @@ export class Progress implements Observer {
   step(done: StepDone): void {
     this.#last = done;
     this.#recent.push(done.timing);
-    if (this.#recent.length > RATE_WINDOW) this.#recent.shift();
+    if (this.#recent.length > RECENT_STEPS) this.#recent.shift();
     const { step, report, validationLoss, options, timing } = done;
-    const { label, steps, tokensPerStep, context } = this.of;
-    const { typical } = this;
-    const loss = report.lmLoss;
-    context.progress(progressLine({ label, step, steps, loss, validationLoss, tokensPerStep, typical }));
+    const { steps, tokensPerStep, context } = this.of;
+    context.progress(this.#line(done));
     context.emit({
       kind: "step",
       step,
       steps,
-      loss,
+      loss: report.lmLoss,
       validationLoss: done.isEvaluated ? validationLoss : null,
       learningRate: options.learningRate,
       gradientNorm: report.gradientNorm,
@@ -62,4 +59,31 @@ export class Progress implements Observer {
   get typical(): TimelineSummary {
     return this.#recent.length === 0 ? NO_TIMING : combined(this.#recent, median);
   }
+
+  #line({ step, report, validationLoss }: StepDone): string {
+    const { label, steps, tokensPerStep } = this.of;
+    const { stepMs, communicationMs, overlapShare } = this.typical;
+    return [
+      `${label} ${bar(step / steps)} ${step}/${steps}`,
+      `loss ${report.lmLoss.toFixed(3)}`,
+      ...(validationLoss === null ? [] : [`validation ${validationLoss.toFixed(3)}`]),
+      `${Math.round((tokensPerStep / stepMs) * 1e3)} tokens/s`,
+      ...(communicationMs > 0 ? [`${(overlapShare * 100).toFixed(0)} % of communication hidden`] : []),
+      `ETA ${formatDuration((steps - step) * stepMs)}`,
+    ].join(" · ");
+  }
+}
+
+function bar(share: number): string {
+  const cells = 12;
+  const full = Math.round(share * cells);
+  return "█".repeat(full) + "░".repeat(cells - full);
+}
+
+function formatDuration(ms: number): string {
+  const seconds = Math.round(ms / 1e3);
+  if (!Number.isFinite(seconds)) return "?";
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }

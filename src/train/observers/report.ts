@@ -1,4 +1,4 @@
-/** What a step says about itself: a row of metrics, TensorBoard scalars, a progress line. */
+/** What a step says about itself: a row of metrics, TensorBoard scalars. */
 import { sum } from "../../core/statistics.js";
 import type { ModelProgram } from "../../model/language-model.js";
 import type { LoadStatistics } from "../../moe/statistics.js";
@@ -82,41 +82,4 @@ export function boardScalars({ scalars, layers }: StepRow): Record<string, numbe
 export function stepTiming(report: StepReport, stepMs: number): TimelineSummary {
   const all = report.runs.map((run) => summarize(run.events, run.exposed, 1, stepMs));
   return { ...combined(all, sum), stepMs };
-}
-
-export interface Progress {
-  readonly label: string;
-  readonly step: number;
-  readonly steps: number;
-  readonly loss: number;
-  readonly validationLoss: number | null;
-  readonly tokensPerStep: number;
-  /** Medians of recent steps. */
-  readonly typical: TimelineSummary;
-}
-
-export function progressLine(p: Progress): string {
-  const { stepMs, communicationMs, overlapShare } = p.typical;
-  return [
-    `${p.label} ${bar(p.step / p.steps)} ${p.step}/${p.steps}`,
-    `loss ${p.loss.toFixed(3)}`,
-    ...(p.validationLoss === null ? [] : [`validation ${p.validationLoss.toFixed(3)}`]),
-    `${Math.round((p.tokensPerStep / stepMs) * 1e3)} tokens/s`,
-    ...(communicationMs > 0 ? [`${(overlapShare * 100).toFixed(0)} % of communication hidden`] : []),
-    `ETA ${formatDuration((p.steps - p.step) * stepMs)}`,
-  ].join(" · ");
-}
-
-function bar(share: number): string {
-  const cells = 12;
-  const full = Math.round(share * cells);
-  return "█".repeat(full) + "░".repeat(cells - full);
-}
-
-export function formatDuration(ms: number): string {
-  const seconds = Math.round(ms / 1e3);
-  if (!Number.isFinite(seconds)) return "?";
-  if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }

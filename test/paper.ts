@@ -1,18 +1,13 @@
 /**
- * The paper's first speed table (SwinV2-MoE-S on 8×A30-PCIe) against the simulator: three constants per row — attention, MLP,
+ * The paper's first speed table (SwinV2-MoE-S on 8×A30-PCIe) (method 11.3) against the simulator: three constants per row — attention, MLP,
  * one All-to-All of top-1 rows, all in units of top-2's time — are fitted, the wirings and the policies do the rest.
- *
- * The paper's other figures are not fitted. With `plan`'s data-sheet constants and links slowed to the paper's share
- * of communication, speed-ups come out higher than measured there: 8×A800 at 15 % trains ScMoE 1.17 × (paper 1.12 ×;
- * shared expert 1.08 × against 1.04 ×), 2×8×A800 at about half is 1.43 × faster than the shared expert (paper 1.24 ×).
- * The order of the shared-expert and ScMoE architectures agrees there; of GPT3-MoE-XL the cells of top-3 and ScMoE-2 (0.94, 1.05) do not (0.80, 0.90): launches, small kernels and stragglers are not in the model.
  */
-import { resolveModel } from "../model/config.js";
-import { buildProgram } from "../model/language-model.js";
-import type { Program } from "../program/program.js";
-import { parsePolicy } from "../schedule/policy.js";
-import { type Costs, classCosts } from "../simulate/costs.js";
-import { simulate } from "../simulate/simulate.js";
+import { resolveModel } from "../src/model/config.js";
+import { buildProgram } from "../src/model/language-model.js";
+import type { Program } from "../src/program/program.js";
+import { parsePolicy } from "../src/schedule/policy.js";
+import { type Costs, classCosts } from "../src/simulate/costs.js";
+import { simulate } from "../src/simulate/simulate.js";
 
 /** Speed-up over top-2 (ScMoE, ICML 2025, table 1). */
 export const PAPER_TABLE = {
@@ -28,14 +23,14 @@ const POLICY: Readonly<Record<string, string>> = {
   "scmoe-pos3": "adaptive",
 };
 
-export interface SlotConstants {
+export interface PairConstants {
   readonly attention: number;
   readonly mlp: number;
   readonly allToAll: number;
 }
 
 export interface PaperFit {
-  readonly constants: SlotConstants;
+  readonly constants: PairConstants;
   readonly predicted: Readonly<Record<string, number>>;
   /** Mean of |predicted / paper − 1|. */
   readonly meanError: number;
@@ -63,12 +58,12 @@ function pairOf(arch: string): Program {
 }
 
 /** All else takes no time. */
-function slotCosts({ attention, mlp, allToAll }: SlotConstants): Costs {
+function pairCosts({ attention, mlp, allToAll }: PairConstants): Costs {
   return classCosts({ attention, mlp, shared: mlp, expert: mlp, dispatch: allToAll, combine: allToAll }, 0);
 }
 
-export function predictSpeedUps(constants: SlotConstants): Record<string, number> {
-  const costs = slotCosts(constants);
+export function predictSpeedUps(constants: PairConstants): Record<string, number> {
+  const costs = pairCosts(constants);
   return Object.fromEntries(
     Object.entries(POLICY).map(([arch, policy]) => {
       const program = pairOf(arch);
@@ -79,7 +74,7 @@ export function predictSpeedUps(constants: SlotConstants): Record<string, number
 }
 
 /** Shares of top-2's time from which the search begins. */
-const GRID: readonly SlotConstants[] = [0.02, 0.03, 0.04, 0.05, 0.07, 0.1].flatMap((attention) =>
+const GRID: readonly PairConstants[] = [0.02, 0.03, 0.04, 0.05, 0.07, 0.1].flatMap((attention) =>
   [0.02, 0.03, 0.04, 0.05, 0.07, 0.1].flatMap((mlp) =>
     [0.2, 0.24, 0.28, 0.32, 0.36].map((allToAll) => ({ attention, mlp, allToAll })),
   ),
@@ -87,7 +82,7 @@ const GRID: readonly SlotConstants[] = [0.02, 0.03, 0.04, 0.05, 0.07, 0.1].flatM
 
 /** Best point of a grid, then moves with shrinking steps; deterministic. */
 export function fitPaperRow(row: Readonly<Record<string, number>>): PaperFit {
-  const errorOf = (constants: SlotConstants): number => {
+  const errorOf = (constants: PairConstants): number => {
     const predicted = predictSpeedUps(constants);
     const archs = Object.keys(row);
     return archs.reduce((sum, arch) => sum + Math.abs(predicted[arch] / row[arch] - 1), 0) / archs.length;
@@ -103,12 +98,12 @@ export function fitPaperRow(row: Readonly<Record<string, number>>): PaperFit {
 const STARTS = 12;
 
 function refine(
-  start: SlotConstants,
+  start: PairConstants,
   startError: number,
-  errorOf: (constants: SlotConstants) => number,
-): { constants: SlotConstants; error: number } {
+  errorOf: (constants: PairConstants) => number,
+): { constants: PairConstants; error: number } {
   let [constants, error] = [start, startError];
-  const keys = Object.keys(constants) as (keyof SlotConstants)[];
+  const keys = Object.keys(constants) as (keyof PairConstants)[];
   // Pairs of constants trade against each other, so diagonal moves are tried, too.
   const directions = keys.flatMap((key, i) => [
     { [key]: 1 },
@@ -117,13 +112,13 @@ function refine(
       { [key]: 1, [other]: -1 },
       { [key]: -1, [other]: 1 },
     ]),
-  ]) as Partial<SlotConstants>[];
+  ]) as Partial<PairConstants>[];
   for (let step = 0.3; step > 1e-3;) {
     let improved = false;
     for (const direction of directions) {
       const moved = Object.fromEntries(
         keys.map((key) => [key, constants[key] * (1 + step * (direction[key] ?? 0))]),
-      ) as unknown as SlotConstants;
+      ) as unknown as PairConstants;
       const movedError = errorOf(moved);
       if (movedError < error) [constants, error, improved] = [moved, movedError, true];
     }
