@@ -15,7 +15,6 @@ const LAYERS = [
   ["data"],
   ["run"],
   ["model"],
-  ["moe"],
   ["schedule"],
   ["simulate"],
   ["timeline"],

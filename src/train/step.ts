@@ -7,8 +7,8 @@ import {
   type TrainingProgram,
   buildTrainingProgram,
 } from "../model/training-program.js";
-import { balanceLoss, zLoss } from "../moe/routing.js";
-import { type LoadCounts, type LoadStatistics, countLoad, loadStatistics } from "../moe/statistics.js";
+import { balanceLoss, zLoss } from "../run/moe/routing.js";
+import { type LoadCounts, type LoadStatistics, countLoad, loadStatistics } from "../run/moe/statistics.js";
 import type { LossScales } from "../program/kinds.js";
 import type { Program } from "../program/program.js";
 import { type ReductionBucket, weightGathering, withReduction } from "../program/reduction.js";

@@ -5,7 +5,7 @@
 import { type Tensor, numElements } from "../../core/tensor.js";
 import type { Kernel } from "../../kernel/kernel.js";
 import { concreteDims } from "../../kernel/symbols.js";
-import { type ExpertSide, expertOffsets, localExperts, packedStarts, permutation } from "../../moe/layout.js";
+import { type ExpertSide, expertOffsets, localExperts, packedStarts, permutation } from "../moe/layout.js";
 import type * as K from "../../program/kinds.js";
 import type { OperatorOf } from "../../program/operator.js";
 import { type Run, type RunContext, type Services, computing } from "../context.js";

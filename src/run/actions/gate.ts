@@ -1,8 +1,8 @@
 import { philox } from "../../core/rng.js";
 import type { Tensor } from "../../core/tensor.js";
-import { route, routeGradient } from "../../moe/routing.js";
-import { type TokenSide, tokenSide } from "../../moe/layout.js";
-import type { Routing } from "../../moe/routing.js";
+import { route, routeGradient } from "../moe/routing.js";
+import { type TokenSide, tokenSide } from "../moe/layout.js";
+import type { Routing } from "../moe/routing.js";
 import type * as K from "../../program/kinds.js";
 import type { OperatorOf } from "../../program/operator.js";
 import { type Run, type Services, computing } from "../context.js";

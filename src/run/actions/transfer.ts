@@ -5,7 +5,7 @@
  */
 import type { ExchangeResult, Regions } from "../../comm/communicator.js";
 import { bytesToOthers } from "../../comm/regions.js";
-import { type ExpertSide, expertSide, localExperts, packedStarts, rowBytes } from "../../moe/layout.js";
+import { type ExpertSide, expertSide, localExperts, packedStarts, rowBytes } from "../moe/layout.js";
 import type * as K from "../../program/kinds.js";
 import type { OperatorOf } from "../../program/operator.js";
 import type { Run, RunContext, Services, Transfer } from "../context.js";

@@ -1,7 +1,7 @@
 /** What a step says about itself: a row of metrics, TensorBoard scalars. */
 import { sum } from "../../core/statistics.js";
 import type { ModelProgram } from "../../model/language-model.js";
-import type { LoadStatistics } from "../../moe/statistics.js";
+import type { LoadStatistics } from "../../run/moe/statistics.js";
 import { combined, summarize } from "../../timeline/summary.js";
 import type { TimelineSummary } from "../../timeline/timeline.js";
 import type { StepReport } from "../step.js";

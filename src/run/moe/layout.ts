@@ -3,7 +3,7 @@
  * destination rank, in it the rows of each of its experts in the order in which they were taken. At the experts' rank, a
  * region per source rank, sorted the same way.
  */
-import type { MoeShape } from "../program/kinds.js";
+import type { MoeShape } from "../../program/kinds.js";
 import type { Routing } from "./routing.js";
 
 export function rowBytes(shape: MoeShape): number {

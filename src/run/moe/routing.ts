@@ -2,7 +2,7 @@
  * From gate logits to a routing: which experts each token is sent to, with what weight, and which of their rows it takes.
  * T tokens, N experts, K kept choices per token. Pure functions of their inputs; ties go to the lower expert index.
  */
-import type { MoeShape } from "../program/kinds.js";
+import type { MoeShape } from "../../program/kinds.js";
 
 export interface Routing {
   readonly numTokens: number;
