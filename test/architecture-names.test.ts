@@ -9,7 +9,7 @@ const source = openSource();
 
 describe("nothing after the wiring knows an architecture", () => {
   const trees = source.in(
-    "core kernel engine comm storage program timeline simulate schedule moe run train data".split(" "),
+    "core kernel engine comm storage program timeline simulate schedule run train data".split(" "),
   );
   /** A class of operators may be called as an architecture is. */
   const names: readonly string[] = ARCHITECTURE_NAMES.filter((name) => !(name in CLASSES));
