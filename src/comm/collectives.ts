@@ -64,12 +64,19 @@ export function broadcast(
 /**
  * Sums an array over all ranks, in rank order; afterwards this rank's slice (`sliceOf`) holds the sum, the rest of the
  * array is as before.
+ * @param array over a SharedArrayBuffer
+ * @throws InputError when it is not
  */
 export function reduceScatter(
   comm: Communicator,
   array: Float32Array,
   label: string,
 ): Handle<{ start: number; end: number }> {
+  // Other ranks read and write it by address, which memory of one thread may lose.
+  if (!(array.buffer instanceof SharedArrayBuffer))
+    throw new InputError(
+      `${label}: the array to be summed lies in memory of this thread alone; make it over a SharedArrayBuffer`,
+    );
   const { start, end } = sliceOf(array.length, comm.rank, comm.size);
   const own = end - start;
   const parts = shared(own * 4 * comm.size);
@@ -91,6 +98,8 @@ export function reduceScatter(
  * Sums an array over all ranks in place: slices to their owners, added there in rank order, gathered. The gathering
  * begins in `wait`, so only the first half overlaps with what the caller computes, and `done` is true only after `wait`:
  * begun in `done` it would take its place among the other exchanges at a different time on each rank.
+ * @param array over a SharedArrayBuffer
+ * @throws InputError when it is not
  */
 export function allReduce(comm: Communicator, array: Float32Array, label: string): Handle<void> {
   if (comm.size === 1) return { done: true, wait: () => undefined };
