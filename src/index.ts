@@ -1,5 +1,5 @@
 /** The library: what the command line is made of, for use from TypeScript. `scmoe/plan` is the part that runs anywhere. */
-export * from "./plan/index.js";
+export * from "./plan.js";
 export { type CompareOptions, compare } from "./api/compare.js";
 export { type EvaluateOptions, evaluate } from "./api/evaluate.js";
 export { type GenerateOptions, generate } from "./api/generate.js";

@@ -9,7 +9,7 @@ const SRC = new URL("../src", import.meta.url).pathname;
 const LAYERS = [
   ["cli"],
   ["api"],
-  ["bench", "plan"],
+  ["bench"],
   ["train"],
   ["infer"],
   ["data"],

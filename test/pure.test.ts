@@ -4,10 +4,10 @@ import { dirname, join, relative } from "node:path";
 import { runInNewContext } from "node:vm";
 import { buildSync } from "esbuild";
 import { expect, it } from "vitest";
-import type { Prediction } from "../src/plan/index.js";
+import type { Prediction } from "../src/plan.js";
 
 const SRC = new URL("../src", import.meta.url).pathname;
-const ENTRY = "plan/index.ts";
+const ENTRY = "plan.ts";
 /** A schema library, and the script of the timeline page: a string that the build bundles. */
 const PURE_PACKAGES = new Set(["zod", "#page-script"]);
 const STATEMENT = /^(?:import|export)\s(?!type\s)(?:[^;]*?from\s)?"([^"]+)"/gms;
@@ -42,7 +42,7 @@ it("would be told of a chain", () => {
 
 it("bundles for a browser, and predicts where there is nothing but JavaScript", () => {
   const text = buildSync({
-    entryPoints: [new URL("../dist/plan/index.js", import.meta.url).pathname],
+    entryPoints: [new URL("../dist/plan.js", import.meta.url).pathname],
     bundle: true,
     write: false,
     format: "iife",

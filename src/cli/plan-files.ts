@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import { InputError } from "../core/errors.js";
 import { type Calibration, parseCalibration } from "../simulate/calibration.js";
-import { describeCluster } from "../plan/cluster-keys.js";
+import { describeCluster } from "../simulate/cluster-keys.js";
 import { type Cluster, cluster } from "../simulate/clusters.js";
 
 /** @throws InputError naming the file, the key, what was found and what was wanted */

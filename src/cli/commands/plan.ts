@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { architecture } from "../../model/architectures.js";
-import { DEFAULT_CASES, type PlanOptions, type PlanRow, plan } from "../../plan/plan.js";
+import { DEFAULT_CASES, type PlanOptions, type PlanRow, plan } from "../../api/plan.js";
 import { CLUSTERS } from "../../simulate/clusters.js";
 import { InputError } from "../../core/errors.js";
 import { findCluster, readCalibration } from "../plan-files.js";

@@ -1,7 +1,7 @@
 /** A cluster described in the units of data sheets. */
 import { z } from "zod";
 import { parseWith } from "../core/parse.js";
-import { ASSUMED, type Cluster, GB_PER_S, TFLOPS } from "../simulate/clusters.js";
+import { ASSUMED, type Cluster, GB_PER_S, TFLOPS } from "./clusters.js";
 
 const rate = z.number().positive();
 const share = z.number().positive().max(1);
