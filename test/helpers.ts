@@ -17,6 +17,8 @@ export interface Ran {
 
 /** A command that hangs fails its test instead of stopping them all. */
 const LONGEST_MS = 200_000;
+/** A comparison of everything is more than the megabyte that Node allows by default. */
+const MOST_OUTPUT_BYTES = 2 ** 26;
 
 /** Runs the command line as a user would. */
 export function scmoe(args: readonly string[], cwd: string): Ran {
@@ -24,6 +26,7 @@ export function scmoe(args: readonly string[], cwd: string): Ran {
     cwd,
     encoding: "utf8",
     timeout: LONGEST_MS,
+    maxBuffer: MOST_OUTPUT_BYTES,
     killSignal: "SIGKILL",
   });
   return { code: status, stdout, stderr };
