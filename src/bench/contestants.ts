@@ -1,6 +1,7 @@
 /** What a comparison runs: one program per architecture, policy and mode; models are shared between rows. */
 import { barrier, broadcastJson, gatherJson } from "../comm/collectives.js";
 import { nowMs } from "../core/clock.js";
+import { once } from "../core/once.js";
 import type { Engine } from "../engine/engine.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
@@ -61,6 +62,8 @@ const BALANCE_RATE = 0.05;
 
 /** All ranks make the same calls in the same order. */
 export class Contestants {
+  /** Of costs that are estimated. */
+  readonly #sayOnce = once((line) => this.context.say(line));
   readonly #ranks = new Map<string, Trainee>();
   readonly #clockOffsetMs: number;
 
@@ -132,7 +135,7 @@ export class Contestants {
 
   /** Costs from a table that was measured on the program. */
   costsOf(table: CostTable, program: Program): Costs {
-    return estimatedCosts(table, [program], (line) => this.context.say(line));
+    return estimatedCosts(table, [program], this.#sayOnce);
   }
 
   #schedule(policy: string, program: Program, table?: CostTable): Schedule {

@@ -1,5 +1,6 @@
 /** What operators cost (method 8.4): measured on this machine, or unit costs when nothing is known yet. */
 import { InputError } from "../core/errors.js";
+import { once } from "../core/once.js";
 import { median, trimmedMean } from "../core/statistics.js";
 import type { Operator, Stream } from "../program/operator.js";
 import type { Program } from "../program/program.js";
@@ -122,7 +123,7 @@ export function estimatedCosts(
     known.count++;
     rates.set(stream, known);
   }
-  let isSaid = false;
+  const sayOnce = once(say);
   return (op) => {
     const ms = table[op.cost];
     if (ms !== undefined) return ms;
@@ -131,8 +132,7 @@ export function estimatedCosts(
     const share = Math.max(flops > 0 ? op.work.flops / flops : 0, bytes > 0 ? op.work.bytes / bytes : 0);
     const estimate = all.ms * (share > 0 ? share : 1 / all.count);
     const what = `${workLabel(op)} (${op.name}): estimated from its work, ${estimate.toFixed(2)} ms`;
-    if (!isSaid) say(`No cost is known of ${what}`);
-    isSaid = true;
+    sayOnce(`No cost is known of ${what}`);
     return estimate;
   };
 }

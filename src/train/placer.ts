@@ -3,6 +3,7 @@
  * (medians over ranks of what is typical of recent steps); rank 0 computes a schedule and broadcasts it.
  */
 import { broadcastJson, gatherJson } from "../comm/collectives.js";
+import { once } from "../core/once.js";
 import type { TrainingOptions } from "../model/training-program.js";
 import type { RunResult } from "../run/execution.js";
 import { whyExposed } from "../schedule/diagnose.js";
@@ -41,6 +42,8 @@ export interface PlacerOptions {
 
 export class Placer {
   readonly #costs = new MeasuredCosts();
+  /** Of costs that are estimated: the same at every look. */
+  readonly #sayOnce = once((line) => this.options.say(line));
   readonly #policy: Policy;
   #sessions: StepSessions;
   #placedCosts: CostTable | undefined;
@@ -150,9 +153,7 @@ export class Placer {
 
   #costsOf(table: CostTable): Costs {
     const { accumulate, last } = this.#sessions;
-    return estimatedCosts(table, [accumulate.session.program, last.session.program], (line) =>
-      this.options.say(line),
-    );
+    return estimatedCosts(table, [accumulate.session.program, last.session.program], this.#sayOnce);
   }
 
   /** Schedules by the run's policy: rank 0 makes them, every rank has them. */
