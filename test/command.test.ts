@@ -18,6 +18,12 @@ it("is committed executable, and says its version and nothing else", () => {
   expect([status, stdout, stderr]).toEqual([0, `${packageJson.version}\n`, ""]);
 });
 
+it("ends quietly when nobody reads on", () => {
+  const line = 'set -o pipefail; { sleep 0.2; "$0" --help; } | true';
+  const { status, stderr } = spawnSync("bash", ["-c", line, command], { encoding: "utf8" });
+  expect([status, stderr]).toEqual([141, ""]);
+});
+
 it("says in one line what to do where nothing is built", () => {
   const clone = temporaryDirectory();
   mkdirSync(join(clone, "bin"));

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-/** The command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. */
+/** The command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 141 nobody reads on. */
 import { Command, CommanderError } from "commander";
 import { launcherRank, launcherSize } from "../comm/mpi/library.js";
-import { exitCodeOf } from "../core/errors.js";
+import { InputError, exitCodeOf } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
 import { addBench } from "./commands/bench.js";
 import { addData } from "./commands/data.js";
@@ -52,6 +52,13 @@ for (const add of [
   addStart,
 ])
   add(program);
+
+// A reader such as `head` that has seen enough ends this command as it ends others: quietly, with the code of SIGPIPE.
+for (const stream of [process.stdout, process.stderr])
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    const isClosed = error.code === "EPIPE";
+    process.exit(isClosed ? 141 : report(new InputError(`Cannot write the output: ${error.message}`), ""));
+  });
 
 try {
   await program.parseAsync();

@@ -154,7 +154,7 @@ function parseYaml(text: string, where: string): unknown {
   try {
     return parse(text) as unknown;
   } catch (error) {
-    throw new InputError(`${where}: not YAML: ${(error as Error).message.split("\n")[0]}`);
+    throw new InputError(`${where}: not YAML: ${(error as Error).message.split("\n")[0].replace(/:$/, "")}`);
   }
 }
 
