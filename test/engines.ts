@@ -12,6 +12,21 @@ export const ENGINES: [string, () => Engine][] = [
   ["reference", createReferenceEngine],
 ];
 
+/** The same engine; `compiled()` is the number of kernels compiled since the last call. */
+export function countingEngine(engine: Engine): { readonly engine: Engine; readonly compiled: () => number } {
+  let numCompiled = 0;
+  const compile: Engine["compile"] = (...given) => {
+    numCompiled++;
+    return engine.compile(...given);
+  };
+  const compiled = (): number => {
+    const found = numCompiled;
+    numCompiled = 0;
+    return found;
+  };
+  return { engine: { ...engine, compile }, compiled };
+}
+
 /** Standard normal numbers that depend on the name only. */
 export function filled(arena: Arena, name: string, dims: readonly number[]): Tensor<Float32Array> {
   const data = arena.f32(numElements(dims));

@@ -1,10 +1,8 @@
 /** Several micro-batches in one program: the bits of as many runs of the single program, whatever overlaps. */
 import { afterAll, describe, expect, it } from "vitest";
-import { singleCommunicator } from "../src/comm/single.js";
 import { InputError } from "../src/core/errors.js";
 import type { Tensor } from "../src/core/tensor.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
-import { resolveModel } from "../src/model/config.js";
 import { type TrainingProgram, buildTrainingProgram } from "../src/model/training-program.js";
 import type { LossScales } from "../src/program/kinds.js";
 import { withReduction } from "../src/program/reduction.js";
@@ -13,30 +11,15 @@ import { Session } from "../src/run/session.js";
 import { parsePolicy } from "../src/schedule/policy.js";
 import { sequential } from "../src/schedule/sequential.js";
 import { reductionBuckets } from "../src/train/step.js";
-import { type Trainee, createTrainee } from "../src/train/trainee.js";
+import type { Trainee } from "../src/train/trainee.js";
+import { VOCABULARY, smallTrainee } from "./trainee.js";
 
 const engine = createOrtEngine();
 afterAll(() => engine.dispose());
 
-const [batch, sequence, TIMES, VOCABULARY] = [2, 16, 3, 64];
+const [batch, sequence, TIMES] = [2, 16, 3];
 const T = batch * sequence;
 const SCALES: LossScales = { balance: 0.01, z: 0.001 };
-
-function trainee(arch: string): Trainee {
-  const config = resolveModel({
-    arch,
-    vocab_size: VOCABULARY,
-    hidden_size: 32,
-    intermediate_size: 64,
-    num_attention_heads: 2,
-    num_hidden_layers: 4,
-    num_experts: 4,
-    max_position_embeddings: sequence,
-  });
-  const rank = createTrainee({ config, engine, world: singleCommunicator() });
-  rank.weights.initialize(3, 0.2);
-  return rank;
-}
 
 /** What a micro-batch is fed; none is like another. The scales are common. */
 function contents(rank: Trainee, micro: number): Map<"tokens" | "labels" | "seed", Tensor> {
@@ -55,7 +38,7 @@ function contents(rank: Trainee, micro: number): Map<"tokens" | "labels" | "seed
 }
 
 describe.each(["scmoe-pos2", "dgmoe"])("%s", (arch) => {
-  const rank = trainee(arch);
+  const rank = smallTrainee(engine, arch, "gpt", sequence);
   const micros = Array.from({ length: TIMES }, (_, micro) => contents(rank, micro));
   const liveBytes = rank.memory.liveBytes;
   const feedsOf = (

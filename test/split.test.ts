@@ -1,13 +1,11 @@
 /** Weight gradients split from input gradients: the same numbers, whatever runs in between. */
 import { afterAll, describe, expect, it } from "vitest";
-import { singleCommunicator } from "../src/comm/single.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
-import { resolveModel } from "../src/model/config.js";
 import { buildTrainingProgram } from "../src/model/training-program.js";
 import type { LossScales } from "../src/program/kinds.js";
 import { Session } from "../src/run/session.js";
 import { parsePolicy } from "../src/schedule/policy.js";
-import { createTrainee } from "../src/train/trainee.js";
+import { VOCABULARY, smallTrainee } from "./trainee.js";
 
 const engine = createOrtEngine();
 afterAll(() => engine.dispose());
@@ -20,21 +18,9 @@ function gradients(
   style: string,
   options: { split: boolean; chunks?: number; policy: string },
 ) {
-  const config = resolveModel({
-    arch,
-    style,
-    vocab_size: 64,
-    hidden_size: 32,
-    intermediate_size: 64,
-    num_attention_heads: 2,
-    num_hidden_layers: 4,
-    num_experts: 4,
-    max_position_embeddings: sequence,
-  });
-  const rank = createTrainee({ config, engine, world: singleCommunicator() });
-  rank.weights.initialize(3, 0.2);
+  const rank = smallTrainee(engine, arch, style, sequence);
   rank.gradients.zero();
-  const model = buildTrainingProgram(config, {
+  const model = buildTrainingProgram(rank.config, {
     batch,
     sequence,
     epSize: 1,
@@ -44,7 +30,7 @@ function gradients(
   const ints = [7, 14].map((factor) => {
     const { f32 } = rank.memory.allocate(T);
     const view = new Int32Array(f32.buffer, f32.byteOffset, T);
-    for (let i = 0; i < T; i++) view[i] = (i * factor) % 64;
+    for (let i = 0; i < T; i++) view[i] = (i * factor) % VOCABULARY;
     return view;
   });
   const seed = rank.memory.allocate(T).f32.fill(1 / T);

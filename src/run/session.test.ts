@@ -1,6 +1,6 @@
 /** A session: state that lasts, weights that are fixed, orders that change. */
 import { afterAll, describe, expect, it } from "vitest";
-import { ENGINES, expectClose, filled } from "../../test/engines.js";
+import { ENGINES, countingEngine, expectClose, filled } from "../../test/engines.js";
 import { singleCommunicator } from "../comm/single.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Engine } from "../engine/engine.js";
@@ -156,19 +156,10 @@ describe.each(["gpt", "llama"] as const)("fixed weights, %s", (style) => {
 
 describe("another order", () => {
   it("of the same session compiles nothing and computes the same bits", () => {
-    const engine = createOrtEngine();
-    let numCompiled = 0;
-    const counting: Engine = {
-      ...engine,
-      compile: (...given) => {
-        numCompiled++;
-        return engine.compile(...given);
-      },
-    };
-    const { model, open, logits } = smallModel("gpt", counting);
+    const { engine, compiled } = countingEngine(createOrtEngine());
+    const { model, open, logits } = smallModel("gpt", engine);
     const session = open();
-    expect(numCompiled).toBeGreaterThan(5);
-    numCompiled = 0;
+    expect(compiled()).toBeGreaterThan(5);
     const wanted = logits(session);
     const orders = [sequential(model.program).order.compute.join()];
     const backwards: Costs = (op) => model.program.operators.length - op.id;
@@ -182,7 +173,7 @@ describe("another order", () => {
       orders.push(schedule.order.compute.join());
     }
     expect(new Set(orders).size).toBeGreaterThan(2);
-    expect(numCompiled).toBe(0);
+    expect(compiled()).toBe(0);
     engine.dispose();
   });
 

@@ -1,7 +1,7 @@
 /** Another order of a training step is the same sessions: nothing is compiled or derived, and the bits stay. */
 import { expect, it } from "vitest";
+import { countingEngine } from "../../test/engines.js";
 import { singleCommunicator } from "../comm/single.js";
-import type { Engine } from "../engine/engine.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { resolveModel } from "../model/config.js";
 import { parsePolicy } from "../schedule/policy.js";
@@ -12,15 +12,7 @@ import { createTrainee } from "./trainee.js";
 const SEQUENCE = 16;
 
 it("placing operators anew compiles no kernel and keeps every bit of the gradients", () => {
-  const engine = createOrtEngine();
-  let numCompiled = 0;
-  const counting: Engine = {
-    ...engine,
-    compile: (...given) => {
-      numCompiled++;
-      return engine.compile(...given);
-    },
-  };
+  const { engine, compiled } = countingEngine(createOrtEngine());
   const config = resolveModel({
     arch: "scmoe-pos2",
     vocab_size: 40,
@@ -31,7 +23,7 @@ it("placing operators anew compiles no kernel and keeps every bit of the gradien
     num_experts: 4,
     max_position_embeddings: SEQUENCE,
   });
-  const rank = createTrainee({ config, engine: counting, world: singleCommunicator() });
+  const rank = createTrainee({ config, engine, world: singleCommunicator() });
   rank.weights.initialize(3, 0.2);
   const ids = (factor: number) => Int32Array.from({ length: SEQUENCE }, (_, i) => (i * factor) % 40);
   const batch = { tokens: ids(7), labels: ids(11), firstToken: 0 };
@@ -43,14 +35,13 @@ it("placing operators anew compiles no kernel and keeps every bit of the gradien
   const first = openStep(rank, { batch: 1, sequence: SEQUENCE, epSize: 1 }, sequential);
   const wanted = gradients(first);
   expect(wanted.some((g) => g !== 0)).toBe(true);
-  expect(numCompiled).toBeGreaterThan(10);
-  numCompiled = 0;
+  expect(compiled()).toBeGreaterThan(10);
   const { schedule } = parsePolicy("fixed(3)");
   const second = reschedule(first, (program) => schedule(program));
   expect(second.last.schedule.order.compute).not.toEqual(first.last.schedule.order.compute);
   expect(second.accumulate.session).toBe(first.accumulate.session);
   expect(second.last.session).toBe(first.last.session);
   expect(gradients(second)).toEqual(wanted);
-  expect(numCompiled).toBe(0);
+  expect(compiled()).toBe(0);
   engine.dispose();
 });
