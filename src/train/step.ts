@@ -113,7 +113,7 @@ export function trainStep(
   microBatches: readonly MicroBatch[],
   options: StepOptions,
 ): StepReport {
-  const { gradients, report } = forwardBackward(rank, sessions, microBatches, options);
+  const { micros, report } = forwardBackward(rank, sessions, microBatches, options);
   const norm = gradientNorm(rank);
   adamWStep(rank, options.optimizer, {
     step: options.step + 1,
@@ -126,7 +126,7 @@ export function trainStep(
     run.release();
     runs.push(run);
   }
-  updateSelectionBias(rank, sessions.model, gradients);
+  updateSelectionBias(rank, sessions.model, micros);
   return { ...report, runs, gradientNorm: norm };
 }
 
@@ -143,7 +143,7 @@ export function forwardBackward(
   sessions: StepSessions,
   microBatches: readonly MicroBatch[],
   options: Pick<StepOptions, "step" | "seed">,
-): { gradients: readonly MicroResult[]; report: Omit<StepReport, "gradientNorm"> } {
+): { micros: readonly MicroResult[]; report: Omit<StepReport, "gradientNorm"> } {
   const { config } = rank;
   rank.gradients.zero();
   const share = 1 / (rank.world.size * microBatches.length);
@@ -175,7 +175,7 @@ export function forwardBackward(
     (config.balance === "aux" ? config.router_aux_loss_coef * balance : 0) +
     config.router_z_loss_coef * z;
   return {
-    gradients: results,
+    micros: results,
     report: { lmLoss, balanceLoss: balance, zLoss: z, loss, loads: statisticsOf(counts, sums), runs },
   };
 }
