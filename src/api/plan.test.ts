@@ -90,6 +90,19 @@ describe("plan()", () => {
     );
   });
 
+  it("advises the number of chunks that is fastest by its own prediction", () => {
+    const cases = ["adaptive", "adaptive(1)", "adaptive(2)"].map((policy) => ({
+      arch: "scmoe-pos2",
+      policy,
+    }));
+    for (const linkEfficiency of [0.9, 0.6, 0.12]) {
+      const { rows } = plan({ ...base, cases, cluster: { ...A30, linkEfficiency } });
+      const [advised, ...others] = rows.map(({ stepMs }) => stepMs);
+      expect(others[0], `at ${linkEfficiency}`).not.toBe(others[1]);
+      expect(advised, `at ${linkEfficiency}`).toBeCloseTo(Math.min(...others), 9);
+    }
+  });
+
   it("takes longer when experts are uneven", () => {
     const [balanced, uneven] = [1, 2].map((imbalance) => plan({ ...base, imbalance }).rows[3].stepMs);
     expect(uneven).toBeGreaterThan(balanced * 1.05);
