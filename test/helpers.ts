@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -7,6 +7,12 @@ export const CLI = new URL("../dist/cli/main.js", import.meta.url).pathname;
 
 export function temporaryDirectory(): string {
   return mkdtempSync(join(tmpdir(), "scmoe-test-"));
+}
+
+/** Steps that a run has written whole so far, while it goes on writing: its last line may be half there. */
+export function numSteps(directory: string): number {
+  const path = join(directory, "metrics.jsonl");
+  return existsSync(path) ? readFileSync(path, "utf8").split("\n").length - 1 : 0;
 }
 
 export interface Ran {

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { CLI, MINI, scmoe, temporaryDirectory } from "./helpers.js";
+import { CLI, MINI, numSteps, scmoe, temporaryDirectory } from "./helpers.js";
 
 const dir = temporaryDirectory();
 
@@ -42,12 +42,7 @@ function interrupted(
   });
 }
 
-/** Whole lines so far: for looking at a file that is being written. */
-const numRows = (run: string): number => {
-  const path = join(dir, run, "metrics.jsonl");
-  return existsSync(path) ? readFileSync(path, "utf8").split("\n").length - 1 : 0;
-};
-const hasRows = (run: string) => () => numRows(run) >= 3;
+const hasRows = (run: string) => () => numSteps(join(dir, run)) >= 3;
 const options = (steps: number) => [
   ...MINI,
   "--set",
@@ -87,7 +82,7 @@ describe.each([
     // Both to the same step: the resumed run in two parts, the other in one.
     const resumed = await interrupted(
       ["train", "-q", "--resume", run, "-n", String(ranks), ...more],
-      [{ when: () => numRows(run) >= end, send: "SIGINT" }],
+      [{ when: () => numSteps(join(dir, run)) >= end, send: "SIGINT" }],
     );
     expect([resumed.code, resumed.stderr.split("\n").at(-2)]).toEqual([
       130,
@@ -111,7 +106,7 @@ describe.each([
       ],
       [
         {
-          when: () => numRows(whole) >= last,
+          when: () => numSteps(join(dir, whole)) >= last,
           send: "SIGINT",
         },
       ],
