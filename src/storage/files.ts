@@ -110,6 +110,15 @@ export function readText(path: string, what: string): string {
   }
 }
 
+/** Bytes [start, start + length) of an open file; fewer where it ends before. */
+export function readAt(file: number, start: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (let got = 1; at < length && got > 0; at += got)
+    got = readSync(file, bytes, at, length - at, start + at);
+  return at === length ? bytes : bytes.subarray(0, at);
+}
+
 export function syncDirectory(path: string): void {
   withFile(path, "r", fsyncSync);
 }

@@ -2,23 +2,13 @@
  * The safetensors format: 8 bytes little-endian header length, a JSON header, then the tensors' bytes.
  * Reading is by position, never the whole file; writing streams.
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync } from "node:fs";
 import { InputError } from "../core/errors.js";
 import { numElements } from "../core/tensor.js";
-import { explain } from "./files.js";
+import { explain, readAt } from "./files.js";
+import { MAX_HEADER, type StoredTensor, parseHeader } from "./safetensors-header.js";
 
-const ITEM_BYTES = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1 } as const;
-export type StoredType = keyof typeof ITEM_BYTES;
-const MAX_HEADER = 100_000_000;
 const PIECE = 1 << 26;
-
-export interface StoredTensor {
-  readonly dtype: StoredType;
-  readonly dims: readonly number[];
-  /** Byte range within the file. */
-  readonly start: number;
-  readonly end: number;
-}
 
 export class SafetensorsReader {
   private constructor(
@@ -53,16 +43,24 @@ export class SafetensorsReader {
     return info;
   }
 
-  /** Elements [from, from + out.length) as f32 (F16 and BF16 widened). */
+  /**
+   * Elements [from, from + out.length) as f32 (F16 and BF16 widened, F64 rounded).
+   * @throws InputError when the tensor is of another type, or has not so many elements
+   */
   readInto(name: string, out: Float32Array, from = 0): void {
-    const info = this.info(name);
-    const size = ITEM_BYTES[info.dtype];
-    const convert = TO_F32[info.dtype];
-    if (convert === undefined)
-      throw new InputError(`${this.path}: tensor "${name}" is ${info.dtype}, wanted F32, F16 or BF16`);
+    const { dtype, dims, start } = this.info(name);
+    if (!Object.hasOwn(TO_F32, dtype))
+      throw new InputError(
+        `${this.path}: tensor "${name}" is ${dtype}, wanted one of ${Object.keys(TO_F32).join(", ")}`,
+      );
+    if (from + out.length > numElements(dims))
+      throw new InputError(
+        `${this.path}: tensor "${name}" has ${numElements(dims)} elements, wanted ${from + out.length}`,
+      );
+    const { itemBytes, convert } = TO_F32[dtype as ReadableType];
     for (let at = 0; at < out.length; at += PIECE) {
       const count = Math.min(PIECE, out.length - at);
-      convert(this.#bytes(info.start + (from + at) * size, count * size), out.subarray(at, at + count));
+      convert(this.#bytes(start + (from + at) * itemBytes, count * itemBytes), out.subarray(at, at + count));
     }
   }
 
@@ -82,11 +80,7 @@ export class SafetensorsReader {
   }
 
   #bytes(start: number, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
-    const got = readSync(this.file, bytes, 0, length, start);
-    if (got !== length)
-      throw new InputError(`${this.path} ends early: ${got} of ${length} bytes at ${start}`);
-    return bytes;
+    return readWhole(this.path, this.file, start, length);
   }
 
   close(): void {
@@ -94,14 +88,27 @@ export class SafetensorsReader {
   }
 }
 
-const TO_F32: Partial<Record<StoredType, (bytes: Uint8Array, out: Float32Array) => void>> = {
-  F32: (bytes, out) => out.set(new Float32Array(bytes.buffer)),
-  F64: (bytes, out) => out.set(new Float64Array(bytes.buffer)),
-  BF16: (bytes, out) => {
-    const words = new Uint32Array(out.buffer, out.byteOffset, out.length);
-    new Uint16Array(bytes.buffer).forEach((half, i) => (words[i] = half << 16));
+type ReadableType = "F32" | "F16" | "BF16" | "F64";
+
+const TO_F32: Readonly<
+  Record<
+    ReadableType,
+    { readonly itemBytes: number; readonly convert: (bytes: Uint8Array, out: Float32Array) => void }
+  >
+> = {
+  F32: { itemBytes: 4, convert: (bytes, out) => out.set(new Float32Array(bytes.buffer)) },
+  F16: {
+    itemBytes: 2,
+    convert: (bytes, out) => new Uint16Array(bytes.buffer).forEach((half, i) => (out[i] = halfToFloat(half))),
   },
-  F16: (bytes, out) => new Uint16Array(bytes.buffer).forEach((half, i) => (out[i] = halfToFloat(half))),
+  BF16: {
+    itemBytes: 2,
+    convert: (bytes, out) => {
+      const words = new Uint32Array(out.buffer, out.byteOffset, out.length);
+      new Uint16Array(bytes.buffer).forEach((half, i) => (words[i] = half << 16));
+    },
+  },
+  F64: { itemBytes: 8, convert: (bytes, out) => out.set(new Float64Array(bytes.buffer)) },
 };
 
 function halfToFloat(half: number): number {
@@ -112,52 +119,33 @@ function halfToFloat(half: number): number {
   return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-function readHeader(path: string, file: number): Map<string, StoredTensor> {
-  const bad = (text: string): never => {
-    throw new InputError(`${path} is not a valid safetensors file: ${text}`);
-  };
-  const { size } = fstatSync(file);
-  const prefix = new DataView(new ArrayBuffer(8));
-  if (readSync(file, prefix, 0, 8, 0) < 8) bad(`it has ${size} bytes, fewer than 8`);
-  const length = Number(prefix.getBigUint64(0, true));
-  if (length > MAX_HEADER || 8 + length > size)
-    bad(`its header claims ${length} bytes, the file has ${size}`);
-  const text = new Uint8Array(length);
-  readSync(file, text, 0, length, 8);
-  let header: Record<string, unknown> | null = null;
+/** @throws InputError when the file ends early or cannot be read */
+function readWhole(path: string, file: number, start: number, length: number): Uint8Array {
+  let bytes: Uint8Array;
   try {
-    header = JSON.parse(new TextDecoder().decode(text)) as Record<string, unknown> | null;
-  } catch {
-    bad("its header is not JSON");
+    bytes = readAt(file, start, length);
+  } catch (error) {
+    throw new InputError(`Cannot read ${path}: ${explain(error)}`);
   }
-  if (typeof header !== "object" || header === null) return bad("its header is not a JSON object");
-  const tensors = new Map<string, StoredTensor>();
-  let dataEnd = 0;
-  for (const [name, value] of Object.entries(header)) {
-    if (name === "__metadata__") continue;
-    const { dtype, dims, start, end } = readEntry(value) ?? bad(`the entry of tensor "${name}" is malformed`);
-    if (!(dtype in ITEM_BYTES)) bad(`tensor "${name}" has unknown type ${dtype}`);
-    if (end - start !== numElements(dims) * ITEM_BYTES[dtype])
-      bad(`tensor "${name}" [${dims.join(", ")}] of ${dtype} does not fill bytes ${start} to ${end}`);
-    dataEnd = Math.max(dataEnd, end);
-    tensors.set(name, { dtype, dims, start: 8 + length + start, end: 8 + length + end });
-  }
-  if (8 + length + dataEnd > size)
-    bad(
-      `it is truncated: ${size} bytes, its tensors need ${8 + length + dataEnd}; restore the file or use an earlier checkpoint`,
-    );
-  return tensors;
+  if (bytes.length < length)
+    throw new InputError(`${path} ends early: ${bytes.length} of ${length} bytes at ${start}`);
+  return bytes;
 }
 
-/** One tensor of the header; undefined unless all parts are there and of the right types. */
-function readEntry(value: unknown): StoredTensor | undefined {
-  const entry = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
-  const areSizes = (list: unknown): list is number[] =>
-    Array.isArray(list) && list.every((n) => Number.isSafeInteger(n) && n >= 0);
-  const { dtype, shape, data_offsets: offsets } = entry;
-  if (typeof dtype !== "string" || !areSizes(shape) || !areSizes(offsets) || offsets.length !== 2)
-    return undefined;
-  return { dtype: dtype as StoredType, dims: shape, start: offsets[0], end: offsets[1] };
+function readHeader(path: string, file: number): Map<string, StoredTensor> {
+  const bad = (text: string) => new InputError(`${path} is not a valid safetensors file: ${text}`);
+  const { size } = fstatSync(file);
+  if (size < 8) throw bad(`it has ${size} bytes, fewer than 8`);
+  const prefix = readWhole(path, file, 0, 8);
+  const length = Number(new DataView(prefix.buffer).getBigUint64(0, true));
+  if (8 + length > size) throw bad(`its header claims ${length} bytes, the file has ${size}`);
+  if (length > MAX_HEADER) throw bad(`its header has ${length} bytes, more than ${MAX_HEADER}`);
+  const header = readWhole(path, file, 8, length);
+  try {
+    return parseHeader(header, size);
+  } catch (error) {
+    throw bad((error as Error).message);
+  }
 }
 
 export interface TensorToStore {
