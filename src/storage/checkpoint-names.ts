@@ -3,8 +3,8 @@
  * trainer_state.json, tokenizer.json, digests.json. Which file holds a tensor depends on how many ranks wrote it; what a
  * reader sees does not.
  */
-import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
 
 export type ShardKind = "model" | "optimizer";
@@ -20,17 +20,37 @@ export function temporaryDirectory(directory: string): string {
   return `${directory}.tmp`;
 }
 
-/** Names of the checkpoints in a directory, oldest first. */
+/** Whether a name in an index or list stays in its folder, on any system. */
+export function isPlainName(name: string): boolean {
+  return !["", ".", ".."].includes(name) && !/[/\\\0]/.test(name);
+}
+
+/** Steps done, by a checkpoint's name; undefined for any other name. */
+export function stepOf(name: string): number | undefined {
+  const digits = /^step-(\d+)$/.exec(name)?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}
+
+/** Names of the checkpoints in a directory, oldest first. A file is no checkpoint, whatever its name. */
 export function listCheckpoints(parent: string): string[] {
-  if (!existsSync(parent) || !statSync(parent).isDirectory()) return [];
+  if (!isDirectory(parent)) return [];
   return readdirSync(parent)
-    .filter((name) => /^step-\d+$/.test(name))
-    .sort();
+    .map((name) => ({ name, step: stepOf(name) }))
+    .filter(({ name, step }) => step !== undefined && isDirectory(join(parent, name)))
+    .sort((a, b) => (a.step ?? 0) - (b.step ?? 0))
+    .map(({ name }) => name);
+}
+
+function isDirectory(path: string): boolean {
+  return existsSync(path) && statSync(path).isDirectory();
 }
 
 /**
- * The newest checkpoint of a run directory, or the directory itself if it is one (ours, or a Hugging Face folder). Where the
- * pointer `latest` is missing or points nowhere, the newest complete checkpoint is taken: one has its name only when complete.
+ * The newest checkpoint of a run directory, or the directory itself if it is one (ours, or a Hugging Face folder).
+ *
+ * The newest is the one of the most steps: a checkpoint has its name only when complete, and what a run went back from is
+ * set aside before it goes on (`setAsideLater`). The file `latest` is for people: it names the same, unless the run was
+ * killed between the two.
  * @throws InputError when there is none
  */
 export function findCheckpoint(path: string): string {
@@ -41,13 +61,18 @@ export function findCheckpoint(path: string): string {
   );
 }
 
+/** As `findCheckpoint`; undefined when there is none. */
 export function newestCheckpoint(path: string): string | undefined {
   if (existsSync(join(path, "config.json"))) return path;
   const parent = existsSync(join(path, "checkpoints")) ? join(path, "checkpoints") : path;
-  const pointer = join(parent, "latest");
-  const named = existsSync(pointer) ? [readFileSync(pointer, "utf8").trim()] : [];
-  const name = [...named, ...listCheckpoints(parent).reverse()].find(
-    (name) => name !== "" && existsSync(join(parent, name)),
-  );
+  const name = listCheckpoints(parent).at(-1);
   return name === undefined ? undefined : join(parent, name);
+}
+
+/** What a run that cannot go on has saved, for the end of a message. @param parent its directory `checkpoints` */
+export function whatIsSaved(parent: string): string {
+  const newest = listCheckpoints(parent).at(-1);
+  return newest === undefined
+    ? "nothing had been saved yet"
+    : `scmoe train --resume ${dirname(parent)} goes on after step ${stepOf(newest)}`;
 }

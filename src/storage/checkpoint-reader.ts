@@ -2,14 +2,20 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
-import { type ShardKind, listCheckpoints } from "./checkpoint-names.js";
+import { type ShardKind, isPlainName, listCheckpoints, stepOf } from "./checkpoint-names.js";
 import { type WrittenFile, explain, sha256OfFile } from "./files.js";
 import { SafetensorsReader } from "./safetensors.js";
 
-/** What to do about a damaged checkpoint: the newest earlier one whose every file is as it was written. */
+/**
+ * What to do about a damaged checkpoint: the newest earlier one whose every file is as it was written. Nothing to say of a
+ * folder that is no checkpoint of a run.
+ */
 function advice(directory: string): string {
   const parent = dirname(directory);
-  const earlier = listCheckpoints(parent).filter((name) => name < basename(directory));
+  const step = stepOf(basename(directory));
+  if (step === undefined) return "";
+  const earlier = listCheckpoints(parent).filter((name) => (stepOf(name) ?? step) < step);
+  if (earlier.length === 0) return "; there is no earlier checkpoint";
   const intact = earlier.reverse().find((name) => {
     try {
       const reader = new CheckpointReader(join(parent, name), false);
@@ -21,8 +27,8 @@ function advice(directory: string): string {
     }
   });
   return intact === undefined
-    ? "no earlier checkpoint is intact"
-    : `an earlier checkpoint is intact: ${join(parent, intact)} (scmoe train --resume takes it)`;
+    ? "; no earlier checkpoint is intact"
+    : `; an earlier checkpoint is intact: ${join(parent, intact)} (scmoe train --resume takes it)`;
 }
 
 export class CheckpointReader {
@@ -33,15 +39,20 @@ export class CheckpointReader {
 
   /**
    * @param advise name an earlier checkpoint in the error when this one is damaged
-   * @throws InputError when a file is missing or its size is not what it was when written
+   * @throws InputError when a file is missing or its size is not what it was when written, or an index names what is not there
    */
   constructor(
     readonly directory: string,
     readonly advise = true,
   ) {
-    this.#digests = this.#readDigests();
-    this.#checkSizes();
-    for (const kind of ["model", "optimizer"] as const) this.#index(kind);
+    try {
+      this.#digests = this.#readDigests();
+      this.#checkSizes();
+      for (const kind of ["model", "optimizer"] as const) this.#index(kind);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   names(kind: ShardKind): readonly string[] {
@@ -67,21 +78,23 @@ export class CheckpointReader {
    */
   readPiecesInto(kind: ShardKind, name: string, out: Float32Array, from: number): void {
     if (this.has(kind, name)) return this.readInto(kind, name, out, from);
-    let covered = 0;
-    for (const piece of this.#where[kind].keys()) {
-      if (!piece.startsWith(`${name}@`)) continue;
-      const [start, end] = piece
-        .slice(name.length + 1)
-        .split("-")
-        .map(Number);
-      const low = Math.max(start, from);
-      const high = Math.min(end, from + out.length);
-      if (low >= high) continue;
-      this.readInto(kind, piece, out.subarray(low - from, high - from), low - start);
-      covered += high - low;
+    const to = from + out.length;
+    const pieces = [...this.#where[kind].keys()]
+      .filter((piece) => piece.startsWith(`${name}@`))
+      .map((piece) => ({ piece, range: /^(\d+)-(\d+)$/.exec(piece.slice(name.length + 1)) ?? [] }))
+      .map(({ piece, range }) => ({ piece, start: Number(range[1]), end: Number(range[2]) }))
+      .sort((a, b) => a.start - b.start);
+    let at = from;
+    for (const { piece, start, end } of pieces) {
+      if (!(start <= at && at < end) || at >= to) continue;
+      const high = Math.min(end, to);
+      this.readInto(kind, piece, out.subarray(at - from, high - from), at - start);
+      at = high;
     }
-    if (covered !== out.length)
-      throw new InputError(`${this.directory}: ${name} is incomplete (${covered} of ${out.length} elements)`);
+    if (at !== to)
+      throw new InputError(
+        `${this.directory}: ${name} is incomplete (${at - from} of ${out.length} elements)`,
+      );
   }
 
   json<T>(file: string): T {
@@ -104,13 +117,21 @@ export class CheckpointReader {
   verify(share = { turn: 0, of: 1 }): void {
     [...this.#digests].forEach(([file, { sha256 }], i) => {
       if (i % share.of !== share.turn) return;
-      const found = sha256OfFile(join(this.directory, file));
+      const found = this.#digestOf(file);
       if (found !== sha256)
         throw this.#damaged(
           file,
           `is damaged: its SHA-256 is ${found.slice(0, 12)}…, wanted ${sha256.slice(0, 12)}…`,
         );
     });
+  }
+
+  #digestOf(file: string): string {
+    try {
+      return sha256OfFile(join(this.directory, file));
+    } catch (error) {
+      throw this.#damaged(file, `cannot be read: ${explain(error)}`);
+    }
   }
 
   close(): void {
@@ -120,7 +141,7 @@ export class CheckpointReader {
 
   #damaged(file: string, what: string): InputError {
     return new InputError(
-      `${join(this.directory, file)} ${what}${this.advise ? `; ${advice(this.directory)}` : ""}`,
+      `${join(this.directory, file)} ${what}${this.advise ? advice(this.directory) : ""}`,
     );
   }
 
@@ -130,7 +151,8 @@ export class CheckpointReader {
     if (!isHere && !existsSync(join(this.directory, "trainer_state.json"))) return new Map();
     const digests = new Map(Object.entries(this.json<Record<string, WrittenFile>>("digests.json")));
     for (const [file, facts] of digests)
-      if (typeof facts?.bytes !== "number" || typeof facts.sha256 !== "string")
+      if (!isPlainName(file)) throw this.#damaged("digests.json", `is damaged: "${file}" is no file's name`);
+      else if (typeof facts?.bytes !== "number" || typeof facts.sha256 !== "string")
         throw this.#damaged("digests.json", `is damaged: its entry "${file}" has no bytes and sha256`);
     return digests;
   }
@@ -156,8 +178,12 @@ export class CheckpointReader {
       if (typeof map !== "object" || map === null) throw this.#damaged(basename(index), "has no weight_map");
       for (const [name, file] of Object.entries(map)) {
         // A name with a folder in it would reach out of the checkpoint.
-        if (typeof file !== "string" || basename(file) !== file)
-          throw this.#damaged(basename(index), `names no file for "${name}"`);
+        if (typeof file !== "string" || !isPlainName(file))
+          throw this.#damaged(basename(index), `names no file for "${name}": ${JSON.stringify(file)}`);
+        if (!existsSync(join(this.directory, file)))
+          throw this.#damaged(basename(index), `names the file ${file} for "${name}", which is missing`);
+        if (!this.#open(file).tensors.has(name))
+          throw this.#damaged(basename(index), `names the file ${file} for "${name}", which is not in it`);
         this.#where[kind].set(name, file);
       }
       return;
@@ -171,10 +197,17 @@ export class CheckpointReader {
   }
 
   #open(file: string): SafetensorsReader {
-    let reader = this.#files.get(file);
-    if (reader === undefined)
-      this.#files.set(file, (reader = SafetensorsReader.open(join(this.directory, file))));
-    return reader;
+    const opened = this.#files.get(file);
+    if (opened !== undefined) return opened;
+    try {
+      const reader = SafetensorsReader.open(join(this.directory, file));
+      this.#files.set(file, reader);
+      return reader;
+    } catch (error) {
+      // What is damaged in a header is told as what is damaged elsewhere.
+      const what = error instanceof InputError && this.advise ? advice(this.directory) : "";
+      throw what === "" ? error : new InputError(`${(error as Error).message}${what}`);
+    }
   }
 
   #reader(kind: ShardKind, name: string): SafetensorsReader {

@@ -1,12 +1,19 @@
 /** Writes a checkpoint: shards and facts into a temporary directory, which then takes its final name complete or not at all. */
-import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, renameSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { type ShardKind, listCheckpoints, shardName, temporaryDirectory } from "./checkpoint-names.js";
+import {
+  type ShardKind,
+  listCheckpoints,
+  shardName,
+  stepOf,
+  temporaryDirectory,
+} from "./checkpoint-names.js";
 import {
   type Disk,
   type WrittenFile,
   diskError,
   makeDirectory,
+  removeDirectory,
   replaceFile,
   syncDirectory,
   writeDurably,
@@ -20,18 +27,17 @@ export interface WrittenShard extends WrittenFile {
   readonly tensors: readonly { name: string; bytes: number }[];
 }
 
-/** Starts a checkpoint: an empty temporary directory beside the final one. */
+/** Starts a checkpoint: an empty temporary directory beside the final one. @throws EnvironmentError */
 export function beginCheckpoint(directory: string): void {
   const temporary = temporaryDirectory(directory);
-  rmSync(temporary, { recursive: true, force: true });
+  removeDirectory(temporary);
   makeDirectory(temporary);
 }
 
-/** Removes what a crash left half-written beside the checkpoints. */
+/** Removes what a crash left half-written, or half-removed, beside the checkpoints. @throws EnvironmentError */
 export function removeUnfinished(parent: string): void {
   if (!existsSync(parent)) return;
-  for (const name of readdirSync(parent))
-    if (name.endsWith(".tmp")) rmSync(join(parent, name), { recursive: true, force: true });
+  for (const name of readdirSync(parent)) if (name.endsWith(".tmp")) removeDirectory(join(parent, name));
 }
 
 export function writeShard(
@@ -86,26 +92,69 @@ export function commitCheckpoint(
     );
   writeJsonDurably(join(temporary, "digests.json"), digests, options.disk);
   const parent = dirname(directory);
+  // What has this name, or a later one, is of a past that was gone back from.
+  setAsideLater(parent, (stepOf(basename(directory)) ?? 0) - 1);
   try {
     syncDirectory(temporary);
-    rmSync(directory, { recursive: true, force: true });
     renameSync(temporary, directory);
     syncDirectory(parent);
   } catch (error) {
     throw diskError(error, directory);
   }
-  replaceFile(join(parent, "latest"), `${basename(directory)}\n`, options.disk);
-  prune(parent, basename(directory), options.keep);
+  pointToNewest(parent, options.disk);
+  prune(parent, options.keep);
 }
 
+/** Removes a checkpoint that could not be finished; what cannot be removed goes with the next `removeUnfinished`. */
 export function abandonCheckpoint(directory: string): void {
-  rmSync(temporaryDirectory(directory), { recursive: true, force: true });
+  try {
+    removeDirectory(temporaryDirectory(directory));
+  } catch {
+    // The failure that led here is the one to tell.
+  }
 }
 
-/** Keeps `current` and the newest before it. Later steps belong to a past that was resumed away from: they go first. */
-function prune(parent: string, current: string, keep: number): void {
+/**
+ * Sets aside the checkpoints after `step`, before a run goes on from it on another way: they move to `abandoned-N` beside
+ * the others, and the newest is then that of `step`. Nothing is deleted. Killed on the way, the newest is still what it was, since it
+ * moves last; to call it again moves the rest. To be called before anything else of the run is changed.
+ * @param parent the directory `checkpoints` of a run
+ * @returns where they are now
+ * @throws EnvironmentError
+ */
+export function setAsideLater(parent: string, step: number): string[] {
+  const later = listCheckpoints(parent).filter((name) => (stepOf(name) ?? 0) > step);
+  if (later.length === 0) return [];
+  const taken = readdirSync(parent).map((name) => Number(/^abandoned-(\d+)$/.exec(name)?.[1] ?? 0));
+  const aside = join(parent, `abandoned-${Math.max(...taken) + 1}`);
+  makeDirectory(aside);
+  try {
+    for (const name of later) renameSync(join(parent, name), join(aside, name));
+    syncDirectory(aside);
+    syncDirectory(parent);
+  } catch (error) {
+    throw diskError(error, aside);
+  }
+  pointToNewest(parent);
+  return later.map((name) => join(aside, name));
+}
+
+/** Writes `latest`, which people read. */
+function pointToNewest(parent: string, disk?: Disk): void {
+  const newest = listCheckpoints(parent).at(-1);
+  if (newest !== undefined) replaceFile(join(parent, "latest"), `${newest}\n`, disk);
+}
+
+/** Keeps the newest. One that goes loses its name first: half a checkpoint never has one. */
+function prune(parent: string, keep: number): void {
   const all = listCheckpoints(parent);
-  const before = all.filter((name) => name < current);
-  const kept = new Set([current, ...before.slice(Math.max(0, before.length - (keep - 1)))]);
-  for (const name of all) if (!kept.has(name)) rmSync(join(parent, name), { recursive: true });
+  for (const name of all.slice(0, Math.max(0, all.length - keep))) {
+    const path = join(parent, name);
+    try {
+      renameSync(path, temporaryDirectory(path));
+    } catch (error) {
+      throw diskError(error, path);
+    }
+    removeDirectory(temporaryDirectory(path));
+  }
 }

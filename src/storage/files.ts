@@ -101,6 +101,15 @@ export function makeDirectory(path: string): void {
   }
 }
 
+/** Removes a directory, or file, with all that is in it; it may be missing. @throws EnvironmentError */
+export function removeDirectory(path: string): void {
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch (error) {
+    throw new EnvironmentError(`Cannot remove ${path}: ${explain(error)}`);
+  }
+}
+
 /** A text file that a user named. @param what what it is, for the message @throws InputError in one line */
 export function readText(path: string, what: string): string {
   try {
@@ -135,9 +144,7 @@ export function sha256OfFile(path: string): string {
 export function diskError(error: unknown, path: string): Error {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === "ENOSPC" || code === "EDQUOT")
-    return new EnvironmentError(
-      `Cannot write ${path}: the disk is full; free some space and resume (earlier checkpoints are intact)`,
-    );
+    return new EnvironmentError(`Cannot write ${path}: the disk is full; free some space`);
   if (code !== undefined && code.startsWith("E"))
     return new EnvironmentError(`Cannot write ${path}: ${explain(error)}`);
   return error as Error;

@@ -1,8 +1,9 @@
 /** The directory of a run, before its first step. */
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { EnvironmentError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
-import { newestCheckpoint } from "../storage/checkpoint-names.js";
+import { newestCheckpoint, whatIsSaved } from "../storage/checkpoint-names.js";
 import { removeUnfinished } from "../storage/checkpoint-writer.js";
 import { makeDirectory, replaceFile } from "../storage/files.js";
 import type { RunConfig } from "./config.js";
@@ -10,6 +11,16 @@ import type { RunConfig } from "./config.js";
 /** Whether a directory holds a run that something would be lost of: one with a checkpoint. */
 export function holdsRun(directory: string): boolean {
   return newestCheckpoint(directory) !== undefined;
+}
+
+/** Writes something of a run; where it cannot be written, the message ends with what is there to go on from. */
+export function writeOfRun<T>(directory: string, write: () => T): T {
+  try {
+    return write();
+  } catch (error) {
+    if (!(error instanceof EnvironmentError)) throw error;
+    throw new EnvironmentError(`${error.message}; ${whatIsSaved(join(directory, "checkpoints"))}`);
+  }
 }
 
 /** Makes the directory and `run.json`: the resolved config, and what it runs on. @throws EnvironmentError */

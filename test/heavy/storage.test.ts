@@ -29,7 +29,7 @@ describe("a full disk", () => {
     const { code, stderr, stdout } = scmoe(["train", "-q", "-o", "disk/run", ...set], dir);
     expect([code, stdout]).toEqual([1, ""]);
     expect(stderr).toMatch(
-      /^scmoe: Cannot write disk\/run\/.*: the disk is full; free some space and resume.*\n$/,
+      /^scmoe: Cannot write disk\/run\/.*: the disk is full; free some space; scmoe train --resume disk\/run goes on after step 2\n$/,
     );
     const checkpoints = join(disk, "run", "checkpoints");
     expect(readdirSync(checkpoints)).toEqual(["latest", "step-00000002"]);

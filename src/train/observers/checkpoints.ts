@@ -1,6 +1,7 @@
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { readText } from "../../storage/files.js";
 import { saveCheckpoint } from "../checkpoint.js";
+import { writeOfRun } from "../run-directory.js";
 import type { Trainee } from "../trainee.js";
 import type { Observer } from "./observer.js";
 
@@ -24,13 +25,15 @@ export function checkpoints(
       const isDue = interval !== undefined && step % interval === 0;
       if (!isLast && !isStopped && !isDue) return;
       const name = `step-${String(step).padStart(8, "0")}`;
-      const tokenizer = readFileSync(join(of.data, "tokenizer.json"), "utf8");
-      saveCheckpoint(rank, join(of.directory, "checkpoints", name), {
-        state: { step, seed },
-        tokenizer,
-        keep,
+      writeOfRun(of.directory, () => {
+        const tokenizer = readText(join(of.data, "tokenizer.json"), "the tokenizer");
+        saveCheckpoint(rank, join(of.directory, "checkpoints", name), {
+          state: { step, seed },
+          tokenizer,
+          keep,
+        });
+        for (const observer of of.afterwards) observer.saved?.();
       });
-      for (const observer of of.afterwards) observer.saved?.();
     },
   };
 }

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { openMetrics } from "../../storage/metrics.js";
 import { openTensorboard } from "../../storage/tensorboard.js";
+import { writeOfRun } from "../run-directory.js";
 import type { Observer } from "./observer.js";
 import { boardScalars, stepRow } from "./report.js";
 
@@ -24,8 +25,10 @@ export function metricsFiles(
       const row = stepRow(report, timing, { learningRate, tokens: of.tokensPerStep, routings: of.routings });
       const validation: Record<string, number> = {};
       if (isEvaluated && validationLoss !== null) validation.validation_loss = validationLoss;
-      metrics.append({ step, ...row.scalars, ...validation, layers: row.layers });
-      board.scalars(step, { ...boardScalars(row), ...validation });
+      writeOfRun(directory, () => {
+        metrics.append({ step, ...row.scalars, ...validation, layers: row.layers });
+        board.scalars(step, { ...boardScalars(row), ...validation });
+      });
     },
   };
 }
