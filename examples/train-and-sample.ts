@@ -45,7 +45,7 @@ const trained = await train({
     if (event.kind === "step") losses.push(event.loss);
   },
 });
-console.log(`${losses.length} steps: loss ${losses[0]?.toFixed(2)} → ${trained.trainLoss.toFixed(2)}`);
+console.log(`${losses.length} steps: loss ${losses[0]?.toFixed(2)} → ${trained.trainLoss?.toFixed(2)}`);
 assert.equal(losses.length, 60);
 assert.ok((trained.validationLoss ?? NaN) < trained.unigramEntropy, "it has learnt more than frequencies");
 

@@ -9,7 +9,9 @@ import { createOrtEngine } from "../src/engine/ort-engine.js";
 import { ARCHITECTURE_NAMES } from "../src/model/architectures.js";
 import { type ModelInput, resolveModel } from "../src/model/config.js";
 import { sequential } from "../src/schedule/sequential.js";
-import { type MicroBatch, forwardBackward, openStep } from "../src/train/step.js";
+import type { MicroBatch } from "../src/train/micro-batch.js";
+import { forwardBackward } from "../src/train/step.js";
+import { openStep } from "../src/train/step-sessions.js";
 import { type Trainee, createTrainee } from "../src/train/trainee.js";
 
 const BATCH = 1;
@@ -119,7 +121,7 @@ describe.each(["gpt", "llama"] as const)("%s", (style) => {
       if (open?.length === 0) break;
       const rank = model({ ...keys, style }, seed);
       const sessions = openStep(rank, { batch: BATCH, sequence: SEQUENCE, epSize: 1 }, sequential);
-      const run = (): number => forwardBackward(rank, sessions, [batch()], AT).report.loss;
+      const run = (): number => forwardBackward(rank, sessions, [batch()], AT).loss;
       run();
       const all = rank.weights.buckets.flatMap(({ tensors }) => tensors.map(({ info }) => info.name));
       const gradients = new Map(all.map((name) => [name, rank.gradients.gradient(name).slice()]));

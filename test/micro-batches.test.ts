@@ -10,7 +10,7 @@ import { type RepeatedProgram, repeatProgram } from "../src/program/repeat.js";
 import { Session } from "../src/run/session.js";
 import { parsePolicy } from "../src/schedule/policy.js";
 import { sequential } from "../src/schedule/sequential.js";
-import { reductionBuckets } from "../src/train/step.js";
+import { reductionBuckets } from "../src/train/step-sessions.js";
 import type { Trainee } from "../src/train/trainee.js";
 import { VOCABULARY, smallTrainee } from "./trainee.js";
 

@@ -1,10 +1,10 @@
 /** Runs of one small model on several layouts of ranks, as threads of this process, to compare with one rank. */
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { launch } from "../src/launch/launch.js";
 import { CheckpointReader } from "../src/storage/checkpoint-reader.js";
-import { readRunConfig } from "../src/train/config.js";
+import { type RunSource, openRun } from "../src/train/open-run.js";
 import { type TrainResult, trainJob } from "../src/train/train-job.js";
 import { MINI, temporaryDirectory } from "./helpers.js";
 
@@ -38,6 +38,14 @@ export interface Run {
 const home = temporaryDirectory();
 let count = 0;
 
+const COMMON = [
+  ...MINI.filter((word) => word !== "--set"),
+  `train.steps=${STEPS}`,
+  "train.checkpoint_interval=1",
+  `train.keep_checkpoints=${STEPS}`,
+  `data.cache=${join(home, "cache")}`,
+];
+
 /** @param from continue this run after `step` on another layout */
 export async function train(
   sets: readonly string[],
@@ -45,27 +53,18 @@ export async function train(
   from?: { readonly run: Run; readonly step: number },
 ): Promise<Run> {
   const directory = join(home, `run-${count++}`);
-  const config = readRunConfig(undefined, [
-    ...MINI.filter((word) => word !== "--set"),
-    `train.steps=${STEPS}`,
-    "train.checkpoint_interval=1",
-    `train.keep_checkpoints=${STEPS}`,
-    "model.balance_statistics=global",
-    `data.cache=${join(home, "cache")}`,
+  const ofLayout = [
     ...(layout.ep === undefined ? [] : [`parallel.expert_parallel=${layout.ep}`]),
     ...(layout.zero ? ["parallel.zero=true"] : []),
     ...(layout.wire === undefined ? [] : [`parallel.wire=${layout.wire}`]),
     ...sets,
-  ]);
-  if (from !== undefined) {
-    cpSync(from.run.directory, directory, { recursive: true });
-    writeFileSync(join(directory, "checkpoints", "latest"), `${stepName(from.step)}\n`);
-  } else mkdirSync(directory);
-  const { result } = await launch(
-    trainJob,
-    { config, directory, resume: from !== undefined },
-    { ranks: layout.ranks },
-  );
+  ];
+  if (from !== undefined) cpSync(from.run.directory, directory, { recursive: true });
+  const source: RunSource =
+    from === undefined
+      ? { directory, sets: [...COMMON, ...ofLayout] }
+      : { resume: join(directory, "checkpoints", stepName(from.step)), sets: ofLayout };
+  const { result } = await launch(trainJob, openRun(source), { ranks: layout.ranks });
   const rows = readFileSync(join(directory, "metrics.jsonl"), "utf8")
     .trim()
     .split("\n")

@@ -5,7 +5,8 @@ import { sliceOf } from "../src/comm/regions.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
 import { resolveModel } from "../src/model/config.js";
 import { sequential } from "../src/schedule/sequential.js";
-import { openStep, trainStep } from "../src/train/step.js";
+import { trainStep } from "../src/train/step.js";
+import { openStep } from "../src/train/step-sessions.js";
 import { createTrainee } from "../src/train/trainee.js";
 
 const SIZE = 256;

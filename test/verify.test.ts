@@ -10,7 +10,8 @@ import { listParameters } from "../src/model/parameters.js";
 import { sequential } from "../src/schedule/sequential.js";
 import { SafetensorsReader, type TensorToStore, safetensorsBytes } from "../src/storage/safetensors.js";
 import { adamWStep, clipFactor, gradientNorm } from "../src/train/optimizer.js";
-import { forwardBackward, openStep } from "../src/train/step.js";
+import { forwardBackward } from "../src/train/step.js";
+import { openStep } from "../src/train/step-sessions.js";
 import { type Trainee, createTrainee } from "../src/train/trainee.js";
 import { type VerifyReport, verifyFixture } from "../src/train/verify.js";
 import { scmoe, temporaryDirectory } from "./helpers.js";
@@ -72,7 +73,7 @@ function makeFixture(directory: string): void {
     const cut = (shift: number) =>
       Int32Array.from(rows.flatMap((from) => [...tokens.subarray(from + shift, from + shift + S)]));
     const batch = { tokens: cut(0), labels: cut(1), firstToken: 0 };
-    const { report } = forwardBackward(rank, sessions, [batch], { step, seed: 0 });
+    const report = forwardBackward(rank, sessions, [batch], { step, seed: 0 });
     const norm = gradientNorm(rank);
     const gradScale = clipFactor(norm, OPTIMIZER.clip_norm);
     if (step === 0) write(join(directory, "gradients0.safetensors"), snapshot(rank, "gradients", gradScale));

@@ -1,4 +1,6 @@
+import { launcherRank, launcherSize } from "../comm/mpi/library.js";
 import { launch } from "../launch/launch.js";
+import { type DirectoryLock, lockDirectory } from "../storage/directory-lock.js";
 import type { StepEvent } from "../train/event.js";
 import { type RunSource, openRun, refuseToMix } from "../train/open-run.js";
 import { type BesideTraining, type TrainResult, trainJob } from "../train/train-job.js";
@@ -14,16 +16,34 @@ export interface Trained extends TrainResult {
 }
 
 /**
- * Trains a model and writes a run directory that can be resumed, evaluated and sampled.
- * Quiet: what there is to say comes as events.
- * @throws InputError on a wrong config or directory; EnvironmentError when files cannot be written; CommError when a
- *   rank is lost; InterruptedError when it is asked to stop before there is anything to save
+ * Trains a model and writes a run directory that can be resumed, evaluated and sampled. A resumed run has as many ranks as
+ * before, unless their number is given. Quiet: what there is to say comes as events.
+ * @throws InputError on a wrong config or directory, or one that another training writes to; EnvironmentError when files
+ *   cannot be written; NumericsError when numbers are no longer finite; CommError when a rank is lost; InterruptedError
+ *   when it is asked to stop before there is anything to save
  */
 export async function train(options: TrainOptions): Promise<Trained> {
   const { proveOverlap, timeline, label } = options;
   const run = openRun(options);
   refuseToMix(run);
   const task = { ...run, proveOverlap, timeline, label };
-  const { result, interrupted } = await launch(trainJob, task, launchOptions(options));
-  return { ...result, interrupted };
+  const isMpi = launcherSize() !== undefined;
+  const ranks = options.ranks ?? (isMpi ? undefined : run.resume?.before.ranks);
+  const lock = isMpi && launcherRank() > 0 ? undefined : lockDirectory(run.directory);
+  return await whileLocked(lock, async () => {
+    const { result, interrupted } = await launch(trainJob, task, launchOptions({ ...options, ranks }));
+    return { ...result, interrupted };
+  });
+}
+
+async function whileLocked<T>(lock: DirectoryLock | undefined, action: () => Promise<T>): Promise<T> {
+  const release = (): void => lock?.release();
+  // An exit at once (a second Ctrl-C) leaves no lock behind.
+  process.on("exit", release);
+  try {
+    return await action();
+  } finally {
+    process.off("exit", release);
+    release();
+  }
 }

@@ -16,7 +16,8 @@ import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../program/schedule.js";
 import { type CostTable, type Costs, MeasuredCosts, agreedCosts, estimatedCosts } from "../simulate/costs.js";
 import type { Timeline } from "../timeline/timeline.js";
-import { feedBatch, reductionBuckets } from "../train/step.js";
+import { feedBatch } from "../train/micro-batch.js";
+import { reductionBuckets } from "../train/step-sessions.js";
 import { type Trainee, createTrainee } from "../train/trainee.js";
 import { randomBatch } from "./random-batch.js";
 
@@ -190,6 +191,6 @@ export class Contestants {
     const { batch, sequence } = this.options;
     const data = randomBatch(rank.config.vocab_size, batch * sequence, 7 + rank.world.rank);
     const scales = { balance: 0.01, z: 0 };
-    return feedBatch(rank, model, data, { step: 0, seed: 0, micro: 0, share: 1, scales });
+    return feedBatch(rank, model, data, { step: 0, seed: 0, share: 1, scales });
   }
 }

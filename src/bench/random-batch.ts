@@ -1,5 +1,5 @@
 import { philox } from "../core/rng.js";
-import type { MicroBatch } from "../train/step.js";
+import type { MicroBatch } from "../train/micro-batch.js";
 
 /** Tokens and labels that a seed stands for. */
 export function randomBatch(vocabSize: number, count: number, seed: number): MicroBatch {

@@ -14,6 +14,12 @@ export class EnvironmentError extends Error {
   readonly exitCode: number = 1;
 }
 
+/** Numbers that are no longer finite: a run that has diverged, or weights that are damaged. */
+export class NumericsError extends Error {
+  override readonly name: string = "NumericsError";
+  readonly exitCode: number = 1;
+}
+
 /** The user asked to stop before there was anything to save. */
 export class InterruptedError extends Error {
   override readonly name: string = "InterruptedError";

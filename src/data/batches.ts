@@ -1,4 +1,4 @@
-/** Which tokens a micro-batch holds: a pure function of (seed, step, micro-batch, rank); resuming needs nothing else (method 9.5). */
+/** Which tokens a micro-batch holds: a pure function of (seed, position, micro-batch, rank); resuming needs nothing else (method 9.5). */
 import { InputError } from "../core/errors.js";
 import { philox } from "../core/rng.js";
 import type { TokenFile } from "./token-file.js";
@@ -8,7 +8,6 @@ export interface BatchShape {
   /** Sequences per rank and micro-batch. */
   readonly batch: number;
   readonly ranks: number;
-  readonly microBatches: number;
   readonly seed: number;
 }
 
@@ -16,7 +15,7 @@ export interface Batch {
   /** [batch · sequence] inputs, and the tokens that follow them. */
   readonly tokens: Int32Array;
   readonly labels: Int32Array;
-  /** Index of the first token in the micro-batch of all ranks together. */
+  /** Index of the first token among those of the step. */
   readonly firstToken: number;
 }
 
@@ -30,34 +29,35 @@ export function numWindows(file: TokenFile, sequence: number): number {
   return count;
 }
 
-/** Training batch: windows shuffled anew every epoch; N ranks together see exactly the batch of one rank N times as large. */
+/**
+ * Training batch: windows shuffled anew every epoch; N ranks together see exactly the batch of one rank N times as large.
+ * @param at `position`: sequences taken by the steps before
+ */
 export function trainBatch(
   file: TokenFile,
   shape: BatchShape,
-  at: { step: number; micro: number; rank: number },
+  at: { readonly position: number; readonly micro: number; readonly rank: number },
 ): Batch {
   const windows = numWindows(file, shape.sequence);
-  const perMicro = shape.batch * shape.ranks;
-  const first = (at.step * shape.microBatches + at.micro) * perMicro + at.rank * shape.batch;
+  const inStep = (at.micro * shape.ranks + at.rank) * shape.batch;
   const order = philox(shape.seed, "shuffle");
   const chosen = Array.from({ length: shape.batch }, (_, i) => {
-    const index = first + i;
+    const index = at.position + inStep + i;
     return order.permute(index % windows, windows, Math.floor(index / windows));
   });
-  return { ...readWindows(file, shape.sequence, chosen), firstToken: at.rank * shape.batch * shape.sequence };
+  return { ...readWindows(file, shape.sequence, chosen), firstToken: inStep * shape.sequence };
 }
 
-/** Evaluation batch: consecutive windows from the start, dealt to ranks in turn. */
+/** Some windows for evaluation, in order. `real` of them count; what fills the batch up is the last again. */
 export function evalBatch(
   file: TokenFile,
-  shape: Omit<BatchShape, "microBatches" | "seed">,
-  index: number,
-  rank: number,
-): Batch {
-  const windows = numWindows(file, shape.sequence);
-  const first = (index * shape.ranks + rank) * shape.batch;
-  const chosen = Array.from({ length: shape.batch }, (_, i) => (first + i) % windows);
-  return { ...readWindows(file, shape.sequence, chosen), firstToken: rank * shape.batch * shape.sequence };
+  { sequence, batch }: Pick<BatchShape, "sequence" | "batch">,
+  windows: { readonly first: number; readonly real: number },
+): Omit<Batch, "firstToken"> {
+  const { first, real } = windows;
+  const last = first + Math.max(0, real - 1);
+  const chosen = Array.from({ length: batch }, (_, i) => Math.min(first + i, last));
+  return readWindows(file, sequence, chosen);
 }
 
 function readWindows(

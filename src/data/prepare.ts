@@ -11,6 +11,8 @@ import { type Tokenizer, loadTokenizer, saveTokenizer, tokenizerFile } from "./t
 
 export interface PreparedData {
   readonly directory: string;
+  /** SHA-256 of the text, whatever it was made into. */
+  readonly text: string;
   readonly tokenizer: Tokenizer;
   readonly train: TokenFile;
   readonly validation: TokenFile;
@@ -41,7 +43,11 @@ export function prepareData(options: PrepareOptions): PreparedData {
     );
   const corpus = readCorpus(options.corpus);
   const hash = createHash("sha256").update(JSON.stringify([FORMAT, options.vocabSize]));
-  for (const text of [...corpus.train, "\0", ...corpus.validation]) hash.update(text);
+  const textHash = createHash("sha256");
+  for (const text of [...corpus.train, "\0", ...corpus.validation]) {
+    hash.update(text);
+    textHash.update(text);
+  }
   let tokenizer: string | undefined;
   if (options.tokenizer !== undefined) {
     loadFitting(options.tokenizer, options.vocabSize);
@@ -50,10 +56,10 @@ export function prepareData(options: PrepareOptions): PreparedData {
   }
   const directory = join(options.cacheDirectory, hash.digest("hex").slice(0, 16));
   if (!existsSync(join(directory, "facts.json"))) buildDirectory(directory, corpus, tokenizer, options);
-  return openPrepared(directory, options.vocabSize);
+  return { ...openPrepared(directory, options.vocabSize), text: textHash.digest("hex") };
 }
 
-export function openPrepared(directory: string, vocabSize: number): PreparedData {
+function openPrepared(directory: string, vocabSize: number): Omit<PreparedData, "text"> {
   const tokenizer = loadFitting(directory, vocabSize);
   let facts: { unigramEntropy?: number } | undefined;
   try {

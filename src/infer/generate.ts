@@ -1,6 +1,6 @@
 /** Writes text with a model: the whole context is computed anew for each token. */
 import { singleCommunicator } from "../comm/single.js";
-import { InputError } from "../core/errors.js";
+import { InputError, NumericsError } from "../core/errors.js";
 import type { Tensor } from "../core/tensor.js";
 import { type Tokenizer, loadTokenizer } from "../data/tokenizer.js";
 import type { Engine } from "../engine/engine.js";
@@ -21,7 +21,7 @@ export interface Generator {
   readonly config: ModelConfig;
   /**
    * `onText` hears each new piece of text; never a part of a character. A context longer than the model slides.
-   * @throws InputError when the prompt has a token the model does not know
+   * @throws InputError when the prompt has a token the model does not know; NumericsError when logits are not finite
    */
   generate(prompt: string, options: SamplingOptions, live?: Live): Promise<Written>;
 }
@@ -116,6 +116,10 @@ class NextToken {
     const { data } = run.read<Tensor<Float32Array>>(this.#model.output);
     const last = Float32Array.from(data.subarray(-this.rank.config.vocab_size));
     run.release();
+    if (!last.every(Number.isFinite))
+      throw new NumericsError(
+        `The logits after ${context.length} tokens are not finite: the model's weights lead to values that are not`,
+      );
     return last;
   }
 }

@@ -51,9 +51,9 @@ export const modelSchema = z.strictObject({
     .default("aux")
     .describe("Auxiliary loss, selection bias, or nothing"),
   balance_statistics: z
-    .enum(["rank", "global"])
-    .default("rank")
-    .describe("Balance loss over one rank's tokens or all ranks'"),
+    .enum(["global", "micro_batch", "rank"])
+    .default("global")
+    .describe("Tokens the balance loss counts: the step's, one micro-batch's of all ranks, one rank's"),
   router_aux_loss_coef: fromZero.default(0.01).describe("Weight of the balance loss (balance: aux)"),
   router_z_loss_coef: fromZero.default(0).describe("Weight of the squared log-sum of the gate logits"),
   balance_bias_rate: fromZero.default(0.001).describe("Step of the selection bias (balance: bias)"),

@@ -2,13 +2,20 @@
 import { ProgramBuilder } from "../program/builder.js";
 import type { BackwardOptions } from "../program/backward-walk.js";
 import { differentiateProgram } from "../program/differentiate.js";
+import { pruneProgram } from "../program/prune.js";
 import type { ModelConfig } from "./config.js";
 import { type ModelProgram, wireModel } from "./language-model.js";
 import type { WireOptions } from "./wires.js";
 
 /** The sizes of a training program, and how its backward half is derived. */
 export interface TrainingOptions
-  extends WireOptions, Pick<BackwardOptions, "recompute" | "splitWeightGradients"> {}
+  extends WireOptions, Pick<BackwardOptions, "recompute" | "splitWeightGradients"> {
+  /**
+   * Where balance statistics over all ranks come from, if the loss counts them: an operator sums those of this micro-batch
+   * (the default), or whoever runs the program feeds those of the whole step.
+   */
+  readonly statistics?: "summed" | "fed";
+}
 
 /** The program of a micro-batch in training, and the ids of the values that the caller feeds and reads. */
 export interface TrainingProgram extends ModelProgram {
@@ -17,7 +24,7 @@ export interface TrainingProgram extends ModelProgram {
   readonly seed: number;
   /** Fed: scales of the auxiliary losses (`LossScales`). */
   readonly scales: number;
-  /** Balance statistics over all ranks, when the auxiliary loss or the selection bias needs them. */
+  /** `BalanceStatistics` over all ranks, when the auxiliary loss counts them; fed if the options say so. */
   readonly statistics?: number;
 }
 
@@ -29,11 +36,15 @@ export function buildTrainingProgram(config: ModelConfig, options: TrainingOptio
   const labels = model.labels as number;
   const seed = builder.value("seed", T * 4);
   const scales = builder.value("scales", 8);
-  const statistics = addStatistics(builder, config, model, options.ranks ?? options.epSize);
+  const isFed = options.statistics === "fed";
+  const statistics = countsAllRanks(config, model)
+    ? addStatistics(builder, model, { isFed, ranks: options.ranks ?? options.epSize })
+    : undefined;
   const program = differentiateProgram(builder.build(`${config.arch} train`), {
     symbols: model.symbols,
     seeds: new Map([[model.output, seed]]),
     scales,
+    statistics: isFed ? statistics : undefined,
     stopAt: new Set([model.tokens, labels, ...model.noise]),
     recompute: options.recompute,
     splitWeightGradients: options.splitWeightGradients,
@@ -41,24 +52,52 @@ export function buildTrainingProgram(config: ModelConfig, options: TrainingOptio
   return { ...model, program, labels, seed, scales, statistics };
 }
 
+/** Whether the balance loss counts all tokens of a step as one, however many micro-batches they are cut into. */
+export function countsWholeStep({
+  balance,
+  balance_statistics,
+  router_aux_loss_coef,
+  architecture,
+}: ModelConfig): boolean {
+  const isInLoss = balance === "aux" && router_aux_loss_coef > 0 && architecture.routed !== "none";
+  return isInLoss && balance_statistics === "global";
+}
+
+function countsAllRanks({ balance, balance_statistics }: ModelConfig, { routings }: ModelProgram): boolean {
+  return balance === "aux" && balance_statistics !== "rank" && routings.length > 0;
+}
+
 function addStatistics(
   builder: ProgramBuilder,
-  { balance, balance_statistics, num_experts: N }: ModelConfig,
   { routings: routes }: ModelProgram,
-  ranks: number,
-): number | undefined {
-  const isWanted = balance === "bias" || (balance === "aux" && balance_statistics === "global");
-  if (!isWanted || routes.length === 0) return undefined;
+  { isFed, ranks }: { readonly isFed: boolean; readonly ranks: number },
+): number {
+  const N = routes[0].data.shape.numExperts;
   const output = builder.value("statistics", routes.length * N * 8);
+  if (isFed) return output;
   const routings = routes.map(({ data }) => data.routing);
   builder.add({
     name: "statistics",
     kind: "statistics",
     reads: routings,
     writes: [output],
-    // First choices, loads and probability sums of each routing, and the number of tokens.
-    work: { class: "statistics", flops: 0, bytes: (routings.length * 3 * N + 1) * 4 * (ranks - 1) },
+    // First choices and probability sums of each routing, and the number of tokens.
+    work: { class: "statistics", flops: 0, bytes: (routings.length * 2 * N + 1) * 4 * (ranks - 1) },
     data: { routings, output },
   });
   return output;
+}
+
+/**
+ * What the statistics of a whole step must be counted with before its micro-batches go backward: the forward pass of
+ * training as far as its gates.
+ */
+export function buildGatesProgram(config: ModelConfig, options: WireOptions): ModelProgram {
+  const model = wireModel(config, { ...options, head: "losses" }, { withNoise: true });
+  const program = pruneProgram(
+    model.program,
+    model.routings.map(({ data }) => data.routing),
+    `${config.arch} gates`,
+  );
+  return { ...model, program };
 }

@@ -15,6 +15,8 @@ export interface BackwardOptions {
   readonly seeds: ReadonlyMap<number, number>;
   /** The value that holds the scales of the auxiliary losses. */
   readonly scales: number;
+  /** A value fed with balance statistics, where no operator of the program sums them. */
+  readonly statistics?: number;
   /** Values whose gradient nobody wants (program inputs). */
   readonly stopAt?: ReadonlySet<number>;
   /** Splits the backward of kernels and experts into input gradients (critical) and weight gradients (fill gaps). */
@@ -28,7 +30,7 @@ export class BackwardWalk {
   readonly numRoutings: number;
   readonly #contributions = new Map<number, number[]>();
   readonly #lastWriter = new Map<string, number>();
-  /** Routing value → statistics value, when balance statistics are summed over ranks. */
+  /** Routing value → statistics value, when the balance loss counts more than a rank's own tokens. */
   readonly statistics = new Map<number, number>();
   /** Gradients of encoded rows by routing value: chunks are gathered into one backward operator. */
   readonly encodeGradients = new Map<number, number[]>();
@@ -42,6 +44,9 @@ export class BackwardWalk {
     this.builder = new ProgramBuilder(forward);
     this.numRoutings = this.#routingsLeft = forward.operators.filter(({ kind }) => kind === "route").length;
     for (const [value, seed] of options.seeds) this.contribute(value, seed);
+    const { statistics } = options;
+    for (const op of forward.operators)
+      if (op.kind === "route" && statistics !== undefined) this.statistics.set(op.data.routing, statistics);
   }
 
   /** Index of the routing that the walk has come to. */

@@ -3,6 +3,7 @@ import { InputError } from "../core/errors.js";
 import { type ModelConfig, resolveModel } from "../model/config.js";
 import { listParameters } from "../model/parameters.js";
 import type { CheckpointReader } from "../storage/checkpoint-reader.js";
+import { nonFiniteWeight } from "./finite.js";
 import type { Rank } from "./rank.js";
 
 /** The model config a checkpoint was written with. */
@@ -10,14 +11,20 @@ export function checkpointConfig(reader: CheckpointReader): ModelConfig {
   return resolveModel(reader.json("config.json"), `${reader.directory}/config.json`);
 }
 
-/** @throws InputError when a tensor is missing, unknown or of another shape */
-export function loadWeights({ config, weights }: Rank, reader: CheckpointReader): void {
+/** @throws InputError when a tensor is missing, unknown, of another shape, or has values that are not finite */
+export function loadWeights(rank: Rank, reader: CheckpointReader): void {
+  const { config, weights } = rank;
   const dims = (name: string) => reader.dims("model", name);
   checkTensors(config, { where: reader.directory, names: reader.names("model"), dims }, "refused");
   for (const { tensors, weights: all } of weights.buckets)
     for (const { info, offset, size } of tensors)
       reader.readInto("model", info.name, all.subarray(offset, offset + size));
   for (const { info, data } of weights.buffers.values()) reader.readInto("model", info.name, data);
+  const damaged = nonFiniteWeight(rank);
+  if (damaged !== undefined)
+    throw new InputError(
+      `${reader.directory}: tensor "${damaged}" has values that are not finite; the run that wrote it had diverged: take an earlier checkpoint`,
+    );
 }
 
 /** Tensors of a file, by name. */

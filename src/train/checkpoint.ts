@@ -1,7 +1,8 @@
 /** A rank's part of a checkpoint: which tensors it writes, and how any number of ranks reads them back. */
 import { gatherJson } from "../comm/collectives.js";
-import { EnvironmentError } from "../core/errors.js";
+import { EnvironmentError, NumericsError } from "../core/errors.js";
 import { modelToJson } from "../model/config.js";
+import { nonFiniteWeight } from "../run/finite.js";
 import { loadWeights } from "../run/load-weights.js";
 import type { BucketTensor } from "../run/weights.js";
 import type { CheckpointReader } from "../storage/checkpoint-reader.js";
@@ -20,7 +21,11 @@ export interface TrainerState {
   /** Optimiser steps done. */
   readonly step: number;
   readonly seed: number;
-  readonly [key: string]: unknown;
+  /** Sequences of the training text that the steps took, and their length. */
+  readonly sequences?: number;
+  readonly sequence_length?: number;
+  /** Steps that were not applied, because something in them was not finite. */
+  readonly skipped?: number;
 }
 
 /**
@@ -50,7 +55,14 @@ export function saveCheckpoint(
     }
     return all.map((o) => o.value as T);
   };
-  attempt("checkpoint begin", () => (isFirst ? beginCheckpoint(directory) : undefined));
+  attempt("checkpoint begin", () => {
+    const damaged = nonFiniteWeight(rank);
+    if (damaged !== undefined)
+      throw new NumericsError(
+        `${damaged} has values that are not finite; no checkpoint is written, so that rotation removes no good one`,
+      );
+    if (isFirst) beginCheckpoint(directory);
+  });
   const shards = attempt("checkpoint shards", (): WrittenShard[] => {
     const at = { rank: world.rank, ranks: world.size };
     const model = writeShard(directory, { kind: "model", ...at, tensors: modelTensors(rank) }, facts.disk);

@@ -28,7 +28,10 @@ export const trainSchema = z.strictObject({
     .describe("Sequences per rank at a time; default: all of the rank's at once"),
   learning_rate: aboveZero.default(1e-3).describe("Peak, after warm-up"),
   min_learning_rate: fromZero.optional().describe("End of the cosine; default a tenth"),
-  warmup_steps: z.number().int().nonnegative().optional().describe("Default a twentieth of the steps"),
+  warmup_steps: z.number().int().nonnegative().optional().describe("Default a twentieth of decay_steps"),
+  decay_steps: positive
+    .optional()
+    .describe("Steps to the end of the cosine, warm-up included; default the steps the run starts with"),
   weight_decay: fromZero.default(0.1).describe("Decoupled; on tensors of two or more dimensions"),
   betas: z
     .tuple([beta, beta])
@@ -42,9 +45,23 @@ export const trainSchema = z.strictObject({
   seed: z.number().int().nonnegative().default(0).describe("Of initial weights, data order and gate noise"),
   log_interval: positive.default(1).describe("Steps between rows of metrics.jsonl"),
   eval_interval: positive.optional().describe("Steps between evaluations; default: only at the end"),
-  eval_batches: positive.default(8).describe("Batches per evaluation at most"),
-  checkpoint_interval: positive.optional().describe("Steps between checkpoints; default: only at the end"),
+  eval_batches: positive
+    .default(128)
+    .describe("Sequences per evaluation at most, on all ranks together; each counts once"),
+  eval_capacity: z
+    .boolean()
+    .default(false)
+    .describe("Evaluate with the model's capacity_factor, dropping tokens as training does"),
+  checkpoint_interval: positive.optional().describe("Steps between checkpoints; default: by time only"),
+  checkpoint_minutes: aboveZero
+    .nullable()
+    .default(15)
+    .describe("Minutes between checkpoints, the first after one at most; null: not by time"),
   keep_checkpoints: positive.default(2).describe("Newest checkpoints kept"),
+  on_nonfinite: z
+    .enum(["stop", "skip"])
+    .default("stop")
+    .describe("A step with a NaN or infinite loss, gradient or gate logit is never applied: end, or go on"),
   recompute: z
     .boolean()
     .default(false)
@@ -98,10 +115,12 @@ export interface RunInput extends Omit<z.input<typeof runSchema>, "model"> {
 }
 
 /** The configuration of a run with every default resolved. */
-export interface RunConfig extends Omit<z.output<typeof runSchema>, "model" | "data"> {
+export interface RunConfig extends Omit<z.output<typeof runSchema>, "model" | "data" | "train"> {
   /** Resolved model as plain JSON (`modelOf` makes it a ModelConfig again). */
   readonly model: Record<string, unknown>;
   readonly data: z.output<typeof runSchema>["data"] & { readonly sequence_length: number };
+  readonly train: z.output<typeof trainSchema> &
+    Record<"min_learning_rate" | "warmup_steps" | "decay_steps", number>;
 }
 
 export function modelOf(config: RunConfig): ModelConfig {
@@ -123,7 +142,23 @@ export function resolveRun(input: unknown, where: string): RunConfig {
   const chunked = parsePolicy(raw.schedule.policy);
   if (chunked.chunks > raw.train.batch_size * sequence)
     throw new InputError(`${where}: schedule.policy ${raw.schedule.policy} has more chunks than tokens`);
-  return { ...raw, model: modelToJson(model), data: { ...raw.data, sequence_length: sequence } };
+  return {
+    ...raw,
+    model: modelToJson(model),
+    data: { ...raw.data, sequence_length: sequence },
+    train: withRates(raw.train),
+  };
+}
+
+/** The learning rate's course, so that it is kept when a resumed run is given more steps. */
+function withRates(train: z.output<typeof trainSchema>): RunConfig["train"] {
+  const decay_steps = train.decay_steps ?? train.steps;
+  return {
+    ...train,
+    min_learning_rate: train.min_learning_rate ?? train.learning_rate / 10,
+    warmup_steps: train.warmup_steps ?? Math.ceil(decay_steps / 20),
+    decay_steps,
+  };
 }
 
 /**

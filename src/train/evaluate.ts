@@ -1,9 +1,10 @@
 /** Validation loss on this rank's model. */
 import { sumScalars } from "../comm/collectives.js";
-import { InputError, InterruptedError } from "../core/errors.js";
+import { InputError, InterruptedError, NumericsError } from "../core/errors.js";
+import { greatestDivisor } from "../core/divisor.js";
 import type { Tensor } from "../core/tensor.js";
 import { evalBatch, numWindows } from "../data/batches.js";
-import { openPrepared, prepareData } from "../data/prepare.js";
+import { prepareData } from "../data/prepare.js";
 import type { TokenFile } from "../data/token-file.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
@@ -20,10 +21,16 @@ export interface EvaluateShape {
   readonly sequence: number;
   /** Sequences per rank at a time. */
   readonly batch: number;
-  readonly batches: number;
+  /** Sequences at most, on all ranks together. */
+  readonly sequences: number;
+  /** Whether experts have the capacity of training, per rank and batch: the figure then depends on both. */
+  readonly withCapacity: boolean;
 }
 
-/** Mean nats per token over held-out text; at most one pass over it. */
+/**
+ * Mean nats per token over held-out text: its first sequences, each once, whatever number of ranks and batches. Every
+ * expert takes all rows it is sent, unless asked otherwise.
+ */
 export class Evaluator {
   readonly #model: ModelProgram;
   readonly #session: Session;
@@ -34,33 +41,52 @@ export class Evaluator {
     readonly file: TokenFile,
     readonly shape: EvaluateShape,
   ) {
-    const { batch, sequence } = shape;
-    this.#model = buildProgram(rank.config, { batch, sequence, epSize: rank.ep.size, head: "losses" });
+    const { batch, sequence, withCapacity } = shape;
+    const config = withCapacity ? rank.config : { ...rank.config, capacity_factor: null };
+    this.#model = buildProgram(config, { batch, sequence, epSize: rank.ep.size, head: "losses" });
     this.#session = new Session(rank, this.#model.program, { keep: [this.#model.output] });
     this.#schedule = sequential(this.#model.program);
   }
 
+  /** Sequences that a run takes. */
+  get sequences(): number {
+    return Math.min(this.shape.sequences, numWindows(this.file, this.shape.sequence));
+  }
+
+  /** All ranks together. @throws NumericsError when the loss is not finite */
   run(): number {
-    const { file, shape } = this;
+    const { batch } = this.shape;
     const { world } = this.rank;
-    const perRound = shape.batch * world.size;
-    const rounds = Math.max(
-      1,
-      Math.min(shape.batches, Math.floor(numWindows(file, shape.sequence) / perRound)),
-    );
+    const { sequences } = this;
     let sum = 0;
-    for (let round = 0; round < rounds; round++) {
-      const batch = evalBatch(file, { ...shape, ranks: world.size }, round, world.rank);
-      const dims = [batch.tokens.length];
-      const feeds = new Map<number, unknown>([
-        [this.#model.tokens, { data: batch.tokens, dims }],
-        [this.#model.labels as number, { data: batch.labels, dims }],
-      ]);
-      const run = this.#session.run(this.#schedule, feeds);
-      for (const loss of run.read<Tensor<Float32Array>>(this.#model.output).data) sum += loss / dims[0];
-      run.release();
+    for (let start = 0; start < sequences; start += batch * world.size) {
+      // A rank that has none left takes part in the others' exchanges all the same.
+      const first = Math.min(start + world.rank * batch, sequences - 1);
+      const real = Math.max(0, Math.min(batch, sequences - start - world.rank * batch));
+      sum += this.#lossOf({ first, real });
     }
-    return sumScalars(world, [sum / (rounds * world.size)], "validation loss")[0];
+    const loss = sumScalars(world, [sum], "validation loss")[0] / sequences;
+    if (!Number.isFinite(loss))
+      throw new NumericsError(
+        `The validation loss is ${loss}: the model's weights lead to values that are not finite`,
+      );
+    return loss;
+  }
+
+  /** Sum over sequences of their mean loss. */
+  #lossOf(windows: { readonly first: number; readonly real: number }): number {
+    const { sequence } = this.shape;
+    const { tokens, labels } = evalBatch(this.file, this.shape, windows);
+    const dims = [tokens.length];
+    const feeds = new Map<number, unknown>([
+      [this.#model.tokens, { data: tokens, dims }],
+      [this.#model.labels as number, { data: labels, dims }],
+    ]);
+    const run = this.#session.run(this.#schedule, feeds);
+    const losses = run.read<Tensor<Float32Array>>(this.#model.output).data;
+    const sum = losses.subarray(0, windows.real * sequence).reduce((a, b) => a + b, 0);
+    run.release();
+    return sum / sequence;
   }
 }
 
@@ -72,12 +98,14 @@ export interface EvaluateTask {
   readonly corpus?: string | undefined;
   /** Where prepared token files are kept. Default .scmoe/cache. */
   readonly cache?: string | undefined;
-  /** Batches at most. Default 64. */
+  /** Sequences at most, on all ranks together; each counts once. Default 256. */
   readonly batches?: number | undefined;
-  /** Sequences per rank and batch. Default 4. */
+  /** Sequences per rank at a time. Default 4. */
   readonly batchSize?: number | undefined;
   /** Tokens per sequence. Default: the model's longest. */
   readonly sequence?: number | undefined;
+  /** Drop tokens beyond the model's capacity_factor, per rank and batch, as training does. Default: none are dropped. */
+  readonly capacity?: boolean | undefined;
 }
 
 /** Losses in nats per token, over held-out text. */
@@ -85,17 +113,23 @@ export interface EvaluateResult {
   readonly checkpoint: string;
   readonly loss: number;
   readonly perplexity: number;
+  /** Sequences that were counted. */
+  readonly sequences: number;
   readonly unigramEntropy: number;
 }
 
-/** @throws InputError when the checkpoint is missing or damaged, or does not fit the options; InterruptedError */
+/**
+ * @throws InputError when the checkpoint is missing or damaged, or does not fit the options; NumericsError when the loss is
+ *   not finite; InterruptedError
+ */
 export const evaluateJob = defineJob(import.meta.url, "evaluateJob", run);
 
 function run(context: JobContext, task: EvaluateTask): EvaluateResult {
-  const { corpus = "sotu", cache = ".scmoe/cache", batches = 64, batchSize: batch = 4 } = task;
+  const { corpus = "sotu", cache = ".scmoe/cache", batches = 256, batchSize: batch = 4 } = task;
+  const { world } = context;
   const directory = findCheckpoint(task.model);
   const reader = new CheckpointReader(directory);
-  reader.verify({ turn: context.world.rank, of: context.world.size });
+  reader.verify({ turn: world.rank, of: world.size });
   const config = checkpointConfig(reader);
   const sequence = task.sequence ?? config.max_position_embeddings;
   if (sequence > config.max_position_embeddings)
@@ -103,10 +137,12 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
       `A sequence of ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
     );
   const engine = createOrtEngine();
-  const rank = createRank({ config, engine, world: context.world });
+  // Any number of ranks will do: experts are shared as far as they divide.
+  const epSize = greatestDivisor(world.size, config.num_experts);
+  const rank = createRank({ config, engine, world, epSize });
   loadWeights(rank, reader);
   reader.close();
-  const prepared = prepareData({
+  const data = prepareData({
     corpus,
     vocabSize: config.vocab_size,
     tokenizer: directory,
@@ -116,8 +152,19 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
       context.progress(`${what} ${(share * 100).toFixed(0)} %`);
     },
   });
-  const data = openPrepared(prepared.directory, config.vocab_size);
-  const loss = new Evaluator(rank, data.validation, { sequence, batch, batches }).run();
+  const evaluator = new Evaluator(rank, data.validation, {
+    sequence,
+    batch,
+    sequences: batches,
+    withCapacity: task.capacity ?? false,
+  });
+  const loss = evaluator.run();
   engine.dispose();
-  return { checkpoint: directory, loss, perplexity: Math.exp(loss), unigramEntropy: data.unigramEntropy };
+  return {
+    checkpoint: directory,
+    loss,
+    perplexity: Math.exp(loss),
+    sequences: evaluator.sequences,
+    unigramEntropy: data.unigramEntropy,
+  };
 }

@@ -4,7 +4,6 @@
  */
 import { broadcastJson, gatherJson } from "../comm/collectives.js";
 import { once } from "../core/once.js";
-import type { TrainingOptions } from "../model/training-program.js";
 import type { RunResult } from "../run/execution.js";
 import { whyExposed } from "../schedule/diagnose.js";
 import { workLabel } from "../program/work.js";
@@ -20,7 +19,13 @@ import {
 import { simulate } from "../simulate/simulate.js";
 import { makeTimeline } from "../timeline/summary.js";
 import type { Timeline } from "../timeline/timeline.js";
-import { type Scheduler, type StepSessions, openStep, reschedule } from "./step.js";
+import {
+  type Scheduler,
+  type StepProgram,
+  type StepSessions,
+  openStep,
+  reschedule,
+} from "./step-sessions.js";
 import type { Trainee } from "./trainee.js";
 
 /** The first step compiles kernels, so its times are not used. Operators are placed after the third, and costs are looked at every tenth step from then on. */
@@ -34,7 +39,7 @@ const DRIFT = 0.1;
 const WORTHWHILE = 0.02;
 
 export interface PlacerOptions {
-  readonly program: Omit<TrainingOptions, "chunks">;
+  readonly program: Omit<StepProgram, "chunks">;
   readonly policy: string;
   /** Lines for people, on rank 0. */
   say(line: string): void;
@@ -64,7 +69,7 @@ export class Placer {
   }
 
   /** What a micro-batch runs; chunks are part of the program. */
-  get program(): TrainingOptions {
+  get program(): StepProgram {
     return { ...this.options.program, chunks: this.#policy.chunks };
   }
 

@@ -7,23 +7,21 @@ import { numWindows, trainBatch } from "../data/batches.js";
 import { type PreparedData, prepareData } from "../data/prepare.js";
 import type { Engine } from "../engine/engine.js";
 import type { JobContext } from "../launch/job.js";
-import { checkpointConfig } from "../run/load-weights.js";
-import { findCheckpoint } from "../storage/checkpoint-names.js";
-import { CheckpointReader } from "../storage/checkpoint-reader.js";
-import { removeUnfinished } from "../storage/checkpoint-writer.js";
-import { type TrainerState, loadCheckpoint } from "./checkpoint.js";
+import { readText } from "../storage/files.js";
 import { type RunConfig, modelOf } from "./config.js";
 import { Evaluator } from "./evaluate.js";
 import { learningRateAt } from "./optimizer.js";
 import { Placer } from "./placer.js";
 import type { StepEvent } from "./event.js";
 import type { OpenedRun } from "./open-run.js";
-import { startRun } from "./run-directory.js";
-import type { MicroBatch, StepOptions } from "./step.js";
+import type { MicroBatch } from "./micro-batch.js";
+import { type Progressed, openCheckpoint, resume, start } from "./resume.js";
+import type { StepOptions } from "./step.js";
+import type { StepSessions } from "./step-sessions.js";
 import { type Trainee, createTrainee } from "./trainee.js";
 
 /** How a step's sequences are dealt. */
-export interface BatchShape {
+export interface StepShape {
   /** Sequences per rank and micro-batch. */
   readonly batch: number;
   readonly sequence: number;
@@ -35,25 +33,25 @@ export interface PreparedRun {
   readonly config: RunConfig;
   readonly rank: Trainee;
   readonly data: PreparedData;
-  readonly shape: BatchShape;
+  readonly shape: StepShape;
   readonly tokensPerStep: number;
   readonly placer: Placer;
   readonly evaluator: Evaluator;
-  /** Steps done before. */
-  readonly startStep: number;
+  /** How far the run had come before. */
+  readonly start: Progressed;
 }
 
 /** @throws InputError, EnvironmentError; nothing has been written then, unless to the cache of prepared data */
-export function prepareRun(context: JobContext<StepEvent>, source: OpenedRun, engine: Engine): PreparedRun {
+export function prepareRun(context: JobContext<StepEvent>, opened: OpenedRun, engine: Engine): PreparedRun {
   const { world } = context;
-  const { config } = source;
+  const { config } = opened;
   agree(world, {
     "the version of scmoe": VERSION,
     "the configuration": JSON.stringify({ ...config, data: { ...config.data, cache: "" } }),
   });
   const model = modelOf(config);
   const shape = divideBatch(config, world.size);
-  const data = prepare(context, config, model.vocab_size);
+  const data = prepareText(context, opened, model.vocab_size);
   const rank = createTrainee({
     config: model,
     engine,
@@ -61,12 +59,13 @@ export function prepareRun(context: JobContext<StepEvent>, source: OpenedRun, en
     epSize: config.parallel.expert_parallel,
     zero: config.parallel.zero,
   });
-  const { batch, sequence } = shape;
+  const { batch, sequence, microBatches } = shape;
   const placer = new Placer(rank, {
     policy: config.schedule.policy,
     program: {
       batch,
       sequence,
+      microBatches,
       epSize: rank.ep.size,
       recompute: config.train.recompute,
       splitWeightGradients: config.train.split_weight_gradients,
@@ -77,9 +76,13 @@ export function prepareRun(context: JobContext<StepEvent>, source: OpenedRun, en
   const evaluator = new Evaluator(rank, data.validation, {
     sequence,
     batch,
-    batches: config.train.eval_batches,
+    sequences: config.train.eval_batches,
+    withCapacity: config.train.eval_capacity,
   });
-  const startStep = source.resume ? resume(context, rank, source) : start(rank, source);
+  const { resume: resumed } = opened;
+  const begun =
+    resumed === undefined ? start(rank, opened, data) : resume(context, rank, { opened, resumed, data });
+  for (const line of warnings(config, placer.sessions, begun)) context.say(line);
   return {
     context,
     config,
@@ -89,76 +92,94 @@ export function prepareRun(context: JobContext<StepEvent>, source: OpenedRun, en
     tokensPerStep: config.train.batch_size * sequence,
     placer,
     evaluator,
-    startStep,
+    start: begun,
   };
 }
 
-function prepare(context: JobContext<StepEvent>, { data: of }: RunConfig, vocabSize: number): PreparedData {
-  const data = prepareData({
-    corpus: of.corpus,
-    vocabSize,
-    tokenizer: of.tokenizer,
-    cacheDirectory: of.cache,
-    onProgress: (what, share) => {
-      if (context.interrupted())
-        throw new InterruptedError("Interrupted while preparing data: there is nothing to save yet");
-      context.progress(`${what}: ${(share * 100).toFixed(0)} %`);
-    },
-  });
+/** What is allowed, but seldom meant. */
+function warnings({ train, model }: RunConfig, { gates }: StepSessions, { step }: Progressed): string[] {
+  const lines: string[] = [];
+  if (step >= train.steps)
+    lines.push(
+      `The run is complete: ${step} of ${train.steps} steps are done; set train.steps to a larger number to go on`,
+    );
+  else if (train.warmup_steps > train.steps)
+    lines.push(
+      `train.warmup_steps ${train.warmup_steps} is more than train.steps ${train.steps}: the learning rate ends at ${((train.learning_rate * train.steps) / train.warmup_steps).toPrecision(3)}, below train.learning_rate ${train.learning_rate}`,
+    );
+  if (gates !== undefined)
+    lines.push(
+      `The balance loss counts the tokens of all micro-batches of a step, so their gates run ahead, about a quarter of a step more; model.balance_statistics=micro_batch counts each alone (now ${String(model.balance_statistics)})`,
+    );
+  return lines;
+}
+
+/** The run's text as tokens; of a resumed run, by the tokenizer that its weights were trained with. */
+function prepareText(
+  context: JobContext<StepEvent>,
+  { config, directory, resume: resumed }: OpenedRun,
+  vocabSize: number,
+): PreparedData {
+  const prepare = (tokenizer: string | undefined): PreparedData =>
+    prepareData({
+      corpus: config.data.corpus,
+      vocabSize,
+      tokenizer,
+      cacheDirectory: config.data.cache,
+      onProgress: (what, share) => {
+        if (context.interrupted())
+          throw new InterruptedError("Interrupted while preparing data: there is nothing to save yet");
+        context.progress(`${what}: ${(share * 100).toFixed(0)} %`);
+      },
+    });
+  const isChanged = (key: string): boolean => resumed?.changes.some((change) => change.key === key) ?? false;
+  const reader = resumed && openCheckpoint(directory, resumed);
+  reader?.close();
+  const trained = reader && join(reader.directory, "tokenizer.json");
+  let data: PreparedData;
+  if (trained === undefined || isChanged("data.tokenizer")) data = prepare(config.data.tokenizer);
+  else if (isChanged("data.corpus")) data = prepare(trained);
+  else {
+    data = prepare(config.data.tokenizer);
+    const inRun = readText(trained, "the tokenizer of the checkpoint");
+    if (readText(join(data.directory, "tokenizer.json"), "the tokenizer") !== inRun) data = prepare(trained);
+  }
   // Before anything is written: too short a corpus leaves no run directory behind.
-  for (const file of [data.train, data.validation]) numWindows(file, of.sequence_length);
+  for (const file of [data.train, data.validation]) numWindows(file, config.data.sequence_length);
   return data;
-}
-
-function start(rank: Trainee, { config, directory }: OpenedRun): number {
-  rank.weights.initialize(config.train.seed, rank.config.initializer_range);
-  if (rank.world.rank === 0) startRun(directory, { ranks: rank.world.size, config });
-  return 0;
-}
-
-function resume(
-  { world, say }: JobContext<StepEvent>,
-  rank: Trainee,
-  { directory, checkpoint }: OpenedRun,
-): number {
-  const reader = new CheckpointReader(checkpoint ?? findCheckpoint(directory));
-  reader.verify({ turn: world.rank, of: world.size });
-  const stored = checkpointConfig(reader);
-  if (JSON.stringify(stored) !== JSON.stringify(rank.config))
-    throw new InputError(`${reader.directory}: its config.json differs from the model of this run`);
-  loadCheckpoint(rank, reader);
-  const { step } = reader.json<TrainerState>("trainer_state.json");
-  if (!Number.isInteger(step) || step < 0)
-    throw new InputError(`${reader.directory}/trainer_state.json: step is ${step}, wanted a count`);
-  reader.close();
-  if (world.rank === 0) removeUnfinished(join(directory, "checkpoints"));
-  say(`Resuming ${directory} after step ${step}`);
-  return step;
 }
 
 /** What a step is given; `step` counts from 0. */
 export function stepInputs(
-  { config, rank, data, shape }: PreparedRun,
+  { config, rank, data, shape, start: begun }: PreparedRun,
   step: number,
-): { readonly batches: readonly MicroBatch[]; readonly options: StepOptions } {
+  skipped: number,
+): {
+  readonly batches: readonly MicroBatch[];
+  readonly options: StepOptions;
+  /** Sequences that the steps before it took. */
+  readonly position: number;
+} {
   const { train } = config;
   const { world } = rank;
   const dealt = { ...shape, ranks: world.size, seed: train.seed };
+  const position = begun.position + (step - begun.step) * train.batch_size;
   const learningRate = learningRateAt(step, {
     peak: train.learning_rate,
-    minimum: train.min_learning_rate ?? train.learning_rate / 10,
-    warmupSteps: train.warmup_steps ?? Math.ceil(train.steps / 20),
-    totalSteps: train.steps,
+    minimum: train.min_learning_rate,
+    warmupSteps: train.warmup_steps,
+    totalSteps: train.decay_steps,
   });
   return {
     batches: Array.from({ length: shape.microBatches }, (_, micro) =>
-      trainBatch(data.train, dealt, { step, micro, rank: world.rank }),
+      trainBatch(data.train, dealt, { position, micro, rank: world.rank }),
     ),
-    options: { step, seed: train.seed, learningRate, optimizer: train },
+    options: { step, skipped, seed: train.seed, learningRate, optimizer: train },
+    position,
   };
 }
 
-function divideBatch({ train, data }: RunConfig, ranks: number): BatchShape {
+function divideBatch({ train, data }: RunConfig, ranks: number): StepShape {
   const { batch_size, micro_batch_size } = train;
   const batch = micro_batch_size ?? batch_size / ranks;
   const microBatches = batch_size / (ranks * batch);

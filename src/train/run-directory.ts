@@ -1,12 +1,31 @@
-/** The directory of a run, before its first step. */
-import { readdirSync, rmSync } from "node:fs";
+/** The directory of a run, and `run.json`: what the run is. */
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { EnvironmentError } from "../core/errors.js";
+import { EnvironmentError, InputError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
 import { newestCheckpoint, whatIsSaved } from "../storage/checkpoint-names.js";
 import { removeUnfinished } from "../storage/checkpoint-writer.js";
-import { makeDirectory, replaceFile } from "../storage/files.js";
+import { makeDirectory, readText, replaceFile } from "../storage/files.js";
+import type { Change } from "./changes.js";
 import type { RunConfig } from "./config.js";
+
+/** The content of `run.json`. */
+export interface RunRecord {
+  readonly scmoe: string;
+  readonly node: string;
+  readonly ranks: number;
+  readonly started: string;
+  readonly config: RunConfig;
+  /** SHA-256 of the corpus' text; missing in runs of earlier versions. */
+  readonly text?: string;
+  /** What was changed on resuming, and after which step. */
+  readonly changes?: readonly RecordedChange[];
+}
+
+export interface RecordedChange extends Change {
+  readonly step: number;
+  readonly at: string;
+}
 
 /** Whether a directory holds a run that something would be lost of: one with a checkpoint. */
 export function holdsRun(directory: string): boolean {
@@ -24,13 +43,51 @@ export function writeOfRun<T>(directory: string, write: () => T): T {
 }
 
 /** Makes the directory and `run.json`: the resolved config, and what it runs on. @throws EnvironmentError */
-export function startRun(directory: string, facts: { ranks: number; config: RunConfig }): void {
+export function startRun(directory: string, facts: Pick<RunRecord, "ranks" | "config" | "text">): void {
   makeDirectory(join(directory, "checkpoints"));
   removeAttempt(directory);
-  const { ranks, config } = facts;
+  const { ranks, config, text } = facts;
   const started = new Date().toISOString();
-  const run = { scmoe: VERSION, node: process.version, ranks, started, config };
-  replaceFile(join(directory, "run.json"), `${JSON.stringify(run, undefined, 2)}\n`);
+  writeRecord(directory, { scmoe: VERSION, node: process.version, ranks, started, text, config });
+}
+
+/** Records what a resumed run has become, before its first step. @throws EnvironmentError */
+export function recordResume(
+  directory: string,
+  before: RunRecord,
+  now: Pick<RunRecord, "ranks" | "config" | "text"> & {
+    readonly step: number;
+    readonly changes: readonly Change[];
+  },
+): void {
+  const { ranks, config, text, step } = now;
+  const at = new Date().toISOString();
+  const changes = [...(before.changes ?? []), ...now.changes.map((change) => ({ step, at, ...change }))];
+  writeRecord(directory, { ...before, ranks, text, config, changes });
+}
+
+function writeRecord(directory: string, record: RunRecord): void {
+  replaceFile(join(directory, "run.json"), `${JSON.stringify(record, undefined, 2)}\n`);
+}
+
+/** @throws InputError when there is no run, or its record is damaged */
+export function readRunRecord(directory: string): RunRecord {
+  const file = join(directory, "run.json");
+  if (!existsSync(file)) throw new InputError(`${directory} holds no run: ${file} is missing`);
+  let stored: Partial<RunRecord> | null = null;
+  try {
+    stored = JSON.parse(readText(file, "the run")) as Partial<RunRecord> | null;
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    throw new InputError(`${file} is damaged: it is not JSON`);
+  }
+  const wanted = (key: string, isFit: boolean): void => {
+    if (!isFit) throw new InputError(`${file} is damaged: it has no ${key}`);
+  };
+  wanted("config", typeof stored?.config === "object" && stored.config !== null);
+  wanted("number of ranks", Number.isInteger(stored?.ranks) && Number(stored?.ranks) >= 1);
+  wanted("list of changes", stored?.changes === undefined || Array.isArray(stored.changes));
+  return stored as RunRecord;
 }
 
 /** An attempt that ended before its first checkpoint left rows that would be mixed with the new run's. */

@@ -6,7 +6,8 @@ import { createOrtEngine } from "../engine/ort-engine.js";
 import { resolveModel } from "../model/config.js";
 import { parsePolicy } from "../schedule/policy.js";
 import { sequential } from "../schedule/sequential.js";
-import { type StepSessions, forwardBackward, openStep, reschedule } from "./step.js";
+import { forwardBackward } from "./step.js";
+import { type StepSessions, openStep, reschedule } from "./step-sessions.js";
 import { createTrainee } from "./trainee.js";
 
 const SEQUENCE = 16;

@@ -1,93 +1,30 @@
 /** One optimiser step of one rank: micro-batches forward and backward, reduction, clipping, update. */
 import { sumScalars } from "../comm/collectives.js";
 import type { Tensor } from "../core/tensor.js";
-import type { ModelProgram } from "../model/language-model.js";
-import {
-  type TrainingOptions,
-  type TrainingProgram,
-  buildTrainingProgram,
-} from "../model/training-program.js";
-import { balanceLoss, zLoss } from "../run/moe/routing.js";
-import { type LoadCounts, type LoadStatistics, countLoad, loadStatistics } from "../run/moe/statistics.js";
+import type { TrainingProgram } from "../model/training-program.js";
 import type { LossScales } from "../program/kinds.js";
-import type { Program } from "../program/program.js";
-import { type ReductionBucket, weightGathering, withReduction } from "../program/reduction.js";
-import type { Schedule } from "../program/schedule.js";
-import { type GlobalStatistics, type RoutingValue, gateNoise } from "../run/actions/gate.js";
-import { groupOf } from "../run/actions/reduction.js";
+import type { RoutingValue } from "../run/actions/gate.js";
 import type { RunResult } from "../run/execution.js";
-import type { Allocation } from "../run/memory.js";
-import { Session } from "../run/session.js";
-import { sequential } from "../schedule/sequential.js";
+import { type Routing, balanceLoss, zLoss } from "../run/moe/routing.js";
+import {
+  type BalanceStatistics,
+  type LoadCounts,
+  type LoadStatistics,
+  countLoad,
+  loadStatistics,
+} from "../run/moe/statistics.js";
+import { stepStatistics, updateSelectionBias } from "./balance.js";
+import { type MicroBatch, feedBatch } from "./micro-batch.js";
+import { isFiniteStep, whereNonFinite } from "./non-finite.js";
 import { type AdamWOptions, adamWStep, clipFactor, gradientNorm } from "./optimizer.js";
+import type { GateSession, StepSessions } from "./step-sessions.js";
 import type { Trainee } from "./trainee.js";
-
-/** A session and the order it runs in. */
-export interface Scheduled {
-  readonly session: Session;
-  readonly schedule: Schedule;
-}
-
-/** What a step runs, made ready once; another schedule makes another of these around the same sessions. */
-export interface StepSessions {
-  readonly model: TrainingProgram;
-  /** Every micro-batch but the last; and the last, which also reduces gradients. */
-  readonly accumulate: Scheduled;
-  readonly last: Scheduled;
-  /** ZeRO-1: gathers updated weights. */
-  readonly gather?: Scheduled;
-}
-
-/** Makes a schedule for a program; called once per program (and again when costs drift). */
-export type Scheduler = (program: Program) => Schedule;
-
-export function openStep(rank: Trainee, options: TrainingOptions, scheduler: Scheduler): StepSessions {
-  const model = buildTrainingProgram(rank.config, { ...options, ranks: rank.world.size });
-  const keep = [model.output, ...model.routings.map(({ data }) => data.routing)];
-  if (model.statistics !== undefined) keep.push(model.statistics);
-  const scheduled = (program: Program, of: Scheduler): Scheduled => ({
-    session: new Session(rank, program, { keep }),
-    schedule: of(program),
-  });
-  const buckets = reductionBuckets(rank);
-  const gathering = weightGathering(buckets);
-  return {
-    model,
-    accumulate: scheduled(model.program, scheduler),
-    last: scheduled(withReduction(model.program, buckets), scheduler),
-    gather: gathering.operators.length === 0 ? undefined : scheduled(gathering, sequential),
-  };
-}
-
-/** The same sessions in another order. */
-export function reschedule(sessions: StepSessions, scheduler: Scheduler): StepSessions {
-  const again = ({ session }: Scheduled): Scheduled => ({ session, schedule: scheduler(session.program) });
-  return { ...sessions, accumulate: again(sessions.accumulate), last: again(sessions.last) };
-}
-
-/** What `withReduction` must know of a rank's gradient buckets. */
-export function reductionBuckets(rank: Trainee): ReductionBucket[] {
-  return rank.weights.buckets.map((bucket) => ({
-    name: bucket.name,
-    families: bucket.tensors.map((t) => t.info.family),
-    bytes: bucket.size * 4,
-    group: groupOf(bucket),
-    ranks: rank[groupOf(bucket)].size,
-    gather: !(rank.zero && bucket.kind === "replicated"),
-  }));
-}
-
-/** This rank's rows of one micro-batch, row-major [batch · sequence]. */
-export interface MicroBatch {
-  readonly tokens: Int32Array;
-  readonly labels: Int32Array;
-  /** Index of the first token in the concatenated micro-batch of all ranks. */
-  readonly firstToken: number;
-}
 
 export interface StepOptions {
   /** Counted from 0. */
   readonly step: number;
+  /** Steps before it that were not applied. Default none. */
+  readonly skipped?: number;
   readonly seed: number;
   readonly learningRate: number;
   readonly optimizer: AdamWOptions;
@@ -102,7 +39,9 @@ export interface StepReport {
   readonly gradientNorm: number;
   /** Load per MoE routing over the tokens of all ranks, in the order of `model.routings`. */
   readonly loads: readonly LoadStatistics[];
-  /** Timelines of the micro-batches, and of what gathers weights after the update. */
+  /** What was not finite, with its layer: then nothing has been applied, on any rank. */
+  readonly nonFinite?: string | undefined;
+  /** Timelines of all that ran, in the order of `runsOfStep`. */
   readonly runs: readonly RunResult[];
 }
 
@@ -113,28 +52,31 @@ export function trainStep(
   microBatches: readonly MicroBatch[],
   options: StepOptions,
 ): StepReport {
-  const { micros, report } = forwardBackward(rank, sessions, microBatches, options);
-  const norm = gradientNorm(rank);
-  adamWStep(rank, options.optimizer, {
-    step: options.step + 1,
-    learningRate: options.learningRate,
-    gradScale: clipFactor(norm, options.optimizer.clip_norm),
-  });
+  const report = forwardBackward(rank, sessions, microBatches, options);
+  // Losses, loads and the norm are sums over ranks: all ranks see the same, and decide the same.
+  const numbers = { ...report, gradientNorm: gradientNorm(rank) };
+  const nonFinite = isFiniteStep(numbers) ? undefined : whereNonFinite(rank, sessions.model, numbers);
+  if (nonFinite === undefined) {
+    adamWStep(rank, options.optimizer, {
+      step: options.step + 1 - (options.skipped ?? 0),
+      learningRate: options.learningRate,
+      gradScale: clipFactor(numbers.gradientNorm, options.optimizer.clip_norm),
+    });
+    updateSelectionBias(rank, sessions.model, report.loads);
+  }
   const runs = [...report.runs];
   if (sessions.gather !== undefined) {
     const run = sessions.gather.session.run(sessions.gather.schedule, new Map());
     run.release();
     runs.push(run);
   }
-  updateSelectionBias(rank, sessions.model, micros);
-  return { ...report, runs, gradientNorm: norm };
+  return { ...numbers, nonFinite, runs };
 }
 
 interface MicroResult {
   readonly lm: number;
   readonly balance: number;
   readonly z: number;
-  readonly statistics?: GlobalStatistics;
 }
 
 /** Gradients of a step, summed over micro-batches and ranks (method 9.1), left in the rank's buckets. */
@@ -143,7 +85,7 @@ export function forwardBackward(
   sessions: StepSessions,
   microBatches: readonly MicroBatch[],
   options: Pick<StepOptions, "step" | "seed">,
-): { micros: readonly MicroResult[]; report: Omit<StepReport, "gradientNorm"> } {
+): Omit<StepReport, "gradientNorm" | "nonFinite"> {
   const { config } = rank;
   rank.gradients.zero();
   const share = 1 / (rank.world.size * microBatches.length);
@@ -151,14 +93,19 @@ export function forwardBackward(
     balance: config.balance === "aux" ? config.router_aux_loss_coef * share : 0,
     z: config.router_z_loss_coef * share,
   };
+  const ahead =
+    sessions.gates && gatesAhead(rank, sessions.gates, microBatches, { ...options, share, scales });
   const results: MicroResult[] = [];
-  const runs: RunResult[] = [];
-  const routings: RoutingValue["routing"][][] = sessions.model.routings.map(() => []);
+  const runs: RunResult[] = [...(ahead?.runs ?? [])];
+  const routings: Routing[][] = sessions.model.routings.map(() => []);
   microBatches.forEach((batch, micro) => {
     const { session, schedule } = micro === microBatches.length - 1 ? sessions.last : sessions.accumulate;
-    const feeds = feedBatch(rank, sessions.model, batch, { ...options, micro, share, scales });
+    const at = { ...options, share, scales, statistics: ahead?.statistics };
+    const feeds = feedBatch(rank, sessions.model, batch, at);
     const run = session.run(schedule, feeds.values);
-    results.push(readLosses(rank, sessions.model, run, routings));
+    const found = routingsOf(sessions.model, run);
+    found.forEach((routing, index) => routings[index].push(routing));
+    results.push(readLosses(sessions.model, run, { routings: found, statistics: ahead?.statistics }));
     run.release();
     feeds.release();
     runs.push(run);
@@ -167,118 +114,75 @@ export function forwardBackward(
   const counts = routings.map(countLoad);
   const [lmLoss, balance, z, ...sums] = sumScalars(
     rank.world,
-    [...losses, ...counts.flatMap(({ load, dropped, wanted }) => [...load, dropped, wanted])],
+    [...losses, ...counts.flatMap((c) => [...c.load, c.dropped, c.wanted, c.nonFinite])],
     "losses and loads",
   );
   const loss =
     lmLoss +
     (config.balance === "aux" ? config.router_aux_loss_coef * balance : 0) +
     config.router_z_loss_coef * z;
-  return {
-    micros: results,
-    report: { lmLoss, balanceLoss: balance, zLoss: z, loss, loads: statisticsOf(counts, sums), runs },
-  };
+  return { lmLoss, balanceLoss: balance, zLoss: z, loss, loads: statisticsOf(counts, sums), runs };
+}
+
+/** Runs every micro-batch as far as its gates: the balance loss of any of them counts the tokens of all. */
+function gatesAhead(
+  rank: Trainee,
+  { model, session, schedule }: GateSession,
+  microBatches: readonly MicroBatch[],
+  at: Parameters<typeof feedBatch>[3],
+): { readonly statistics: BalanceStatistics; readonly runs: readonly RunResult[] } {
+  const routings: Routing[][] = model.routings.map(() => []);
+  const runs = microBatches.map((batch) => {
+    const feeds = feedBatch(rank, model, batch, at);
+    const run = session.run(schedule, feeds.values);
+    routingsOf(model, run).forEach((routing, index) => routings[index].push(routing));
+    run.release();
+    feeds.release();
+    return run;
+  });
+  return { statistics: stepStatistics(rank, routings), runs };
+}
+
+function routingsOf({ routings }: GateSession["model"], run: RunResult): Routing[] {
+  return routings.map(({ data }) => run.read<RoutingValue>(data.routing).routing);
 }
 
 /** @param sums the counts of all ranks, one routing after another */
 function statisticsOf(shape: readonly LoadCounts[], sums: readonly number[]): LoadStatistics[] {
   let at = 0;
   return shape.map(({ load: { length } }) => {
-    const [load, [dropped, wanted]] = [sums.slice(at, at + length), sums.slice(at + length, at + length + 2)];
-    at += length + 2;
-    return loadStatistics({ load, dropped, wanted });
+    const load = sums.slice(at, at + length);
+    const [dropped, wanted, nonFinite] = sums.slice(at + length, at + length + 3);
+    at += length + 3;
+    return loadStatistics({ load, dropped, wanted, nonFinite });
   });
 }
 
-function total(results: readonly MicroResult[], key: "lm" | "balance" | "z"): number {
+function total(results: readonly MicroResult[], key: keyof MicroResult): number {
   return results.reduce((sum, result) => sum + result[key], 0);
 }
 
-/**
- * Copies a micro-batch into engine memory, as far as a model asks for it; the seed of every loss is its share of the
- * step's mean.
- */
-export function feedBatch(
-  rank: Trainee,
-  model: ModelProgram & Partial<TrainingProgram>,
-  batch: MicroBatch,
-  at: { step: number; seed: number; micro: number; share: number; scales: LossScales },
-): { values: Map<number, unknown>; release: () => void } {
-  const T = batch.tokens.length;
-  const values = new Map<number, unknown>();
-  const feed = (value: number | undefined, content: unknown): void => {
-    if (value !== undefined) values.set(value, content);
-  };
-  const memory = [rank.memory.allocate(T), rank.memory.allocate(T), rank.memory.allocate(T)];
-  const asInts = ({ f32 }: Allocation) => new Int32Array(f32.buffer, f32.byteOffset, T);
-  asInts(memory[0]).set(batch.tokens);
-  asInts(memory[1]).set(batch.labels);
-  memory[2].f32.fill(at.share / T);
-  feed(model.tokens, { data: asInts(memory[0]), dims: [T] } satisfies Tensor);
-  feed(model.labels, { data: asInts(memory[1]), dims: [T] } satisfies Tensor);
-  feed(model.seed, { data: memory[2].f32, dims: [T] } satisfies Tensor);
-  feed(model.scales, at.scales);
-  model.noise.forEach((value, index) => {
-    const N = rank.config.num_experts;
-    const allocation = rank.memory.allocate(T * N);
-    memory.push(allocation);
-    const noise = { data: allocation.f32, dims: [T, N] };
-    gateNoise(noise, {
-      seed: at.seed,
-      step: at.step,
-      microBatch: at.micro,
-      index,
-      firstToken: batch.firstToken,
-    });
-    feed(value, noise);
-  });
-  return { values, release: () => memory.forEach((allocation) => rank.memory.release(allocation)) };
-}
-
 function readLosses(
-  rank: Trainee,
   model: TrainingProgram,
   run: RunResult,
-  routings: RoutingValue["routing"][][],
+  of: { readonly routings: readonly Routing[]; readonly statistics: BalanceStatistics | undefined },
 ): MicroResult {
   const losses = run.read<Tensor<Float32Array>>(model.output).data;
   let lm = 0;
   for (const value of losses) lm += value;
-  const statistics =
-    model.statistics === undefined ? undefined : run.read<GlobalStatistics>(model.statistics);
-  const useGlobal = rank.config.balance_statistics === "global" && statistics !== undefined;
+  const counted =
+    of.statistics ??
+    (model.statistics === undefined ? undefined : run.read<BalanceStatistics>(model.statistics));
   let balance = 0;
   let z = 0;
-  const lossShare = 1 / model.routings.length;
-  model.routings.forEach(({ data }, index) => {
-    const { routing } = run.read<RoutingValue>(data.routing);
-    routings[index].push(routing);
-    const { firstChoices, probabilitySums, numTokens } = routing;
+  const lossShare = 1 / of.routings.length;
+  of.routings.forEach((routing, index) => {
     balance +=
       lossShare *
-      (useGlobal
-        ? balanceLoss(statistics.firstChoices[index], statistics.probabilitySums[index], statistics.numTokens)
-        : balanceLoss(firstChoices, probabilitySums, numTokens));
+      (counted === undefined
+        ? balanceLoss(routing.firstChoices, routing.probabilitySums, routing.numTokens)
+        : balanceLoss(counted.firstChoices[index], counted.probabilitySums[index], counted.numTokens));
     z += lossShare * zLoss(routing);
   });
-  return { lm: lm / losses.length, balance, z, statistics };
-}
-
-/** Bias-based balancing without an auxiliary loss (method 4.4): the bias of overloaded experts falls, of idle ones rises. */
-function updateSelectionBias(rank: Trainee, model: TrainingProgram, results: readonly MicroResult[]): void {
-  if (rank.config.balance !== "bias") return;
-  const rate = rank.config.balance_bias_rate;
-  const loads = new Map<string, Float64Array>();
-  model.routings.forEach(({ data: { shape } }, index) => {
-    const name = shape.selectionBias as string;
-    const load = loads.get(name) ?? new Float64Array(shape.numExperts);
-    for (const { statistics } of results) statistics?.load[index].forEach((rows, e) => (load[e] += rows));
-    loads.set(name, load);
-  });
-  for (const [name, load] of loads) {
-    const bias = rank.weights.buffers.get(name)?.data;
-    if (bias === undefined) continue;
-    const mean = load.reduce((a, b) => a + b, 0) / load.length;
-    load.forEach((rows, e) => (bias[e] += rate * Math.sign(mean - rows)));
-  }
+  return { lm: lm / losses.length, balance, z };
 }

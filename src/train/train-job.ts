@@ -33,18 +33,20 @@ export interface TrainResult {
   readonly directory: string;
   readonly arch: string;
   readonly steps: number;
-  readonly trainLoss: number;
+  /** Of the last step; null where none was left to do. */
+  readonly trainLoss: number | null;
   readonly validationLoss: number | null;
   readonly unigramEntropy: number;
-  readonly tokensPerSecond: number;
+  /** Null where no step was left to do. */
+  readonly tokensPerSecond: number | null;
   readonly parameters: ParameterCount;
   readonly schedule: string;
   /** With `proveOverlap`. */
   readonly proof: ProofReport | null;
   /** The picture of a typical step, where one was drawn. */
   readonly timeline: string | null;
-  /** Medians of the last steps. */
-  readonly timing: TimelineSummary;
+  /** Medians of the last steps; null where none was left to do. */
+  readonly timing: TimelineSummary | null;
   readonly memory: {
     readonly stateBytes: number;
     /** Peak of activations and kernels' intermediate results, worked out from program and schedule before the first step. */
@@ -64,7 +66,7 @@ export const trainJob = defineJob(
     try {
       const run = prepareRun(context, task, engine);
       const watching = watch(run, task);
-      const end = await trainLoop(run, watching.observers);
+      const end = await trainLoop(run, task.directory, watching.observers);
       return resultOf(run, watching, end, task);
     } finally {
       engine.dispose();
@@ -81,7 +83,7 @@ interface Watching {
 }
 
 function watch(run: PreparedRun, options: TrainTask): Watching {
-  const { rank, context, placer, config, data, startStep, tokensPerStep } = run;
+  const { rank, context, placer, config, data, tokensPerStep } = run;
   const { train } = config;
   const { directory } = options;
   const { arch } = rank.config;
@@ -90,6 +92,7 @@ function watch(run: PreparedRun, options: TrainTask): Watching {
   const picture = options.timeline || world.size > 1 ? new StepPicture(world, directory, arch) : undefined;
   const routings = routingNames(placer.sessions.model);
   const interval = train.log_interval;
+  const startStep = run.start.step;
   const metrics =
     world.rank === 0 ? metricsFiles(directory, { startStep, interval, tokensPerStep, routings }) : undefined;
   const progress = new Progress({
@@ -102,7 +105,9 @@ function watch(run: PreparedRun, options: TrainTask): Watching {
     directory,
     data: data.directory,
     seed: train.seed,
+    sequenceLength: config.data.sequence_length,
     interval: train.checkpoint_interval,
+    minutes: train.checkpoint_minutes,
     keep: train.keep_checkpoints,
     afterwards: picture === undefined ? [] : [picture],
   });
@@ -118,6 +123,7 @@ function resultOf(
   { directory }: TrainTask,
 ): TrainResult {
   const { typical, last } = progress;
+  const isIdle = last === undefined;
   const { model, accumulate, last: reducing } = placer.sessions;
   const peaks = [accumulate, reducing].map(
     ({ session, schedule }) => session.peakMemory(schedule, model.symbols).bytes,
@@ -126,15 +132,15 @@ function resultOf(
     directory,
     arch: rank.config.arch,
     steps,
-    trainLoss: last?.report.lmLoss ?? NaN,
+    trainLoss: last?.report.lmLoss ?? null,
     validationLoss,
     unigramEntropy: data.unigramEntropy,
-    tokensPerSecond: (tokensPerStep / typical.stepMs) * 1e3,
+    tokensPerSecond: isIdle ? null : (tokensPerStep / typical.stepMs) * 1e3,
     parameters: countParameters(rank.config),
     schedule: reducing.schedule.note,
     timeline: picture === undefined ? null : join(directory, "timeline.html"),
     proof: proof?.report ?? null,
-    timing: typical,
+    timing: isIdle ? null : typical,
     memory: {
       stateBytes: rank.stateBytes,
       predictedBytes: Math.max(...peaks),

@@ -11,7 +11,9 @@ import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
 import { type Fixture, openFixture } from "./fixture.js";
 import { adamWStep, clipFactor, gradientNorm } from "./optimizer.js";
-import { type MicroBatch, forwardBackward, openStep } from "./step.js";
+import type { MicroBatch } from "./micro-batch.js";
+import { forwardBackward } from "./step.js";
+import { openStep } from "./step-sessions.js";
 import { type Trainee, createTrainee } from "./trainee.js";
 
 /** Relative; norms and gradients as ‖a − b‖/‖b‖. */
@@ -77,7 +79,7 @@ function compare(fixture: Fixture, engine: Engine): VerifyReport {
   const sessions = openStep(rank, { batch, sequence, epSize: 1 }, sequential);
   let gradients: TensorError[] = [];
   const steps = run.steps.map((wanted, step): StepError => {
-    const { report } = forwardBackward(rank, sessions, [microBatch(fixture, step)], { step, seed: 0 });
+    const report = forwardBackward(rank, sessions, [microBatch(fixture, step)], { step, seed: 0 });
     const norm = gradientNorm(rank);
     const factor = clipFactor(norm, run.clip_norm);
     if (step === 0) gradients = compareGradients(rank, fixture, factor);

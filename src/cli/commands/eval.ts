@@ -14,9 +14,10 @@ export function addEval(program: Command): void {
     .argument("<dir>", "run directory or checkpoint")
     .option("--corpus <source>", "sotu, a text file, or a directory of .txt files", "sotu")
     .option("--cache <dir>", "where prepared token files are kept", ".scmoe/cache")
-    .option("--batches <n>", "batches at most", countNumber, 64)
-    .option("--batch-size <n>", "sequences per batch", countNumber, 4)
+    .option("--batches <n>", "sequences at most, on all ranks together; each counts once", countNumber, 256)
+    .option("--batch-size <n>", "sequences per rank at a time", countNumber, 4)
     .option("--sequence <n>", "tokens per sequence (default: the model's longest)", countNumber)
+    .option("--capacity", "drop tokens beyond the model's capacity_factor, as training does")
     .option("-n, --ranks <n>", "ranks", countNumber)
     .option("--json", "print the result as JSON")
     .addHelpText(
@@ -31,7 +32,7 @@ Examples:
       const terminal = openTerminal();
       const { onEvent } = terminal;
       const result = await evaluate({ model, ...flags, onEvent }).finally(terminal.close);
-      const text = `${result.checkpoint}: loss ${result.loss.toFixed(4)} nats per token, perplexity ${result.perplexity.toFixed(2)} (unigram entropy ${result.unigramEntropy.toFixed(3)})`;
+      const text = `${result.checkpoint}: loss ${result.loss.toFixed(4)} nats per token, perplexity ${result.perplexity.toFixed(2)} over ${result.sequences} sequences (unigram entropy ${result.unigramEntropy.toFixed(3)})`;
       if (SPEAKS) print({ json }, result, text);
     });
 }

@@ -51,7 +51,7 @@ export function addStart(program: Command): void {
         const result = await train({ config, directory, ...how }).finally(terminal.close);
         results.push(result);
         if (result.interrupted) {
-          process.stderr.write(`Continue with: npx scmoe train --ranks 2 --resume ${directory}\n`);
+          process.stderr.write(`Continue with: npx scmoe train --resume ${directory}\n`);
           process.exitCode = 130;
           return;
         }
@@ -119,17 +119,17 @@ interface Model extends Trained {
 const COLUMNS: readonly Column<Model>[] = [
   { name: "model", text: ({ title }) => title },
   { name: "validation loss", text: ({ validationLoss }) => validationLoss?.toFixed(3) ?? "–" },
-  { name: "tokens/s", text: ({ tokensPerSecond }) => tokensPerSecond.toFixed(0) },
+  { name: "tokens/s", text: ({ tokensPerSecond }) => tokensPerSecond?.toFixed(0) ?? "–" },
   { name: "speed-up", text: ({ speedUp }) => `${speedUp.toFixed(2)} ×` },
-  { name: "communication", text: ({ timing }) => `${timing.communicationMs.toFixed(1)} ms` },
-  { name: "exposed", text: ({ timing }) => `${timing.exposedMs.toFixed(1)} ms` },
+  { name: "communication", text: ({ timing }) => `${timing?.communicationMs.toFixed(1) ?? "–"} ms` },
+  { name: "exposed", text: ({ timing }) => `${timing?.exposedMs.toFixed(1) ?? "–"} ms` },
   { name: "parameters", text: ({ parameters }) => `${(parameters.total / 1e6).toFixed(2)} M` },
   { name: "active", text: ({ parameters }) => `${(parameters.active / 1e6).toFixed(2)} M` },
 ];
 
 function describeModels(results: readonly Trained[]): string {
   const models = results.map((result, i) => {
-    const speedUp = result.tokensPerSecond / results[0].tokensPerSecond;
+    const speedUp = (result.tokensPerSecond ?? NaN) / (results[0].tokensPerSecond ?? NaN);
     return { ...result, title: MODELS[i].title, speedUp };
   });
   return `${columnTable(COLUMNS, models)}\nUnigram entropy of the validation text: ${results[0].unigramEntropy.toFixed(3)} nats`;

@@ -2,13 +2,14 @@ import type { Command } from "commander";
 import { type TrainOptions, train } from "../../api/train.js";
 import { type RunConfig, listKeys } from "../../train/config.js";
 import { openRun } from "../../train/open-run.js";
+import type { TimelineSummary } from "../../timeline/timeline.js";
 import type { TrainResult } from "../../train/train-job.js";
 import { collect, countNumber, megabytes, print, printJson } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags extends Pick<
   TrainOptions,
-  "config" | "resume" | "ranks" | "link" | "proveOverlap" | "timeline"
+  "config" | "resume" | "allowChange" | "ranks" | "link" | "proveOverlap" | "timeline"
 > {
   readonly set: string[];
   readonly out?: string;
@@ -31,7 +32,15 @@ export function addTrain(program: Command): void {
     )
     .option("-o, --out <dir>", "run directory (default: runs/<arch>)")
     .option("--resume <dir>", "continue a run from its last checkpoint, bit for bit as if it had not stopped")
-    .option("-n, --ranks <n>", "ranks, as threads of this process (under mpirun: MPI's)", countNumber)
+    .option(
+      "--allow-change",
+      "with --resume: go on as another run, with another corpus, tokenizer, seed, batch or model key",
+    )
+    .option(
+      "-n, --ranks <n>",
+      "ranks, as threads of this process (under mpirun: MPI's); of a resumed run, as before",
+      countNumber,
+    )
     .option("--link <rate,latency>", "delay messages as a link would, e.g. 10gbit,20us (threads)")
     .option("--deadline <seconds>", "longest wait for another rank", countNumber, 60)
     .option(
@@ -47,8 +56,9 @@ export function addTrain(program: Command): void {
       () => `${EXAMPLES}\n\nKeys of --config and --set (default in brackets):\n${keyTable()}`,
     )
     .action(async (flags: Flags) => {
-      const { config, set: sets, out: directory, resume, ranks, link, proveOverlap, timeline } = flags;
-      const source = { config, sets, directory, resume };
+      const { config, set: sets, out: directory, resume, allowChange } = flags;
+      const { ranks, link, proveOverlap, timeline } = flags;
+      const source = { config, sets, directory, resume, allowChange };
       const run = openRun(source);
       if (flags.dryRun) return printConfig(run.config, flags.json ?? false);
       const terminal = openTerminal({ quiet: flags.quiet, stops: true });
@@ -102,12 +112,18 @@ function printConfig(config: RunConfig, asJson: boolean): void {
   process.stdout.write(`${lines.join("\n")}\n`);
 }
 
+function paceText(timing: TimelineSummary, tokensPerSecond: number): string {
+  const { stepMs, computeMs, communicationMs, exposedMs, overlapShare } = timing;
+  const hidden = communicationMs > 0 ? ` (${(overlapShare * 100).toFixed(0)} % hidden)` : "";
+  return `${tokensPerSecond.toFixed(0)} tokens/s; typical step ${stepMs.toFixed(1)} ms: compute ${computeMs.toFixed(1)}, communication ${communicationMs.toFixed(1)}, exposed ${exposedMs.toFixed(1)}${hidden}`;
+}
+
 export function describe(result: TrainResult): string {
-  const { parameters, timing, memory } = result;
+  const { parameters, timing, tokensPerSecond, memory } = result;
   const lines = [
     `${result.arch}: ${(parameters.total / 1e6).toFixed(2)} M parameters, ${(parameters.active / 1e6).toFixed(2)} M active per token`,
-    `steps ${result.steps}, training loss ${result.trainLoss.toFixed(4)}, validation loss ${result.validationLoss?.toFixed(4) ?? "–"} (unigram entropy ${result.unigramEntropy.toFixed(3)})`,
-    `${result.tokensPerSecond.toFixed(0)} tokens/s; typical step ${timing.stepMs.toFixed(1)} ms: compute ${timing.computeMs.toFixed(1)}, communication ${timing.communicationMs.toFixed(1)}, exposed ${timing.exposedMs.toFixed(1)}${timing.communicationMs > 0 ? ` (${(timing.overlapShare * 100).toFixed(0)} % hidden)` : ""}`,
+    `steps ${result.steps}, training loss ${result.trainLoss?.toFixed(4) ?? "–"}, validation loss ${result.validationLoss?.toFixed(4) ?? "–"} (unigram entropy ${result.unigramEntropy.toFixed(3)})`,
+    ...(timing === null || tokensPerSecond === null ? [] : [paceText(timing, tokensPerSecond)]),
     `memory per rank: weights, gradients, optimiser ${megabytes(memory.stateBytes)}, activations ${megabytes(memory.activationBytes)} (predicted with intermediate results: ${megabytes(memory.predictedBytes)}), peak resident ${megabytes(memory.peakRssBytes)}`,
     `schedule ${result.schedule}`,
     `run ${result.directory}${result.timeline === null ? "" : `; ${result.timeline} shows a typical step`}`,

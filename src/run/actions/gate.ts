@@ -3,6 +3,7 @@ import type { Tensor } from "../../core/tensor.js";
 import { route, routeGradient } from "../moe/routing.js";
 import { type TokenSide, tokenSide } from "../moe/layout.js";
 import type { Routing } from "../moe/routing.js";
+import type { BalanceStatistics } from "../moe/statistics.js";
 import type * as K from "../../program/kinds.js";
 import type { OperatorOf } from "../../program/operator.js";
 import { type Run, type Services, computing } from "../context.js";
@@ -42,29 +43,19 @@ export function bindRoute({ data }: OperatorOf<"route">, { weights }: Services):
   });
 }
 
-/** Statistics summed over ranks: [routings][first choices [N], rows per expert [N]], and the number of tokens. */
-export interface GlobalStatistics {
-  readonly firstChoices: readonly Float32Array[];
-  readonly load: readonly Float32Array[];
-  readonly probabilitySums: readonly Float32Array[];
-  readonly numTokens: number;
-}
-
-export function bindRouteBackward({ data }: OperatorOf<"route'">, { world }: Services): Run {
+export function bindRouteBackward({ data }: OperatorOf<"route'">): Run {
   const { shape, index, numRoutings, statistics } = data;
   const lossShare = 1 / numRoutings;
   return computing((context) => {
     const { routing } = context.read<RoutingValue>(data.routing);
     const scales = context.read<K.LossScales>(data.scales);
     const out = context.writeTensor(data.dLogits, [routing.numTokens, routing.numExperts]);
-    const summed = statistics === undefined ? undefined : context.read<GlobalStatistics>(statistics);
-    // With global statistics there is one balance loss for all ranks, not a mean over ranks. The scale holds 1/R for that mean,
-    // so it is taken out again.
-    const ranks = summed === undefined ? 1 : world.size;
+    const summed = statistics === undefined ? undefined : context.read<BalanceStatistics>(statistics);
     routeGradient(out.data, context.tensor(data.dWeights).data, routing, shape, {
-      balanceScale: scales.balance * lossShare * ranks,
+      // Summed statistics have one balance loss, not a mean over pieces: the scale's share for that mean is taken out again.
+      balanceScale: scales.balance * lossShare * (summed?.pieces ?? 1),
       zScale: scales.z * lossShare,
-      global:
+      counted:
         summed === undefined
           ? undefined
           : { firstChoices: summed.firstChoices[index], numTokens: summed.numTokens },
@@ -72,12 +63,12 @@ export function bindRouteBackward({ data }: OperatorOf<"route'">, { world }: Ser
   });
 }
 
-/** Standard normal noise for one routing of one micro-batch, the same for any number of ranks. */
+/** Standard normal noise for one routing of some tokens of a step, the same however the step is cut. */
 export function gateNoise(
   out: Tensor<Float32Array>,
-  key: { seed: number; step: number; microBatch: number; index: number; firstToken: number },
+  key: { seed: number; step: number; index: number; firstToken: number },
 ): void {
   const [, N] = out.dims;
-  const stream = philox(key.seed, `gate noise ${key.step} ${key.microBatch} ${key.index}`);
+  const stream = philox(key.seed, `gate noise ${key.step} ${key.index}`);
   stream.fillNormal(out.data, key.firstToken * N, 1);
 }

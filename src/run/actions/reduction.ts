@@ -6,20 +6,20 @@ import type { OperatorOf } from "../../program/operator.js";
 import { type Run, type Services, computing } from "../context.js";
 import type { Allocation } from "../memory.js";
 import type { Bucket } from "../weights.js";
-import type { GlobalStatistics, RoutingValue } from "./gate.js";
+import type { BalanceStatistics } from "../moe/statistics.js";
+import type { RoutingValue } from "./gate.js";
 
-/** Every rank's first choices, loads and probability sums to every rank, added in rank order. */
+/** Every rank's first choices and probability sums to every rank, added in rank order. */
 export function bindStatistics({ name, data }: OperatorOf<"statistics">, { world, memory }: Services): Run {
   return (context) => {
     const routings = data.routings.map((value) => context.read<RoutingValue>(value).routing);
     const N = routings[0].numExperts;
-    const length = routings.length * 3 * N + 1;
+    const length = routings.length * 2 * N + 1;
     const send = memory.allocate(length);
     const recv = memory.allocate(length * world.size);
     routings.forEach((routing, i) => {
-      send.f32.set(routing.firstChoices, i * 3 * N);
-      send.f32.set(routing.load, i * 3 * N + N);
-      send.f32.set(routing.probabilitySums, i * 3 * N + 2 * N);
+      send.f32.set(routing.firstChoices, i * 2 * N);
+      send.f32.set(routing.probabilitySums, i * 2 * N + N);
     });
     send.f32[length - 1] = routings[0].numTokens;
     const pending = world.exchange({
@@ -36,12 +36,12 @@ export function bindStatistics({ name, data }: OperatorOf<"statistics">, { world
         for (let rank = 0; rank < world.size; rank++)
           for (let i = 0; i < length; i++) total[i] += recv.f32[rank * length + i];
         const part = (which: number) =>
-          routings.map((_, i) => total.slice(i * 3 * N + which * N, i * 3 * N + (which + 1) * N));
-        const summed: GlobalStatistics = {
+          routings.map((_, i) => total.slice((i * 2 + which) * N, (i * 2 + which + 1) * N));
+        const summed: BalanceStatistics = {
           firstChoices: part(0),
-          load: part(1),
-          probabilitySums: part(2),
+          probabilitySums: part(1),
           numTokens: total[length - 1],
+          pieces: world.size,
         };
         memory.release(send);
         memory.release(recv);

@@ -19,6 +19,8 @@ export interface Routing {
   /** [N] rows each expert really gets from this rank. */
   readonly load: Int32Array;
   readonly numDropped: number;
+  /** Tokens with a gate logit that is NaN or infinite: they are sent to the first experts, and the step must not count. */
+  readonly numNonFinite: number;
   /** [N] tokens whose arg-max of p is expert i, and [N] sum over tokens of p (balance loss). */
   readonly firstChoices: Float32Array;
   readonly probabilitySums: Float32Array;
@@ -53,10 +55,16 @@ export function route(logits: Float32Array, weights: Float32Array, options: Rout
   const firstChoices = new Float32Array(N);
   const probabilitySums = new Float32Array(N);
   const score = new Float64Array(N);
+  let numNonFinite = 0;
   for (let t = 0; t < T; t++) {
     const row = t * N;
     let max = -Infinity;
-    for (let i = 0; i < N; i++) max = Math.max(max, logits[row + i]);
+    let isFinite = true;
+    for (let i = 0; i < N; i++) {
+      max = Math.max(max, logits[row + i]);
+      isFinite &&= Number.isFinite(logits[row + i]);
+    }
+    if (!isFinite) numNonFinite++;
     let sum = 0;
     for (let i = 0; i < N; i++) sum += score[i] = Math.exp(logits[row + i] - max);
     logSumExp[t] = max + Math.log(sum);
@@ -67,7 +75,8 @@ export function route(logits: Float32Array, weights: Float32Array, options: Rout
       if (probabilities[row + i] > probabilities[row + best]) best = i;
     }
     firstChoices[best]++;
-    for (let i = 0; i < N; i++) score[i] = probabilities[row + i] + (selectionBias?.[i] ?? 0);
+    // A NaN compares with nothing: without this, one expert would be chosen k times.
+    for (let i = 0; i < N; i++) score[i] = isFinite ? probabilities[row + i] + (selectionBias?.[i] ?? 0) : 0;
     if (avoid !== undefined) score[avoid.choice[t * avoid.topK]] = -Infinity;
     for (let j = 0; j < K; j++) {
       let top = 0;
@@ -95,6 +104,7 @@ export function route(logits: Float32Array, weights: Float32Array, options: Rout
     rowInExpert,
     load,
     numDropped,
+    numNonFinite,
     firstChoices,
     probabilitySums,
   };
@@ -122,8 +132,8 @@ export interface AuxiliaryLoss {
   /** Gradient scales of the balance loss and of the z-loss: coefficient × share of the layer mean × share of the batch. */
   readonly balanceScale: number;
   readonly zScale: number;
-  /** Statistics summed over ranks ([N] first choices, number of tokens) when balance is global. */
-  readonly global?: { readonly firstChoices: Float32Array; readonly numTokens: number };
+  /** Statistics of more tokens than these ([N] first choices, number of tokens), when the balance is theirs. */
+  readonly counted?: { readonly firstChoices: Float32Array; readonly numTokens: number };
 }
 
 /**
@@ -138,7 +148,7 @@ export function routeGradient(
   loss: AuxiliaryLoss,
 ): void {
   const { numTokens: T, topK: K, numExperts: N, probabilities: p, choice, rowInExpert } = routing;
-  const counted = loss.global ?? { firstChoices: routing.firstChoices, numTokens: T };
+  const counted = loss.counted ?? { firstChoices: routing.firstChoices, numTokens: T };
   const balance = new Float64Array(N);
   for (let i = 0; i < N; i++)
     balance[i] = (loss.balanceScale * N * (counted.firstChoices[i] / counted.numTokens)) / counted.numTokens;

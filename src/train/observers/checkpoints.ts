@@ -1,11 +1,16 @@
 import { join } from "node:path";
+import { nowMs } from "../../core/clock.js";
 import { readText } from "../../storage/files.js";
 import { saveCheckpoint } from "../checkpoint.js";
 import { writeOfRun } from "../run-directory.js";
 import type { Trainee } from "../trainee.js";
 import type { Observer } from "./observer.js";
 
-/** Saves now and then, after the last step, and before a run stops. */
+const MINUTE_MS = 60e3;
+/** A run that ends early has something to go on from. */
+const FIRST_MINUTES = 1;
+
+/** Saves every so many steps or minutes, after the last step, and before a run stops. */
 export function checkpoints(
   rank: Trainee,
   of: {
@@ -14,24 +19,30 @@ export function checkpoints(
     /** Where tokenizer.json is. */
     readonly data: string;
     readonly seed: number;
+    readonly sequenceLength: number;
+    /** Steps between checkpoints. */
     readonly interval: number | undefined;
+    readonly minutes: number | null;
     readonly keep: number;
     readonly afterwards: readonly Observer[];
   },
 ): Observer {
-  const { interval, seed, keep } = of;
+  const { interval, minutes, seed, keep } = of;
+  let dueMs = minutes === null ? Infinity : nowMs() + Math.min(minutes, FIRST_MINUTES) * MINUTE_MS;
   return {
-    step({ step, isLast, isStopped }) {
-      const isDue = interval !== undefined && step % interval === 0;
+    wantsSave: () => nowMs() >= dueMs,
+    step({ step, isLast, isStopped, isSaveWanted, skipped, sequences }) {
+      const isDue = isSaveWanted || (interval !== undefined && step % interval === 0);
       if (!isLast && !isStopped && !isDue) return;
       const name = `step-${String(step).padStart(8, "0")}`;
       writeOfRun(of.directory, () => {
         const tokenizer = readText(join(of.data, "tokenizer.json"), "the tokenizer");
         saveCheckpoint(rank, join(of.directory, "checkpoints", name), {
-          state: { step, seed },
+          state: { step, seed, sequences, sequence_length: of.sequenceLength, skipped },
           tokenizer,
           keep,
         });
+        if (minutes !== null) dueMs = nowMs() + minutes * MINUTE_MS;
         for (const observer of of.afterwards) observer.saved?.();
       });
     },

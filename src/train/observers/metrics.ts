@@ -19,10 +19,11 @@ export function metricsFiles(
   const metrics = openMetrics(join(directory, "metrics.jsonl"), of.startStep);
   const board = openTensorboard(directory, of.startStep);
   return {
-    step({ step, report, timing, options, isEvaluated, validationLoss }) {
+    step({ step, report, timing, options, skipped, isEvaluated, validationLoss }) {
       if (!isEvaluated && step % of.interval !== 0) return;
       const { learningRate } = options;
-      const row = stepRow(report, timing, { learningRate, tokens: of.tokensPerStep, routings: of.routings });
+      const { tokensPerStep: tokens, routings } = of;
+      const row = stepRow(report, timing, { learningRate, tokens, skipped, routings });
       const validation: Record<string, number> = {};
       if (isEvaluated && validationLoss !== null) validation.validation_loss = validationLoss;
       writeOfRun(directory, () => {

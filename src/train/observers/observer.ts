@@ -1,5 +1,7 @@
 import type { TimelineSummary } from "../../timeline/timeline.js";
-import type { MicroBatch, StepOptions, StepReport, StepSessions } from "../step.js";
+import type { MicroBatch } from "../micro-batch.js";
+import type { StepOptions, StepReport } from "../step.js";
+import type { StepSessions } from "../step-sessions.js";
 
 /** A step that was done. Plain facts; the rank still holds its gradients and updated weights. */
 export interface StepDone {
@@ -9,6 +11,12 @@ export interface StepDone {
   readonly isLast: boolean;
   /** Whether the user has asked to stop after it. */
   readonly isStopped: boolean;
+  /** Whether an observer of rank 0 has asked for a checkpoint. */
+  readonly isSaveWanted: boolean;
+  /** Steps of the run that were not applied, this one included. */
+  readonly skipped: number;
+  /** Sequences of the training text that the run has taken. */
+  readonly sequences: number;
   readonly options: StepOptions;
   readonly batches: readonly MicroBatch[];
   readonly sessions: StepSessions;
@@ -26,6 +34,8 @@ export interface StepDone {
  */
 export interface Observer {
   step?(done: StepDone): void;
+  /** Asked after each step: is it time for a checkpoint? Rank 0's answer counts. */
+  wantsSave?(): boolean;
   /** A checkpoint was written. */
   saved?(): void;
 }

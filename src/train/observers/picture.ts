@@ -10,7 +10,7 @@ import type { Timeline } from "../../timeline/timeline.js";
 import { replaceFile } from "../../storage/files.js";
 import { chromeTrace } from "../../timeline/chrome-trace.js";
 import { timelineHtml } from "../../timeline/timeline-html.js";
-import type { Scheduled, StepSessions } from "../step.js";
+import { type StepSessions, runsOfStep } from "../step-sessions.js";
 import type { Observer, StepDone } from "./observer.js";
 
 /** Steps remembered; events only, so that a picture costs nothing until it is drawn. */
@@ -20,6 +20,7 @@ interface RememberedStep {
   readonly step: number;
   readonly stepMs: number;
   readonly sessions: StepSessions;
+  readonly microBatches: number;
   readonly runs: readonly MeasuredRun[];
 }
 
@@ -33,9 +34,9 @@ export class StepPicture implements Observer {
     readonly title: string,
   ) {}
 
-  step({ step, timing: { stepMs }, sessions, report }: StepDone): void {
+  step({ step, timing: { stepMs }, sessions, batches, report }: StepDone): void {
     const runs = report.runs.map(({ events, exposed, startMs }) => ({ events, exposed, startMs }));
-    this.#recent.push({ step, stepMs, sessions, runs });
+    this.#recent.push({ step, stepMs, sessions, microBatches: batches.length, runs });
     if (this.#recent.length > RECENT_STEPS) this.#recent.shift();
   }
 
@@ -77,7 +78,7 @@ export class StepPicture implements Observer {
     const costs = new MeasuredCosts();
     for (const { runs } of this.#recent) for (const { events } of runs) costs.add(events);
     const table = agreedCosts(gatherJson(world, costs.typical(), "costs"));
-    const scheduled = runsOf(chosen.sessions, chosen.runs.length);
+    const scheduled = runsOfStep(chosen.sessions, chosen.microBatches);
     const programs = scheduled.map(({ session }) => session.program);
     const agreed = estimatedCosts(table, programs, () => undefined);
     const options = { costs: Array.from({ length: world.size }, () => agreed) };
@@ -85,10 +86,4 @@ export class StepPicture implements Observer {
       scheduled.map(({ session, schedule }) => simulate(session.program, schedule, options)),
     );
   }
-}
-
-/** What the runs of a step were, in order. */
-function runsOf({ accumulate, last, gather }: StepSessions, count: number): Scheduled[] {
-  const after = gather === undefined ? [last] : [last, gather];
-  return [...Array.from({ length: count - after.length }, () => accumulate), ...after];
 }

@@ -1,9 +1,9 @@
 /** Proof that overlap changes nothing but time: a twin of the model trains beside it, one operator at a time. */
 import { sumScalars } from "../../comm/collectives.js";
 import { EnvironmentError } from "../../core/errors.js";
-import type { TrainingOptions } from "../../model/training-program.js";
 import { sequential } from "../../schedule/sequential.js";
-import { type StepReport, type StepSessions, openStep, trainStep } from "../step.js";
+import { type StepReport, trainStep } from "../step.js";
+import { type StepProgram, type StepSessions, openStep } from "../step-sessions.js";
 import { type Trainee, createTrainee, momentsOf } from "../trainee.js";
 import type { Observer, StepDone } from "./observer.js";
 
@@ -27,7 +27,7 @@ export class OverlapProof implements Observer {
    */
   constructor(
     readonly rank: Trainee,
-    program: TrainingOptions,
+    program: StepProgram,
   ) {
     const { config, engine, world, ep, zero } = rank;
     const twin = (this.#twin = createTrainee({ config, engine, world, epSize: ep.size, zero }));

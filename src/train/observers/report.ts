@@ -29,7 +29,7 @@ export function routingNames({ routings }: ModelProgram): string[] {
 export function stepRow(
   report: StepReport,
   timing: TimelineSummary,
-  at: { learningRate: number; tokens: number; routings: readonly string[] },
+  at: { learningRate: number; tokens: number; skipped: number; routings: readonly string[] },
 ): StepRow {
   const { loads } = report;
   const mean = (of: (load: LoadStatistics) => number): number =>
@@ -47,6 +47,7 @@ export function stepRow(
       lm_loss: report.lmLoss,
       grad_norm: report.gradientNorm,
       learning_rate: at.learningRate,
+      skipped_steps: at.skipped,
       tokens_per_second: (at.tokens / timing.stepMs) * 1e3,
       step_ms: timing.stepMs,
       compute_ms: timing.computeMs,

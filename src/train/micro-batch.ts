@@ -1,0 +1,64 @@
+/** A micro-batch, and how it is fed to a program. */
+import type { Tensor } from "../core/tensor.js";
+import type { ModelProgram } from "../model/language-model.js";
+import type { TrainingProgram } from "../model/training-program.js";
+import type { LossScales } from "../program/kinds.js";
+import { gateNoise } from "../run/actions/gate.js";
+import type { Allocation } from "../run/memory.js";
+import type { BalanceStatistics } from "../run/moe/statistics.js";
+import type { Rank } from "../run/rank.js";
+
+/** This rank's rows of one micro-batch, row-major [batch · sequence]. */
+export interface MicroBatch {
+  readonly tokens: Int32Array;
+  readonly labels: Int32Array;
+  /** Index of the first token among those of the step. */
+  readonly firstToken: number;
+}
+
+/**
+ * Copies a micro-batch into engine memory, as far as a model asks for it; the seed of every loss is its share of the
+ * step's mean.
+ */
+export function feedBatch(
+  rank: Rank,
+  model: ModelProgram & Partial<TrainingProgram>,
+  batch: MicroBatch,
+  at: {
+    readonly step: number;
+    readonly seed: number;
+    readonly share: number;
+    readonly scales: LossScales;
+    readonly statistics?: BalanceStatistics | undefined;
+  },
+): { values: Map<number, unknown>; release: () => void } {
+  const T = batch.tokens.length;
+  const values = new Map<number, unknown>();
+  const feed = (value: number | undefined, content: unknown): void => {
+    if (value !== undefined) values.set(value, content);
+  };
+  const memory = [rank.memory.allocate(T), rank.memory.allocate(T), rank.memory.allocate(T)];
+  const asInts = ({ f32 }: Allocation) => new Int32Array(f32.buffer, f32.byteOffset, T);
+  asInts(memory[0]).set(batch.tokens);
+  asInts(memory[1]).set(batch.labels);
+  memory[2].f32.fill(at.share / T);
+  feed(model.tokens, { data: asInts(memory[0]), dims: [T] } satisfies Tensor);
+  feed(model.labels, { data: asInts(memory[1]), dims: [T] } satisfies Tensor);
+  feed(model.seed, { data: memory[2].f32, dims: [T] } satisfies Tensor);
+  feed(model.scales, at.scales);
+  if (at.statistics !== undefined) feed(model.statistics, at.statistics);
+  model.noise.forEach((value, index) => {
+    const N = rank.config.num_experts;
+    const allocation = rank.memory.allocate(T * N);
+    memory.push(allocation);
+    const noise = { data: allocation.f32, dims: [T, N] };
+    gateNoise(noise, {
+      seed: at.seed,
+      step: at.step,
+      index,
+      firstToken: batch.firstToken,
+    });
+    feed(value, noise);
+  });
+  return { values, release: () => memory.forEach((allocation) => rank.memory.release(allocation)) };
+}
