@@ -94,7 +94,15 @@ function watch(run: PreparedRun, options: TrainTask): Watching {
   const interval = train.log_interval;
   const startStep = run.start.step;
   const metrics =
-    world.rank === 0 ? metricsFiles(directory, { startStep, interval, tokensPerStep, routings }) : undefined;
+    world.rank === 0
+      ? metricsFiles(directory, {
+          startStep,
+          interval,
+          tokensPerStep,
+          routings,
+          say: (line) => context.say(line),
+        })
+      : undefined;
   const progress = new Progress({
     label: options.label ?? arch,
     steps: train.steps,

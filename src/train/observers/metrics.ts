@@ -14,9 +14,12 @@ export function metricsFiles(
     readonly interval: number;
     readonly tokensPerStep: number;
     readonly routings: readonly string[];
+    readonly say: (line: string) => void;
   },
 ): Observer {
   const metrics = openMetrics(join(directory, "metrics.jsonl"), of.startStep);
+  if (metrics.numDamaged > 0)
+    of.say(`${directory}/metrics.jsonl: ${metrics.numDamaged} damaged line(s) were removed`);
   const board = openTensorboard(directory, of.startStep);
   return {
     step({ step, report, timing, options, skipped, isEvaluated, validationLoss }) {
