@@ -20,7 +20,7 @@ function isThere(path: string): boolean {
   return sources.some((file) => basename(file) === path);
 }
 
-it.each(["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/method.md"])(
+it.each(["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/method.md", "docs/testing.md"])(
   "%s names only files that exist",
   (document) => {
     const text = read(document);
