@@ -1,57 +1,12 @@
 #!/usr/bin/env node
 /** The command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 141 nobody reads on. */
-import { Command, CommanderError } from "commander";
+import { CommanderError } from "commander";
 import { launcherRank, launcherSize } from "../comm/mpi/library.js";
 import { InputError, exitCodeOf } from "../core/errors.js";
-import { VERSION } from "../core/version.js";
-import { addBench } from "./commands/bench.js";
-import { addData } from "./commands/data.js";
-import { addDoctor } from "./commands/doctor.js";
-import { addEval } from "./commands/eval.js";
-import { addGenerate } from "./commands/generate.js";
-import { addLaunch } from "./commands/launch.js";
-import { addPlan } from "./commands/plan.js";
-import { addStart } from "./commands/start.js";
-import { addTokenizer } from "./commands/tokenizer.js";
-import { addTrain } from "./commands/train.js";
-import { addVerify } from "./commands/verify.js";
+import { commandLine } from "./command-line.js";
 
 /** Among the ranks of an MPI launcher, only rank 0 explains usage. */
 const rank = launcherSize() === undefined ? 0 : launcherRank();
-const program = new Command("scmoe")
-  .description(
-    "Train, run and plan shortcut-connected mixture-of-experts transformers under overlapped expert parallelism",
-  )
-  .version(VERSION)
-  .showSuggestionAfterError()
-  .configureOutput({ outputError: (text, write) => write(usageLine(text)) })
-  .exitOverride()
-  .configureOutput(rank === 0 ? {} : { writeErr: () => undefined, writeOut: () => undefined })
-  .enablePositionalOptions()
-  .addHelpText(
-    "after",
-    `
-Examples:
-  scmoe train --out runs/first                       a small ScMoE model on the built-in corpus
-  scmoe train --ranks 2 --link 1gbit,50us --set schedule.policy=adaptive
-  scmoe train --resume runs/first                    go on after Ctrl-C or a crash
-  scmoe eval runs/first
-  scmoe generate runs/first --prompt "My fellow citizens"`,
-  );
-for (const add of [
-  addTrain,
-  addLaunch,
-  addEval,
-  addGenerate,
-  addData,
-  addTokenizer,
-  addVerify,
-  addDoctor,
-  addBench,
-  addPlan,
-  addStart,
-])
-  add(program);
 
 // A reader such as `head` that has seen enough ends this command as it ends others: quietly, with the code of SIGPIPE.
 for (const stream of [process.stdout, process.stderr])
@@ -61,7 +16,7 @@ for (const stream of [process.stdout, process.stderr])
   });
 
 try {
-  await program.parseAsync();
+  await commandLine({ speaks: rank === 0 }).parseAsync();
 } catch (thrown) {
   // Under a launcher every rank refuses the same bad input: rank 0 says it, and the launcher ends the others unless
   // theirs is a trouble of their own.
@@ -85,13 +40,4 @@ function report(error: Error, label: string): number {
       : `scmoe: ${label}internal error: ${line}; please report it with the output under SCMOE_DEBUG=1\n`,
   );
   return 1;
-}
-
-/** Commander's message and its suggestion as one line. */
-function usageLine(text: string): string {
-  const line = text
-    .trim()
-    .replace(/^error: /, "")
-    .replace(/\s*\n\s*/g, " ");
-  return `scmoe: ${line} (--help shows the usage)\n`;
 }
