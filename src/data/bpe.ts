@@ -1,193 +1,102 @@
-/**
- * Byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2): training on a corpus, encoding, decoding,
- * and Hugging Face's `tokenizer.json`.
- */
+/** Byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2): training on a corpus, encoding, decoding. */
 import { InputError } from "../core/errors.js";
-
-/** GPT-2's pre-tokenisation: contractions, words with their leading space, digits, punctuation, white space. */
-const PRE_TOKEN = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
-export const END_OF_TEXT = "<|endoftext|>";
-/** The 256 bytes and end of text. */
-export const SMALLEST_VOCABULARY = 257;
-
-export interface BpeModel {
-  /** Token → id. The 256 bytes first, then one token per merge, the end-of-text token last. */
-  readonly vocabulary: ReadonlyMap<string, number>;
-  readonly merges: readonly (readonly [string, string])[];
-}
-
-/** GPT-2's printable character for each byte. */
-export const BYTE_CHARACTERS: readonly string[] = (() => {
-  const printable = (b: number) => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
-  let next = 256;
-  return Array.from({ length: 256 }, (_, b) => String.fromCodePoint(printable(b) ? b : next++));
-})();
+import { BYTE_CHARACTERS, type BpeModel, END_OF_TEXT, SMALLEST_VOCABULARY } from "./bpe-model.js";
+import { MergeTable } from "./merge-table.js";
+import { type CountedWord, PairCounts } from "./pair-counts.js";
+import { endOfPreToken } from "./pre-tokens.js";
+import { cutAt } from "./symbol-row.js";
+import { WordMerger } from "./word-merger.js";
 
 const BYTE_OF_CHARACTER = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
 
-function preTokens(text: string): string[] {
-  return text.match(PRE_TOKEN) ?? [];
-}
+/** Called often, also within a single long text or word: what it throws ends the work. `share` runs from 0 to 1. */
+export type OnProgress = (share: number) => void;
 
-function toByteCharacters(text: string): string {
-  let out = "";
-  for (const byte of new TextEncoder().encode(text)) out += BYTE_CHARACTERS[byte];
-  return out;
-}
+/** Characters scanned, or places looked at, from one call of `onProgress` to the next: a few tens of milliseconds. */
+const PROGRESS_INTERVAL = 1 << 17;
+/** In training, a longer run of letters (or of white space …) is no word: it is counted in pieces, which bounds memory. */
+const LONGEST_WORD = 1 << 16;
 
-interface Word {
-  readonly symbols: number[];
-  readonly count: number;
+/** A function that calls `report` every so many times it is called. */
+function every(interval: number, report: () => void): () => void {
+  let calls = 0;
+  return () => {
+    if (++calls < interval) return;
+    calls = 0;
+    report();
+  };
 }
 
 /**
  * Merges the most frequent pair until the vocabulary has the size wanted; ties go to the pair seen first.
  * @throws InputError when `vocabSize` is below 257: the bytes and end of text
  */
-export function trainBpe(
-  texts: Iterable<string>,
-  vocabSize: number,
-  onProgress?: (done: number) => void,
-): BpeModel {
+export function trainBpe(texts: readonly string[], vocabSize: number, onProgress?: OnProgress): BpeModel {
   if (vocabSize < SMALLEST_VOCABULARY)
     throw new InputError(
       `A vocabulary of ${vocabSize} tokens is too small; a byte-level tokenizer needs at least ${SMALLEST_VOCABULARY}`,
     );
-  const counts = new Map<string, number>();
-  for (const text of texts)
-    for (const token of preTokens(text)) counts.set(token, (counts.get(token) ?? 0) + 1);
-  const tokens = [...BYTE_CHARACTERS];
-  const words: Word[] = [...counts].map(([text, count]) => ({
-    symbols: [...new TextEncoder().encode(text)],
-    count,
-  }));
-  const pairs = new PairCounts(words);
-  const merges: [string, string][] = [];
   const wanted = vocabSize - SMALLEST_VOCABULARY;
+  const words = countWords(texts, (share) => onProgress?.(share / 2));
+  const tokens = [...BYTE_CHARACTERS];
+  const merges: [string, string][] = [];
+  const tick = every(PROGRESS_INTERVAL, () => onProgress?.(0.5 + merges.length / (wanted + 1) / 2));
+  const pairs = new PairCounts(words, tick);
   while (merges.length < wanted) {
     const best = pairs.best();
     if (best === undefined) break;
-    const [a, b] = best;
-    merges.push([tokens[a], tokens[b]]);
-    pairs.merge(a, b, tokens.length);
-    tokens.push(tokens[a] + tokens[b]);
-    if (merges.length % 256 === 0) onProgress?.(merges.length / wanted);
+    const [left, right] = [tokens[best.a], tokens[best.b]];
+    merges.push([left, right]);
+    tokens.push(left + right);
+    pairs.merge(best);
+    if (merges.length % 256 === 0) onProgress?.(0.5 + merges.length / wanted / 2);
   }
   const vocabulary = new Map(tokens.map((token, id) => [token, id]));
   vocabulary.set(END_OF_TEXT, tokens.length);
   return { vocabulary, merges };
 }
 
-const SHIFT = 2 ** 21;
-
-/** Counts of neighbouring symbols with the words each occurs in, and a lazily corrected heap of the largest. */
-class PairCounts {
-  readonly #counts = new Map<number, number>();
-  readonly #where = new Map<number, Set<number>>();
-  readonly #order = new Map<number, number>();
-  #heap: { pair: number; count: number }[] = [];
-
-  constructor(readonly words: Word[]) {
-    words.forEach((word, index) =>
-      this.#eachPair(word.symbols, (pair) => this.#add(pair, word.count, index)),
-    );
-    this.#heap = [...this.#counts].map(([pair, count]) => ({ pair, count }));
-    for (let i = (this.#heap.length >> 1) - 1; i >= 0; i--) this.#sink(i);
-  }
-
-  best(): [number, number] | undefined {
-    for (;;) {
-      const top = this.#heap[0];
-      if (top === undefined) return undefined;
-      const current = this.#counts.get(top.pair) ?? 0;
-      if (top.count === current && current > 0) return [Math.floor(top.pair / SHIFT), top.pair % SHIFT];
-      const last = this.#heap.pop() as { pair: number; count: number };
-      if (this.#heap.length > 0) {
-        this.#heap[0] = last;
-        this.#sink(0);
+/** Different pre-tokens in the order in which they are first seen. */
+function countWords(texts: readonly string[], onProgress: OnProgress): CountedWord[] {
+  const counts = new Map<string, number>();
+  const total = texts.reduce((sum, text) => sum + text.length, 0);
+  let before = 0;
+  for (const text of texts) {
+    let reported = 0;
+    for (let at = 0; at < text.length;) {
+      const end = endOfPreToken(text, at, text.length);
+      while (at < end) {
+        const word = text.slice(at, Math.min(end, cutAt(text, at + LONGEST_WORD)));
+        counts.set(word, (counts.get(word) ?? 0) + 1);
+        at += word.length;
+        if (at - reported < PROGRESS_INTERVAL) continue;
+        reported = at;
+        onProgress((before + at) / total);
       }
     }
+    before += text.length;
   }
-
-  merge(a: number, b: number, merged: number): void {
-    const touched = new Set<number>();
-    for (const index of this.#where.get(a * SHIFT + b) ?? []) {
-      const word = this.words[index];
-      this.#eachPair(word.symbols, (pair) => {
-        this.#counts.set(pair, (this.#counts.get(pair) ?? 0) - word.count);
-        touched.add(pair);
-      });
-      const out: number[] = [];
-      for (let i = 0; i < word.symbols.length; i++) {
-        if (word.symbols[i] === a && word.symbols[i + 1] === b) {
-          out.push(merged);
-          i++;
-        } else out.push(word.symbols[i]);
-      }
-      word.symbols.splice(0, word.symbols.length, ...out);
-      this.#eachPair(out, (pair) => {
-        this.#add(pair, word.count, index);
-        touched.add(pair);
-      });
-    }
-    this.#where.delete(a * SHIFT + b);
-    for (const pair of touched) {
-      const count = this.#counts.get(pair) ?? 0;
-      if (count > 0) this.#push({ pair, count });
-      else this.#counts.delete(pair);
-    }
-  }
-
-  #eachPair(symbols: readonly number[], visit: (pair: number) => void): void {
-    for (let i = 0; i + 1 < symbols.length; i++) visit(symbols[i] * SHIFT + symbols[i + 1]);
-  }
-
-  #add(pair: number, count: number, index: number): void {
-    this.#counts.set(pair, (this.#counts.get(pair) ?? 0) + count);
-    let where = this.#where.get(pair);
-    if (where === undefined) this.#where.set(pair, (where = new Set()));
-    where.add(index);
-    if (!this.#order.has(pair)) this.#order.set(pair, this.#order.size);
-  }
-
-  #before(i: number, j: number): boolean {
-    const [a, b] = [this.#heap[i], this.#heap[j]];
-    if (a.count !== b.count) return a.count > b.count;
-    return (this.#order.get(a.pair) as number) < (this.#order.get(b.pair) as number);
-  }
-
-  #push(item: { pair: number; count: number }): void {
-    this.#heap.push(item);
-    let i = this.#heap.length - 1;
-    while (i > 0) {
-      const parent = (i - 1) >> 1;
-      if (!this.#before(i, parent)) break;
-      [this.#heap[i], this.#heap[parent]] = [this.#heap[parent], this.#heap[i]];
-      i = parent;
-    }
-  }
-
-  #sink(start: number): void {
-    let i = start;
-    for (;;) {
-      let first = i;
-      for (const child of [2 * i + 1, 2 * i + 2])
-        if (child < this.#heap.length && this.#before(child, first)) first = child;
-      if (first === i) return;
-      [this.#heap[i], this.#heap[first]] = [this.#heap[first], this.#heap[i]];
-      i = first;
-    }
-  }
+  return [...counts];
 }
 
-/** Encodes and decodes: applies merges in the order they were learnt; words are cached. */
+/** Words whose tokens are remembered: the frequent ones are among the first. */
+const MOST_REMEMBERED = 1 << 16;
+const LONGEST_REMEMBERED = 64;
+/** Ids handed out at a time. */
+const PIECE = 1 << 14;
+
+/** Encodes and decodes: applies merges in the order they were learnt; words are remembered. */
 export class BpeTokenizer {
-  readonly #rank = new Map<string, number>();
+  readonly #merger: WordMerger;
+  /** Id of each symbol of the merges. */
+  readonly #ids: Int32Array;
   readonly #tokens: string[] = [];
-  readonly #cache = new Map<string, readonly number[]>();
+  readonly #remembered = new Map<string, readonly number[]>();
 
   constructor(readonly model: BpeModel) {
-    model.merges.forEach(([a, b], rank) => this.#rank.set(`${a} ${b}`, rank));
+    const table = new MergeTable(model);
+    this.#merger = new WordMerger(table);
+    this.#ids = Int32Array.from(table.tokens, (token) => model.vocabulary.get(token) ?? -1);
     for (const [token, id] of model.vocabulary) this.#tokens[id] = token;
   }
 
@@ -202,39 +111,73 @@ export class BpeTokenizer {
   /** The end-of-text token may stand in the text by its name, as with Hugging Face's. */
   encode(text: string): number[] {
     const out: number[] = [];
-    text.split(END_OF_TEXT).forEach((part, i) => {
-      if (i > 0) out.push(this.endOfText);
-      for (const token of preTokens(part)) for (const id of this.#word(token)) out.push(id);
-    });
+    for (const piece of this.encodePieces(text)) for (const id of piece) out.push(id);
     return out;
   }
 
-  decode(ids: Iterable<number>): string {
-    const bytes: number[] = [];
-    for (const id of ids) {
-      const token = this.#tokens[id] ?? "";
-      if (token === END_OF_TEXT) bytes.push(...new TextEncoder().encode(END_OF_TEXT));
-      else for (const character of token) bytes.push(BYTE_OF_CHARACTER.get(character) as number);
+  /** The ids of `encode`, some at a time, so that they need not all be in memory. */
+  *encodePieces(text: string, onProgress?: OnProgress): Generator<Int32Array> {
+    const piece = new Int32Array(PIECE);
+    let filled = 0;
+    let reported = 0;
+    let start = 0;
+    const tick = every(PROGRESS_INTERVAL, () => onProgress?.(start / text.length));
+    while (start < text.length) {
+      const found = text.indexOf(END_OF_TEXT, start);
+      const end = found < 0 ? text.length : found;
+      while (start < end) {
+        const next = endOfPreToken(text, start, end);
+        for (const id of this.#word(text.slice(start, next), tick)) {
+          piece[filled++] = id;
+          if (filled < PIECE) continue;
+          yield piece.slice();
+          filled = 0;
+        }
+        start = next;
+        if (start - reported < PROGRESS_INTERVAL) continue;
+        reported = start;
+        onProgress?.(start / text.length);
+      }
+      if (found < 0) break;
+      piece[filled++] = this.endOfText;
+      start = end + END_OF_TEXT.length;
+      if (filled < PIECE) continue;
+      yield piece.slice();
+      filled = 0;
     }
-    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(bytes));
+    if (filled > 0) yield piece.slice(0, filled);
   }
 
-  #word(text: string): readonly number[] {
-    const known = this.#cache.get(text);
-    if (known !== undefined) return known;
-    const parts = [...toByteCharacters(text)];
-    for (;;) {
-      let best = Infinity;
-      let at = -1;
-      for (let i = 0; i + 1 < parts.length; i++) {
-        const rank = this.#rank.get(`${parts[i]} ${parts[i + 1]}`);
-        if (rank !== undefined && rank < best) [best, at] = [rank, i];
+  decode(ids: Iterable<number>): string {
+    let bytes = new Uint8Array(1024);
+    let length = 0;
+    for (const id of ids) {
+      const token = this.#tokens[id] ?? "";
+      if (length + token.length > bytes.length) {
+        const longer = new Uint8Array(2 * (length + token.length));
+        longer.set(bytes);
+        bytes = longer;
       }
-      if (at < 0) break;
-      parts.splice(at, 2, parts[at] + parts[at + 1]);
+      // The special token's name is plain ASCII, whose characters stand for themselves.
+      for (const character of token) bytes[length++] = BYTE_OF_CHARACTER.get(character) ?? 0;
     }
-    const ids = parts.map((part) => this.model.vocabulary.get(part) as number);
-    if (this.#cache.size < 500_000) this.#cache.set(text, ids);
-    return ids;
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, length));
+  }
+
+  #word(text: string, tick: () => void): Iterable<number> {
+    const known = this.#remembered.get(text);
+    if (known !== undefined) return known;
+    const ids = this.#idsOf(text, tick);
+    if (text.length > PIECE) return ids;
+    const list = [...ids];
+    if (text.length <= LONGEST_REMEMBERED && this.#remembered.size < MOST_REMEMBERED)
+      this.#remembered.set(text, list);
+    return list;
+  }
+
+  *#idsOf(text: string, tick: () => void): Generator<number> {
+    for (const symbol of this.#merger.symbols(text, tick)) yield this.#ids[symbol];
   }
 }
+
+export { BYTE_CHARACTERS, type BpeModel, END_OF_TEXT, SMALLEST_VOCABULARY } from "./bpe-model.js";

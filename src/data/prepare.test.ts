@@ -36,6 +36,34 @@ describe("prepareData()", () => {
     expect(readdirSync(cache("stopped"))).toEqual([]);
   });
 
+  it("can be ended within one long document, in training and in encoding", () => {
+    const long = join(folder, "long.txt");
+    writeFileSync(long, "ab".repeat(500_000));
+    const tokenizer = prepare("twice").directory;
+    for (const options of [{ corpus: long }, { corpus: long, tokenizer }]) {
+      const shares: number[] = [];
+      const onProgress = (_: string, share: number): void => {
+        shares.push(share);
+        if (shares.length === 3) throw new Error("stop");
+      };
+      expect(() => prepare("long", { ...options, onProgress })).toThrow("stop");
+      expect(shares.every((share) => share < 0.5)).toBe(true);
+      expect(readdirSync(cache("long"))).toEqual([]);
+    }
+  });
+
+  it("makes the same of the same text in any encoding, and refuses what is not text", () => {
+    const latin = join(folder, "latin.txt");
+    const utf8 = join(folder, "utf8.txt");
+    const text = "un été à la crème. ".repeat(50);
+    writeFileSync(latin, Buffer.from(text, "latin1"));
+    writeFileSync(utf8, `\ufeff${text}`);
+    expect(prepare("encodings", { corpus: latin, encoding: "latin1" }).directory).toBe(
+      prepare("encodings", { corpus: utf8 }).directory,
+    );
+    expect(() => prepare("encodings", { corpus: latin })).toThrow(/latin\.txt is not utf-8 text: byte 0xe9/);
+  });
+
   it("says which file of the cache is damaged and what to do", () => {
     const { directory } = prepare("damaged");
     for (const [file, damage] of [

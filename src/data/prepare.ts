@@ -22,12 +22,16 @@ export interface PreparedData {
 
 export interface PrepareOptions {
   readonly corpus: string;
+  /** Of its text files. Default "utf-8". */
+  readonly encoding?: string | undefined;
   readonly vocabSize: number;
   /** A tokenizer.json to use instead of training one. */
-  readonly tokenizer?: string;
+  readonly tokenizer?: string | undefined;
   readonly cacheDirectory: string;
   /** Called often; what it throws ends the preparation, and nothing is left behind. */
   readonly onProgress?: (what: string, share: number) => void;
+  /** Told what a person should know of the corpus. */
+  readonly say?: (line: string) => void;
 }
 
 /** Part of the key of the cache: raised when the same corpus would give other files. */
@@ -35,13 +39,13 @@ const FORMAT = 3;
 /** What a rank that was killed left in the cache is removed after this time. */
 const STALE_MS = 24 * 3600 * 1e3;
 
-/** @throws InputError when the corpus is missing or empty, or the tokenizer has more tokens than the model */
+/** @throws InputError when the corpus is missing, empty or not in its encoding, or the tokenizer has more tokens than the model */
 export function prepareData(options: PrepareOptions): PreparedData {
   if (options.vocabSize < SMALLEST_VOCABULARY)
     throw new InputError(
       `vocab_size is ${options.vocabSize}; a byte-level tokenizer needs at least ${SMALLEST_VOCABULARY}`,
     );
-  const corpus = readCorpus(options.corpus);
+  const corpus = readCorpus(options.corpus, options);
   const hash = createHash("sha256").update(JSON.stringify([FORMAT, options.vocabSize]));
   const textHash = createHash("sha256");
   for (const text of [...corpus.train, "\0", ...corpus.validation]) {
@@ -145,19 +149,25 @@ function build(directory: string, corpus: Corpus, given: string | undefined, opt
   );
 }
 
-/** Token ids document by document, each followed by end of text; `counts` receives how often each occurs. */
+/** Token ids piece by piece, each document followed by end of text; `counts` receives how often each occurs. */
 function* encodeDocuments(
   texts: readonly string[],
   tokenizer: Tokenizer,
   counts: Float64Array,
   onProgress: (share: number) => void,
-): Generator<readonly number[]> {
-  for (const [i, text] of texts.entries()) {
-    const ids = tokenizer.encode(text);
-    ids.push(tokenizer.endOfText);
-    for (const id of ids) counts[id]++;
-    yield ids;
-    onProgress((i + 1) / texts.length);
+): Generator<ArrayLike<number>> {
+  const total = texts.reduce((sum, text) => sum + text.length, 0);
+  let before = 0;
+  for (const text of texts) {
+    const report = (share: number) => onProgress((before + share * text.length) / total);
+    for (const ids of tokenizer.encodePieces(text, report)) {
+      for (let i = 0; i < ids.length; i++) counts[ids[i]]++;
+      yield ids;
+    }
+    counts[tokenizer.endOfText]++;
+    yield [tokenizer.endOfText];
+    report(1);
+    before += text.length;
   }
 }
 

@@ -12,15 +12,11 @@ const HEADER_BYTES = 64;
 const VERSION = 1;
 
 /**
- * Written to a temporary name, synced, renamed. One document at a time is in memory.
+ * Written to a temporary name, synced, renamed. One piece at a time is in memory.
  * @returns the number of tokens
  * @throws EnvironmentError in one line when the disk is full or not writable
  */
-export function writeTokenFile(
-  path: string,
-  documents: Iterable<readonly number[]>,
-  vocabSize: number,
-): number {
+export function writeTokenFile(path: string, pieces: Iterable<ArrayLike<number>>, vocabSize: number): number {
   const width = vocabSize > 65_536 ? 4 : 2;
   const temporary = `${path}.tmp`;
   let length = 0;
@@ -28,7 +24,7 @@ export function writeTokenFile(
     temporary,
     (function* () {
       yield new Uint8Array(HEADER_BYTES);
-      for (const ids of documents) {
+      for (const ids of pieces) {
         length += ids.length;
         yield new Uint8Array((width === 4 ? Uint32Array.from(ids) : Uint16Array.from(ids)).buffer);
       }

@@ -146,7 +146,31 @@ describe("loadTokenizer()", () => {
     expect(loaded.encode(corpus[0])).toEqual(own.encode(corpus[0]));
   });
 
+  it("loads a vocabulary of 150,000 more tokens, ours and another's", () => {
+    const vocab = { ...base.model.vocab };
+    for (let i = 0; i < 150_000; i++) vocab[`token ${i}`] = 600 + i;
+    const large = { ...base, model: { ...base.model, vocab } };
+    const other = { ...large, pre_tokenizer: { ...byteLevel, use_regex: true, add_prefix_space: true } };
+    for (const json of [large, other]) {
+      const loaded = loadTokenizer(save(json, "large.json"));
+      expect(loaded.vocabSize).toBe(150_600);
+      expect(loaded.decode(loaded.encode("the nation")).trim()).toBe("the nation");
+    }
+  });
+
+  it("says what Hugging Face's implementation cannot do, in one line", () => {
+    const loaded = loadTokenizer(save(foreign.Unigram, "unigram.json"));
+    const encode = () => loaded.encode("q".repeat(150_000));
+    expect(encode).toThrow(InputError);
+    expect(encode).toThrow(/unigram\.json cannot encode a text of 150000 characters.*split/);
+  });
+
   it.each([
+    [
+      "a merge that makes no token",
+      { ...base, model: { ...base.model, merges: [...model.merges, ["the", "zzz"]] } },
+      /merge 343 \(\["the","zzz"\]\) makes no token of model\.vocab/,
+    ],
     ["nothing", "", /not JSON/],
     ["other JSON", "[1]", /no model\.vocab/],
     ["null", "null", /no model\.vocab/],

@@ -10,6 +10,11 @@ export interface Tokenizer {
   /** Id of the token between documents. */
   readonly endOfText: number;
   encode(text: string): number[];
+  /**
+   * The ids of `encode`, some at a time, so that those of a long text need not all be in memory.
+   * @param onProgress called often; what it throws ends the work
+   */
+  encodePieces(text: string, onProgress?: (share: number) => void): Iterable<ArrayLike<number>>;
   decode(ids: Iterable<number>): string;
 }
 
@@ -105,7 +110,13 @@ export function loadTokenizer(path: string): Tokenizer {
   if (typeof json?.model?.vocab !== "object" || json.model.vocab === null)
     throw new InputError(`${file} is not a Hugging Face tokenizer.json: it has no model.vocab`);
   const own = ownModel(json);
-  return own === undefined ? foreignTokenizer(json, file) : new BpeTokenizer(own);
+  if (own === undefined) return foreignTokenizer(json, file);
+  const odd = own.merges.findIndex(([left, right]) => !own.vocabulary.has(left + right));
+  if (odd >= 0)
+    throw new InputError(
+      `${file}: merge ${odd} (${JSON.stringify(own.merges[odd])}) makes no token of model.vocab; the file is damaged`,
+    );
+  return new BpeTokenizer(own);
 }
 
 /** The model, when nothing in the file asks for more than our encoder does. */
@@ -152,11 +163,24 @@ function foreignTokenizer(json: TokenizerJson, file: string): Tokenizer {
   } catch (error) {
     throw new InputError(`${file} is not a tokenizer that can be used: ${explain(error)}`);
   }
+  const encode = (text: string): number[] => {
+    try {
+      // No "begin of text" in the middle of a corpus or prompt.
+      return [...foreign.encode(text, { add_special_tokens: false }).ids];
+    } catch (error) {
+      // The library matches and collects a text as a whole, which overflows the stack where a word is very long.
+      if (error instanceof RangeError)
+        throw new InputError(
+          `The tokenizer ${file} cannot encode a text of ${text.length} characters in one piece (${error.message}); split the text into several files`,
+        );
+      throw error;
+    }
+  };
   return {
     vocabSize: [...ids, ...added.map((t) => t.id)].reduce((a, b) => Math.max(a, b), 0) + 1,
     endOfText: idOf.get(end) as number,
-    // No "begin of text" in the middle of a corpus or prompt.
-    encode: (text) => [...foreign.encode(text, { add_special_tokens: false }).ids],
+    encode,
+    encodePieces: (text) => [encode(text)],
     decode(tokens) {
       const list = [...tokens];
       return list.length === 0 ? "" : foreign.decode(list, { clean_up_tokenization_spaces: false });

@@ -158,6 +158,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EACCES: "permission denied",
   EPERM: "permission denied",
   EROFS: "the file system is read-only",
+  ERR_FS_FILE_TOO_LARGE: "a single file is limited to 512 MB of text; split it into several",
   ERR_STRING_TOO_LONG: "a single file is limited to 512 MB of text; split it into several",
 };
 
