@@ -1,5 +1,5 @@
 /** The library as a program uses it: events, signals, results; nothing on the terminal. */
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import {
@@ -72,6 +72,10 @@ it("stops before the first step with a signal that was aborted before", async ()
 it("evaluates", async () => {
   const { loss, perplexity } = await evaluate({ model: directory, cache, corpus, batches: 2 });
   expect(perplexity).toBeCloseTo(Math.exp(loss), 6);
+  const other = join(home, "utf-16.txt");
+  writeFileSync(other, readFileSync(corpus, "utf8"), "utf16le");
+  const again = { model: directory, cache, corpus: other, encoding: "utf-16le", batches: 2 };
+  expect((await evaluate(again)).loss).toBe(loss);
 });
 
 it("writes text in pieces, until its signal is aborted", async () => {

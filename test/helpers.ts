@@ -15,6 +15,12 @@ export function numSteps(directory: string): number {
   return existsSync(path) ? readFileSync(path, "utf8").split("\n").length - 1 : 0;
 }
 
+/** Rows of a run's metrics. */
+export function metricRows(directory: string): Record<string, unknown>[] {
+  const lines = readFileSync(join(directory, "metrics.jsonl"), "utf8").trimEnd().split("\n");
+  return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
 export interface Ran {
   readonly code: number | null;
   readonly stdout: string;

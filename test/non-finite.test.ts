@@ -3,9 +3,8 @@ import { cpSync, openSync, readFileSync, readdirSync, rmSync, writeSync } from "
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { CheckpointReader } from "../src/storage/checkpoint-reader.js";
-import { readMetrics } from "../src/storage/metrics.js";
 import { SafetensorsReader } from "../src/storage/safetensors.js";
-import { MINI, type Ran, scmoe, temporaryDirectory } from "./helpers.js";
+import { MINI, type Ran, metricRows, scmoe, temporaryDirectory } from "./helpers.js";
 
 const dir = temporaryDirectory();
 const set = (...keys: string[]): string[] => keys.flatMap((key) => ["--set", key]);
@@ -38,7 +37,7 @@ describe.each([1, 2])("a step that is not finite, on %i ranks", (ranks) => {
     const run = `skip-${ranks}`;
     const { code, stderr } = train(run, "-q", ...diverging, ...set("train.on_nonfinite=skip"));
     expect([code, stderr]).toEqual([1, expect.stringMatching(/nor were the 19 before it/)]);
-    const skipped = readMetrics(join(dir, run, "metrics.jsonl")).rows.map((row) => Number(row.skipped_steps));
+    const skipped = metricRows(join(dir, run)).map((row) => Number(row.skipped_steps));
     expect(skipped[0]).toBe(0);
     expect(skipped.at(-1)).toBe(19);
   });

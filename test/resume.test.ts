@@ -2,20 +2,17 @@
 import { cpSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { readMetrics } from "../src/storage/metrics.js";
 import type { RunRecord } from "../src/train/run-directory.js";
-import { MINI, type Ran, scmoe, temporaryDirectory } from "./helpers.js";
+import { MINI, type Ran, metricRows, scmoe, temporaryDirectory } from "./helpers.js";
 
 const dir = temporaryDirectory();
 const train = (run: string, ...more: string[]): Ran => scmoe(["train", "-o", run, ...MINI, ...more], dir);
 const resume = (run: string, ...more: string[]): Ran => scmoe(["train", "--resume", run, ...more], dir);
 const set = (...keys: string[]): string[] => keys.flatMap((key) => ["--set", key]);
-const rows = (run: string) => readMetrics(join(dir, run, "metrics.jsonl")).rows;
-const figures = (run: string, key: string) => rows(run).map((row) => row[key]);
+const figures = (run: string, key: string) => metricRows(join(dir, run)).map((row) => row[key]);
 const record = (run: string) => JSON.parse(readFileSync(join(dir, run, "run.json"), "utf8")) as RunRecord;
 const checkpoints = (run: string) => readdirSync(join(dir, run, "checkpoints")).sort();
-const copy = (from: string, to: string): void =>
-  cpSync(join(dir, from), join(dir, to), { recursive: true });
+const copy = (from: string, to: string): void => cpSync(join(dir, from), join(dir, to), { recursive: true });
 
 beforeAll(() => {
   const text = readFileSync(new URL("../README.md", import.meta.url), "utf8");

@@ -85,6 +85,21 @@ describe("bad input gets one line and exit code 2", () => {
       ["train", "-o", "short", ...MINI, "--set", "data.corpus=short.txt"],
       /fewer than one sequence of 32 \+ 1/,
     ],
+    [
+      "a corpus in another encoding",
+      ["train", "-o", "latin", ...MINI, "--set", "data.corpus=latin.txt"],
+      /latin\.txt is not utf-8 text: byte 0xe9 at offset 3;.*data\.encoding/,
+    ],
+    [
+      "an unknown encoding",
+      ["train", "--dry-run", "--set", "data.encoding=utf8le"],
+      /data\.encoding: unknown encoding "utf8le".*known: utf-8, latin1/,
+    ],
+    [
+      "an unknown encoding of text to evaluate on",
+      ["eval", "whole", "--encoding", "latn1"],
+      /--encoding: unknown encoding "latn1"; did you mean "latin1"/,
+    ],
     ["unknown key", ["train", "--set", "train.learning_rte=1"], /learning_rte.*did you mean "learning_rate"/],
     ["unknown option", ["train", "--rank", "2"], /unknown option '--rank' \(Did you mean --ranks\?\)/],
     ["unknown command", ["trian"], /unknown command 'trian' \(Did you mean train\?\)/],
@@ -131,7 +146,10 @@ describe("bad input gets one line and exit code 2", () => {
       1,
     ],
   ];
-  beforeAll(() => writeFileSync(join(dir, "short.txt"), "too short"));
+  beforeAll(() => {
+    writeFileSync(join(dir, "short.txt"), "too short");
+    writeFileSync(join(dir, "latin.txt"), Buffer.from("un été ".repeat(99), "latin1"));
+  });
 
   it.each(cases)("%s", (_, args, message, exitCode = 2) => {
     const { code, stderr, stdout } = scmoe(args, dir);
@@ -141,6 +159,24 @@ describe("bad input gets one line and exit code 2", () => {
     expect(stderr).not.toMatch(/\n\s+at /);
     expect([code, stdout]).toEqual([exitCode, ""]);
     expect(existsSync(join(dir, "short"))).toBe(false);
+  });
+
+  it("text in another encoding, unless that is named", () => {
+    const command = [
+      "tokenizer",
+      "train",
+      "--corpus",
+      "latin.txt",
+      "-o",
+      "latin.json",
+      "--vocab-size",
+      "258",
+    ];
+    expect(scmoe(command, dir).code).toBe(2);
+    expect(scmoe([...command, "--encoding", "latin1"], dir).code).toBe(0);
+    expect(scmoe(["tokenizer", "encode", "latin.json", "été", "--json"], dir).stdout).toMatch(
+      /256,\s+116,\s+256/,
+    );
   });
 
   it("an empty corpus", () => {

@@ -1,5 +1,6 @@
 /** Options that several commands share. */
 import { InvalidArgumentError } from "commander";
+import { checkEncoding } from "../data/encoding.js";
 
 /** A reader of an option's number. */
 function numberThat(isFit: (value: number) => boolean, wanted: string): (text: string) => number {
@@ -14,6 +15,15 @@ export const wholeNumber = numberThat((x) => Number.isInteger(x) && x >= 0, "a w
 export const countNumber = numberThat((x) => Number.isInteger(x) && x >= 1, "a whole number from 1");
 export const positiveNumber = numberThat((x) => Number.isFinite(x) && x >= 0, "a number from 0");
 export const probability = numberThat((x) => x > 0 && x <= 1, "a number above 0, at most 1");
+
+export const CORPUS = "sotu, a text file, or a directory of .txt files (subdirectories included)";
+export const ENCODING = "of the text files: utf-8, latin1, utf-16le …";
+
+/** A reader of `--encoding`. @throws InputError when Node knows no such encoding */
+export function encodingName(text: string): string {
+  checkEncoding(text, "--encoding");
+  return text;
+}
 
 /** `--set a=b --set c=d` */
 export function collect(value: string, before: readonly string[]): string[] {

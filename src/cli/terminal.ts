@@ -5,6 +5,8 @@ import { launcherRank, launcherSize } from "../comm/mpi/library.js";
 export interface Terminal {
   /** An empty line: none is shown. */
   readonly progress: (line: string) => void;
+  /** A line that stays. */
+  readonly say: (line: string) => void;
   /** Draws what a job emits; figures are for programs. */
   readonly onEvent: (event: { readonly kind: string; readonly line?: string }) => void;
   /** Aborted by the first Ctrl-C; only with `stops`. */
@@ -32,6 +34,7 @@ export function openTerminal({ quiet = false, stops = false }: TerminalOptions =
     : { signal: new AbortController().signal, release: () => undefined };
   return {
     progress,
+    say,
     onEvent({ kind, line = "" }) {
       if (kind === "message") say(line);
       else if (kind === "progress") progress(line);

@@ -38,7 +38,10 @@ it("a lock of a process that has ended, or whose number another has, is taken ov
   lockDirectory(directory);
   const mine = holderOf(directory);
   const { pid } = spawnSync("true");
-  for (const holder of [{ ...mine, pid }, { ...mine, processStart: "1" }]) {
+  for (const holder of [
+    { ...mine, pid },
+    { ...mine, processStart: "1" },
+  ]) {
     holdBy(directory, { ...holder, token: "theirs" });
     const lock = lockDirectory(directory);
     expect(holderOf(directory).token).not.toBe("theirs");

@@ -2,6 +2,7 @@
 import { parse } from "yaml";
 import { z } from "zod";
 import { InputError, didYouMean } from "../core/errors.js";
+import { DEFAULT_ENCODING, checkEncoding } from "../data/encoding.js";
 import {
   type ModelConfig,
   type ModelInput,
@@ -73,7 +74,14 @@ export const runSchema = z.strictObject({
   model: z.looseObject({ preset: z.string().optional() }).default({ preset: "tiny" }),
   data: z
     .strictObject({
-      corpus: z.string().default("sotu").describe('"sotu", a text file, or a directory of .txt files'),
+      corpus: z
+        .string()
+        .default("sotu")
+        .describe('"sotu", a text file, or a directory of .txt files, subdirectories included'),
+      encoding: z
+        .string()
+        .default(DEFAULT_ENCODING)
+        .describe("Of the text files: utf-8, latin1, utf-16le … (names of the WHATWG Encoding Standard)"),
       tokenizer: z.string().optional().describe("A tokenizer.json to use instead of training one"),
       sequence_length: positive.optional().describe("Default max_position_embeddings"),
       cache: z.string().default(".scmoe/cache").describe("Where tokenizers and token files are kept"),
@@ -134,6 +142,7 @@ export function resolveRun(input: unknown, where: string): RunConfig {
   // A model that states its width states everything; any other starts from a preset.
   const base = name === undefined ? ("hidden_size" in overrides ? {} : preset("tiny")) : preset(name);
   const model = resolveModel({ ...base, ...overrides }, `${where}: model`);
+  checkEncoding(raw.data.encoding, `${where}: data.encoding`);
   const sequence = raw.data.sequence_length ?? model.max_position_embeddings;
   if (sequence > model.max_position_embeddings)
     throw new InputError(

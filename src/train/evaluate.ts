@@ -94,8 +94,10 @@ export class Evaluator {
 export interface EvaluateTask {
   /** Run directory (its newest checkpoint) or checkpoint. */
   readonly model: string;
-  /** "sotu" (built in, the default), a text file, or a directory of .txt files; its held-out part is used. */
+  /** "sotu" (built in, the default), a text file, or a directory of .txt files (subdirectories included); its held-out part is used. */
   readonly corpus?: string | undefined;
+  /** Encoding of its text files. Default "utf-8". */
+  readonly encoding?: string | undefined;
   /** Where prepared token files are kept. Default .scmoe/cache. */
   readonly cache?: string | undefined;
   /** Sequences at most, on all ranks together; each counts once. Default 256. */
@@ -144,6 +146,8 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
   reader.close();
   const data = prepareData({
     corpus,
+    encoding: task.encoding,
+    say: (line) => context.say(line),
     vocabSize: config.vocab_size,
     tokenizer: directory,
     cacheDirectory: cache,

@@ -1,21 +1,20 @@
 /** Everything a run needs before its first step: data, model, weights, sessions. */
-import { join } from "node:path";
 import { agree } from "../comm/collectives.js";
-import { InputError, InterruptedError } from "../core/errors.js";
+import { InputError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
-import { numWindows, trainBatch } from "../data/batches.js";
-import { type PreparedData, prepareData } from "../data/prepare.js";
+import { trainBatch } from "../data/batches.js";
+import type { PreparedData } from "../data/prepare.js";
 import type { Engine } from "../engine/engine.js";
 import type { JobContext } from "../launch/job.js";
-import { readText } from "../storage/files.js";
 import { type RunConfig, modelOf } from "./config.js";
 import { Evaluator } from "./evaluate.js";
 import { learningRateAt } from "./optimizer.js";
 import { Placer } from "./placer.js";
+import { prepareText } from "./prepare-text.js";
 import type { StepEvent } from "./event.js";
 import type { OpenedRun } from "./open-run.js";
 import type { MicroBatch } from "./micro-batch.js";
-import { type Progressed, openCheckpoint, resume, start } from "./resume.js";
+import { type Progressed, resume, start } from "./resume.js";
 import type { StepOptions } from "./step.js";
 import type { StepSessions } from "./step-sessions.js";
 import { type Trainee, createTrainee } from "./trainee.js";
@@ -112,41 +111,6 @@ function warnings({ train, model }: RunConfig, { gates }: StepSessions, { step }
       `The balance loss counts the tokens of all micro-batches of a step, so their gates run ahead, about a quarter of a step more; model.balance_statistics=micro_batch counts each alone (now ${String(model.balance_statistics)})`,
     );
   return lines;
-}
-
-/** The run's text as tokens; of a resumed run, by the tokenizer that its weights were trained with. */
-function prepareText(
-  context: JobContext<StepEvent>,
-  { config, directory, resume: resumed }: OpenedRun,
-  vocabSize: number,
-): PreparedData {
-  const prepare = (tokenizer: string | undefined): PreparedData =>
-    prepareData({
-      corpus: config.data.corpus,
-      vocabSize,
-      tokenizer,
-      cacheDirectory: config.data.cache,
-      onProgress: (what, share) => {
-        if (context.interrupted())
-          throw new InterruptedError("Interrupted while preparing data: there is nothing to save yet");
-        context.progress(`${what}: ${(share * 100).toFixed(0)} %`);
-      },
-    });
-  const isChanged = (key: string): boolean => resumed?.changes.some((change) => change.key === key) ?? false;
-  const reader = resumed && openCheckpoint(directory, resumed);
-  reader?.close();
-  const trained = reader && join(reader.directory, "tokenizer.json");
-  let data: PreparedData;
-  if (trained === undefined || isChanged("data.tokenizer")) data = prepare(config.data.tokenizer);
-  else if (isChanged("data.corpus")) data = prepare(trained);
-  else {
-    data = prepare(config.data.tokenizer);
-    const inRun = readText(trained, "the tokenizer of the checkpoint");
-    if (readText(join(data.directory, "tokenizer.json"), "the tokenizer") !== inRun) data = prepare(trained);
-  }
-  // Before anything is written: too short a corpus leaves no run directory behind.
-  for (const file of [data.train, data.validation]) numWindows(file, config.data.sequence_length);
-  return data;
 }
 
 /** What a step is given; `step` counts from 0. */

@@ -1,10 +1,12 @@
 import type { Command } from "commander";
+import { DEFAULT_ENCODING } from "../../data/encoding.js";
 import { prepareData } from "../../data/prepare.js";
-import { print, wholeNumber } from "../options.js";
+import { CORPUS, ENCODING, encodingName, print, wholeNumber } from "../options.js";
 import { openTerminal } from "../terminal.js";
 
 interface Flags {
   readonly corpus: string;
+  readonly encoding: string;
   readonly vocabSize: number;
   readonly tokenizer?: string;
   readonly cache: string;
@@ -15,7 +17,8 @@ export function addData(program: Command): void {
   program
     .command("data")
     .description("prepare a corpus: tokenizer and token files, cached by content (train does it by itself)")
-    .option("--corpus <source>", "sotu, a text file, or a directory of .txt files", "sotu")
+    .option("--corpus <source>", CORPUS, "sotu")
+    .option("--encoding <name>", ENCODING, encodingName, DEFAULT_ENCODING)
     .option("--vocab-size <n>", "tokens of the tokenizer", wholeNumber, 2048)
     .option("--tokenizer <file>", "use this tokenizer.json")
     .option("--cache <dir>", "where prepared token files are kept", ".scmoe/cache")
@@ -26,12 +29,15 @@ export function addData(program: Command): void {
 Examples:
   scmoe data                                           the built-in corpus, 2048 tokens
   scmoe data --corpus books/ --vocab-size 8192
+  scmoe data --corpus old.txt --encoding latin1
   scmoe data --corpus book.txt --tokenizer gpt2/tokenizer.json --vocab-size 50257`,
     )
     .action((flags: Flags) => {
       const terminal = openTerminal();
       const data = prepareData({
         corpus: flags.corpus,
+        encoding: flags.encoding,
+        say: terminal.say,
         vocabSize: flags.vocabSize,
         tokenizer: flags.tokenizer,
         cacheDirectory: flags.cache,

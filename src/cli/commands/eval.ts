@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { type EvaluateOptions, evaluate } from "../../api/evaluate.js";
-import { countNumber, print } from "../options.js";
+import { DEFAULT_ENCODING } from "../../data/encoding.js";
+import { CORPUS, ENCODING, countNumber, encodingName, print } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags extends Omit<EvaluateOptions, "model" | "onEvent"> {
@@ -12,7 +13,8 @@ export function addEval(program: Command): void {
     .command("eval")
     .description("validation loss and perplexity of a run or checkpoint")
     .argument("<dir>", "run directory or checkpoint")
-    .option("--corpus <source>", "sotu, a text file, or a directory of .txt files", "sotu")
+    .option("--corpus <source>", CORPUS, "sotu")
+    .option("--encoding <name>", ENCODING, encodingName, DEFAULT_ENCODING)
     .option("--cache <dir>", "where prepared token files are kept", ".scmoe/cache")
     .option("--batches <n>", "sequences at most, on all ranks together; each counts once", countNumber, 256)
     .option("--batch-size <n>", "sequences per rank at a time", countNumber, 4)

@@ -2,15 +2,18 @@ import { type Command, InvalidArgumentError } from "commander";
 import { InputError } from "../../core/errors.js";
 import { trainBpe } from "../../data/bpe.js";
 import { readCorpus } from "../../data/corpus.js";
+import { DEFAULT_ENCODING } from "../../data/encoding.js";
 import { loadTokenizer, saveTokenizer } from "../../data/tokenizer.js";
 import { newestCheckpoint } from "../../storage/checkpoint-names.js";
-import { print, wholeNumber } from "../options.js";
+import { CORPUS, ENCODING, encodingName, print, wholeNumber } from "../options.js";
+import { openTerminal } from "../terminal.js";
 
 const WHERE = "tokenizer.json, or a run, checkpoint or other directory that holds it";
 
 interface TrainFlags {
   readonly out: string;
   readonly corpus: string;
+  readonly encoding: string;
   readonly vocabSize: number;
   readonly json?: boolean;
 }
@@ -21,7 +24,8 @@ export function addTokenizer(program: Command): void {
     .command("train")
     .description("train on a corpus; writes a Hugging Face tokenizer.json")
     .requiredOption("-o, --out <file>", "file to write")
-    .option("--corpus <source>", "sotu, a text file, or a directory of .txt files", "sotu")
+    .option("--corpus <source>", CORPUS, "sotu")
+    .option("--encoding <name>", ENCODING, encodingName, DEFAULT_ENCODING)
     .option("--vocab-size <n>", "tokens, the 256 bytes and end of text included", wholeNumber, 2048)
     .option("--json", "print the result as JSON")
     .addHelpText(
@@ -29,7 +33,12 @@ export function addTokenizer(program: Command): void {
       "\nExample:\n  scmoe tokenizer train --corpus book.txt --vocab-size 4096 -o tokenizer.json",
     )
     .action((flags: TrainFlags) => {
-      const model = trainBpe(readCorpus(flags.corpus).train, flags.vocabSize);
+      const terminal = openTerminal();
+      const { train } = readCorpus(flags.corpus, { encoding: flags.encoding, say: terminal.say });
+      const model = trainBpe(train, flags.vocabSize, (share) =>
+        terminal.progress(`training the tokenizer: ${(share * 100).toFixed(0)} %`),
+      );
+      terminal.close();
       saveTokenizer(model, flags.out);
       const result = { file: flags.out, vocabSize: model.vocabulary.size, merges: model.merges.length };
       print(flags, result, `${result.file}: ${result.vocabSize} tokens`);
