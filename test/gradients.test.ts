@@ -8,6 +8,7 @@ import { philox } from "../src/core/rng.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
 import { ARCHITECTURE_NAMES } from "../src/model/architectures.js";
 import { type ModelInput, resolveModel } from "../src/model/config.js";
+import type { TrainingOptions } from "../src/model/training-program.js";
 import { sequential } from "../src/schedule/sequential.js";
 import type { MicroBatch } from "../src/train/micro-batch.js";
 import { forwardBackward } from "../src/train/step.js";
@@ -65,7 +66,9 @@ function batch(): MicroBatch {
   const T = BATCH * SEQUENCE;
   const ids = (factor: number): Int32Array =>
     Int32Array.from({ length: T }, (_, i) => (i * factor + 3) % VOCABULARY);
-  return { tokens: ids(17), labels: ids(29), firstToken: 0 };
+  // As two documents: only a program that tells documents apart reads it.
+  const starts = Int32Array.from({ length: T }, (_, i) => (i < 5 ? 0 : 5));
+  return { tokens: ids(17), labels: ids(29), firstToken: 0, starts };
 }
 
 /** A direction near the gradient, so that the loss changes, with every element turned a little by chance. */
@@ -101,8 +104,10 @@ function agrees(tried: readonly Change[]): boolean {
 }
 
 describe.each(["gpt", "llama"] as const)("%s", (style) => {
-  const cases: [string, Partial<ModelInput> & { arch: string }][] = [
+  const cases: [string, Partial<ModelInput> & { arch: string }, Partial<TrainingOptions>?][] = [
     ...ARCHITECTURE_NAMES.map((arch): [string, { arch: string }] => [arch, { arch }]),
+    ["dense, documents told apart", { arch: "dense" }, { documents: true }],
+    ["scmoe-pos2, documents told apart", { arch: "scmoe-pos2" }, { documents: true, recompute: true }],
     ["scmoe-pos2 in every block", { arch: "scmoe-pos2", moe_layer_interval: 1 }],
     ["scmoe-pos2, full experts drop rows", { arch: "scmoe-pos2", capacity_factor: 0.6 }],
     ["scmoe2-pos2 with CG-2 and noise", { arch: "scmoe2-pos2", coefficient_gate: "cg2", gate_noise: true }],
@@ -113,14 +118,18 @@ describe.each(["gpt", "llama"] as const)("%s", (style) => {
     ["top2, probabilities not renormalised", { arch: "top2", norm_topk_prob: false }],
     ["top2, grouped queries", { arch: "top2", num_key_value_heads: 1 }],
   ];
-  it.each(cases)("%s", (_, keys) => {
+  it.each(cases)("%s", (_, keys, options) => {
     let open: string[] | undefined;
     let [judged, total] = [0, 0];
     const failures = new Map<string, readonly Change[]>();
     for (const seed of SEEDS) {
       if (open?.length === 0) break;
       const rank = model({ ...keys, style }, seed);
-      const sessions = openStep(rank, { batch: BATCH, sequence: SEQUENCE, epSize: 1 }, sequential);
+      const sessions = openStep(
+        rank,
+        { batch: BATCH, sequence: SEQUENCE, epSize: 1, ...options },
+        sequential,
+      );
       const run = (): number => forwardBackward(rank, sessions, [batch()], AT).loss;
       run();
       const all = rank.weights.buckets.flatMap(({ tensors }) => tensors.map(({ info }) => info.name));

@@ -37,6 +37,8 @@ const SPECIALS = [
   { ranks: 2, set: ["train.micro_batch_size=2"] },
   { ranks: 2, set: ["train.split_weight_gradients=true"] },
   { ranks: 2, set: ["train.recompute=true"] },
+  { ranks: 2, set: ["data.document_mask=true"] },
+  { ranks: 2, set: ["data.document_mask=true", "train.recompute=true", "train.split_weight_gradients=true"] },
   { ranks: 2, set: ["parallel.wire=bf16"] },
   { ranks: 2, set: ["parallel.zero=true"] },
   { ranks: 2, set: ["parallel.expert_parallel=1"] },

@@ -10,7 +10,7 @@ export interface EvaluateOptions extends RunOptions, EvaluateTask {}
  * @throws InputError when the checkpoint is missing or damaged, or the sequence is too long for the model
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
-  const { model, corpus, encoding, cache, batches, batchSize, sequence, capacity } = options;
-  const task = { model, corpus, encoding, cache, batches, batchSize, sequence, capacity };
+  const { model, corpus, encoding, cache, batches, batchSize, sequence, capacity, documentMask } = options;
+  const task = { model, corpus, encoding, cache, batches, batchSize, sequence, capacity, documentMask };
   return (await launch(evaluateJob, task, launchOptions(options))).result;
 }

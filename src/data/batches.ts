@@ -9,6 +9,8 @@ export interface BatchShape {
   readonly batch: number;
   readonly ranks: number;
   readonly seed: number;
+  /** The token that ends a document; where it is given, a batch says where documents begin. */
+  readonly endOfText?: number | undefined;
 }
 
 export interface Batch {
@@ -17,6 +19,8 @@ export interface Batch {
   readonly labels: Int32Array;
   /** Index of the first token among those of the step. */
   readonly firstToken: number;
+  /** Where in its sequence the document of each token begins, [batch · sequence]. */
+  readonly starts?: Int32Array;
 }
 
 /** Windows of sequence + 1 tokens that begin every `sequence` tokens. @throws InputError when there is not even one */
@@ -45,26 +49,26 @@ export function trainBatch(
     const index = at.position + inStep + i;
     return order.permute(index % windows, windows, Math.floor(index / windows));
   });
-  return { ...readWindows(file, shape.sequence, chosen), firstToken: inStep * shape.sequence };
+  return { ...readWindows(file, shape, chosen), firstToken: inStep * shape.sequence };
 }
 
 /** Some windows for evaluation, in order. `real` of them count; what fills the batch up is the last again. */
 export function evalBatch(
   file: TokenFile,
-  { sequence, batch }: Pick<BatchShape, "sequence" | "batch">,
+  shape: Pick<BatchShape, "sequence" | "batch" | "endOfText">,
   windows: { readonly first: number; readonly real: number },
 ): Omit<Batch, "firstToken"> {
   const { first, real } = windows;
   const last = first + Math.max(0, real - 1);
-  const chosen = Array.from({ length: batch }, (_, i) => Math.min(first + i, last));
-  return readWindows(file, sequence, chosen);
+  const chosen = Array.from({ length: shape.batch }, (_, i) => Math.min(first + i, last));
+  return readWindows(file, shape, chosen);
 }
 
 function readWindows(
   file: TokenFile,
-  sequence: number,
+  { sequence, endOfText }: Pick<BatchShape, "sequence" | "endOfText">,
   windows: readonly number[],
-): { tokens: Int32Array; labels: Int32Array } {
+): Omit<Batch, "firstToken"> {
   const tokens = new Int32Array(windows.length * sequence);
   const labels = new Int32Array(windows.length * sequence);
   const row = new Int32Array(sequence + 1);
@@ -73,5 +77,21 @@ function readWindows(
     tokens.set(row.subarray(0, sequence), b * sequence);
     labels.set(row.subarray(1), b * sequence);
   });
-  return { tokens, labels };
+  if (endOfText === undefined) return { tokens, labels };
+  return { tokens, labels, starts: documentStarts(tokens, sequence, endOfText) };
+}
+
+/**
+ * Where in its sequence the document of each token begins: at the sequence's first token, or behind the last `endOfText` before the
+ * token (which belongs to the document that it ends).
+ * @param tokens [B · sequence]
+ */
+export function documentStarts(tokens: Int32Array, sequence: number, endOfText: number): Int32Array {
+  let start = 0;
+  return tokens.map((_, t) => {
+    const place = t % sequence;
+    if (place === 0) start = 0;
+    else if (tokens[t - 1] === endOfText) start = place;
+    return start;
+  });
 }

@@ -113,7 +113,7 @@ export function reshape(x: Expr, dims: readonly Dim[], ...sizes: readonly Expr[]
 /** Elements [start, end) of an axis. */
 export function slice(x: Expr, axis: number, start: number, end: number): Expr {
   if (start === 0 && end === x.dims[axis]) return x;
-  return apply("slice", [x], { axis, start, end });
+  return apply("slice", [x], { axis, start, end }, x.dtype);
 }
 
 /** Zeros before and after along an axis. */
@@ -183,6 +183,15 @@ export function rotary(positions: Expr, width: number, theta: number, wave: "cos
  */
 export function causalBias(queries: Expr, keys: Expr, window?: number): Expr {
   return apply("causalBias", [queries, keys], window === undefined ? {} : { window });
+}
+
+/**
+ * What is added to attention's scores so that no row sees what comes before its document: −2³⁰ for every place that the
+ * key is before it, else 0. Starts i32 [B, R]: where in its sequence the document of each row begins → [B, 1, R, end − first].
+ * @param first, end the keys' places in the sequence
+ */
+export function documentBias(starts: Expr, first: number, end: number): Expr {
+  return apply("documentBias", [starts], { first, end });
 }
 
 /** Rotary position embedding with the rotate-half convention (method 2.2); x [..., S, dh], cos and sin [S, dh]. */

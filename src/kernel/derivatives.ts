@@ -107,6 +107,7 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
   },
   rotary: ofIntegers,
   causalBias: ofIntegers,
+  documentBias: ofIntegers,
   softmax: (e, dy) => [k.softmaxGrad(e, dy)],
   softmaxGrad: ({ inputs: [p, dp] }, dy) => [
     k.sub(k.mul(dy, k.sub(dp, rowSum(k.mul(dp, p)))), k.mul(dp, rowSum(k.mul(dy, p)))),

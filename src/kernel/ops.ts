@@ -51,6 +51,7 @@ export const OP_NAMES = [
   // from positions
   "rotary",
   "causalBias",
+  "documentBias",
   // loss
   "crossEntropy",
   "crossEntropyGrad",

@@ -159,6 +159,11 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   reduceMean: reduced,
   rotary: ([positions], attrs, op) => [positionAxis(op, positions), attrs.width as number],
   causalBias: (inputs, _, op) => inputs.map((positions) => positionAxis(op, positions)),
+  documentBias([{ dims, dtype }], attrs, op) {
+    if (dims.length !== 2 || dtype !== "i32")
+      fail(op, `starts are ${dtype} ${show(dims)}, wanted i32 [B, R]`);
+    return [dims[0], 1, dims[1], (attrs.end as number) - (attrs.first as number)];
+  },
   softmax: same,
   softmaxGrad: alike,
   layerNorm: norm,

@@ -64,6 +64,10 @@ const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
     k.softmax(k.add(x, k.causalBias(places, k.input("keys", [4], "i32")))),
     k.softmax(k.add(x, k.causalBias(k.input("queries", [3], "i32"), k.input("keys", [4], "i32"), 2))),
   ],
+  documentBias: [
+    // Starts 0, 1, 2 and 3, 0, 1 of rows over the keys of places 1 to 4.
+    k.softmax(k.add(k.reshape(x, [1, 1, 3, 4]), k.documentBias(k.input("starts", [2, 3], "i32"), 1, 5))),
+  ],
   softmax: [k.softmax(x)],
   softmaxGrad: [k.softmaxGrad(k.softmax(x), z)],
   layerNorm: [k.layerNorm(x, scale, shift)],

@@ -2,11 +2,13 @@
  * A language model as a program: embedding, blocks, head. Values: T tokens per rank and micro-batch, D width,
  * N experts; sizes in bytes are upper bounds.
  */
+import type { Dim } from "../kernel/kernel.js";
 import type { Symbols } from "../kernel/symbols.js";
 import type { OperatorOf } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import type { ModelConfig } from "./config.js";
 import { type BlockStreams, type MoeBlockOptions, moeBlock, startShortcut } from "./moe-block.js";
+import type { AttentionReach } from "./parts/attention.js";
 import type { HeadOutput } from "./parts/head.js";
 import { type BlockParts, type ModelStructure, structureOf } from "./structure.js";
 import { type WireOptions, Wires } from "./wires.js";
@@ -27,6 +29,8 @@ export interface ModelProgram {
   readonly labels?: number;
   /** Fed where attention is of any length: position of each row of a sequence [S]. */
   readonly positions?: number;
+  /** Fed where documents are told apart: where in its sequence each row's document begins [B, S]. */
+  readonly starts?: number;
   /** Fed, where there is gate noise: standard normal [T, N] per routing. */
   readonly noise: readonly number[];
   /** Losses [T] or logits [T, V]. */
@@ -51,7 +55,8 @@ export function wireModel(
   const tokens = builder.value("tokens", T * 4);
   const labels = options.head === "logits" ? undefined : builder.value("labels", T * 4);
   const positions = options.anyLength ? builder.value("positions", options.sequence * 4) : undefined;
-  let x = addEmbedding(wires, structure, tokens);
+  const starts = options.documents ? builder.value("starts", T * 4) : undefined;
+  let x = addEmbedding(wires, structure, tokens, starts);
 
   const blocks: BlockStreams[] = [];
   structure.blocks.forEach((parts, layer) => {
@@ -69,7 +74,7 @@ export function wireModel(
       withNoise: how.withNoise && config.gate_noise,
     };
     const shortcut = parts.moe && startShortcut(wires, parts.moe, before, block);
-    const afterAttention = addAttention(wires, parts, { layer, x, positions });
+    const afterAttention = addAttention(wires, parts, { layer, x, positions, starts });
     const output =
       parts.moe === undefined
         ? addMlp(wires, parts, { layer, x: afterAttention })
@@ -88,6 +93,7 @@ export function wireModel(
     tokens,
     labels,
     positions,
+    starts,
     noise: wires.noise,
     output,
     routings,
@@ -96,32 +102,44 @@ export function wireModel(
 
 /**
  * Embeds tokens, [T].
+ * @param starts where documents are told apart: where in its sequence each row's document begins, [B, S]
  * @returns the stream, [T, D]
  */
-export function addEmbedding(wires: Wires, { embedding }: ModelStructure, tokens: number): number {
+export function addEmbedding(
+  wires: Wires,
+  { embedding }: ModelStructure,
+  tokens: number,
+  starts?: number,
+): number {
   const output = wires.rows("embedding");
   const { table, positions } = embedding;
+  const learned =
+    positions === undefined ? undefined : { table: positions, period: wires.options.sequence, starts };
   wires.builder.add({
     name: "embed",
     kind: "embed",
-    reads: [tokens],
+    reads: learned?.starts === undefined ? [tokens] : [tokens, learned.starts],
     writes: [output],
     work: { class: "embed", flops: 0, bytes: 2 * wires.tokens * wires.width * 4 },
     data: {
       tokens,
       output,
       embedding: table,
-      positions: positions === undefined ? undefined : { table: positions, period: wires.options.sequence },
+      positions: learned,
     },
   });
   return output;
 }
 
-/** What a block's part reads: the stream, [T, D], and where attention is of any length the rows' positions. */
+/**
+ * What a block's part reads: the stream, [T, D]; where attention is of any length the rows' positions; where documents are told
+ * apart, where in its sequence each row's document begins, [B, S].
+ */
 export interface BlockInput {
   readonly layer: number;
   readonly x: number;
   readonly positions?: number | undefined;
+  readonly starts?: number | undefined;
 }
 
 /**
@@ -131,12 +149,14 @@ export interface BlockInput {
 export function addAttention(
   wires: Wires,
   { attention }: BlockParts,
-  { layer, x, positions }: BlockInput,
+  { layer, x, positions, starts }: BlockInput,
 ): number {
   const y = wires.rows(`L${layer}.attention`);
-  const inputs: Record<string, number> = positions === undefined ? { x } : { x, positions };
+  const given = Object.entries({ x, positions, starts }).filter((input) => input[1] !== undefined);
+  const inputs = Object.fromEntries(given) as Record<string, number>;
   const length = positions === undefined ? wires.options.sequence : "S";
-  wires.part(`L${layer}.attention`, attention, [length], { layer, inputs, outputs: { y } });
+  const how: [Dim, AttentionReach?] = starts === undefined ? [length] : [length, { documents: true }];
+  wires.part(`L${layer}.attention`, attention, how, { layer, inputs, outputs: { y } });
   return y;
 }
 

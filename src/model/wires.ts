@@ -17,6 +17,8 @@ export interface WireOptions {
   readonly wire?: "f32" | "bf16";
   /** Attention that reads its rows' positions: sequences may be shorter than `sequence`. Default false. */
   readonly anyLength?: boolean;
+  /** A document sees nothing of those before it in its sequence, and its positions start at 0 (method 2.5). Default false. */
+  readonly documents?: boolean;
 }
 
 /** Adds operators and values to a program; what it has built so far is in `builder`. */

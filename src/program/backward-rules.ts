@@ -82,7 +82,7 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
     walk.builder.add({
       ...primeOf(op),
       kind: "embed'",
-      reads: [tokens, gradient],
+      reads: [tokens, gradient, ...(positions?.starts === undefined ? [] : [positions.starts])],
       writes: [],
       after: walk.chain(
         [embedding, ...(positions === undefined ? [] : [positions.table])],

@@ -39,10 +39,14 @@ export interface KernelData {
   readonly parameters: Readonly<Record<string, ParameterSpan>>;
 }
 
-/** A learned vector per position, added to the rows: row t of a micro-batch has position t mod `period`. */
+/**
+ * A learned vector per position, added to the rows: row t of a micro-batch is in place t mod `period` of its sequence, and that
+ * is its position; with `starts`, where in its sequence each row's document begins, [B, S], it is counted from there.
+ */
 export interface LearnedPositions {
   readonly table: string;
   readonly period: number;
+  readonly starts?: number;
 }
 
 export interface EmbedData {

@@ -14,6 +14,12 @@ const optional = (value: number | undefined, to: Renumbering): number | undefine
 const record = (values: Readonly<Record<string, number>>, to: Renumbering): Record<string, number> =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [name, to(value)]));
 
+const embedded = <D extends K.EmbedData | K.EmbedBackwardData>(data: D, to: Renumbering): D => {
+  const { tokens, positions } = data;
+  const starts = optional(positions?.starts, to);
+  return { ...data, tokens: to(tokens), positions: positions && { ...positions, starts } };
+};
+
 const kernel = (data: K.KernelData, to: Renumbering): K.KernelData => ({
   ...data,
   inputs: record(data.inputs, to),
@@ -39,8 +45,8 @@ const decode = (data: K.DecodeData, to: Renumbering): K.DecodeData => ({
 });
 
 const RENUMBERED: Renumbered = {
-  embed: (data, to) => ({ ...data, tokens: to(data.tokens), output: to(data.output) }),
-  "embed'": (data, to) => ({ ...data, tokens: to(data.tokens), gradient: to(data.gradient) }),
+  embed: (data, to) => ({ ...embedded(data, to), output: to(data.output) }),
+  "embed'": (data, to) => ({ ...embedded(data, to), gradient: to(data.gradient) }),
   kernel,
   "kernel'": kernel,
   route: (data, to) => ({

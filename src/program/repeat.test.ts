@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { resolveModel } from "../model/config.js";
 import { buildProgram } from "../model/language-model.js";
-import { buildTrainingProgram } from "../model/training-program.js";
+import { type TrainingOptions, buildTrainingProgram } from "../model/training-program.js";
 import { parsePolicy } from "../schedule/policy.js";
 import { expertWindows } from "../schedule/placement.js";
 import { sequential } from "../schedule/sequential.js";
@@ -27,12 +27,12 @@ const config = (arch: string) =>
     balance_statistics: "global",
   });
 const SIZES = { batch: 2, sequence: 16, epSize: 2 };
-const training = (arch: string, more: { chunks?: number; splitWeightGradients?: boolean } = {}) =>
+const training = (arch: string, more: Partial<TrainingOptions> = {}) =>
   buildTrainingProgram(config(arch), { ...SIZES, ...more });
 const ARCHS = ["top2", "shared", "scmoe-pos2", "dgmoe", "dense"];
 const VARIANTS = ARCHS.flatMap((arch) => [
   { arch, chunks: 1, splitWeightGradients: false },
-  { arch, chunks: 2, splitWeightGradients: true },
+  { arch, chunks: 2, splitWeightGradients: true, documents: true },
 ]);
 
 /** One bucket of all parameters that have gradients. */

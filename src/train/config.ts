@@ -84,6 +84,10 @@ export const runSchema = z.strictObject({
         .describe("Of the text files: utf-8, latin1, utf-16le … (names of the WHATWG Encoding Standard)"),
       tokenizer: z.string().optional().describe("A tokenizer.json to use instead of training one"),
       sequence_length: positive.optional().describe("Default max_position_embeddings"),
+      document_mask: z
+        .boolean()
+        .default(false)
+        .describe("No document sees another in its window; positions restart in each"),
       cache: z.string().default(".scmoe/cache").describe("Where tokenizers and token files are kept"),
     })
     .prefault({}),

@@ -16,6 +16,7 @@ import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
 import { findCheckpoint } from "../storage/checkpoint-names.js";
 import { CheckpointReader } from "../storage/checkpoint-reader.js";
+import { wasDocumentMasked } from "./run-directory.js";
 
 export interface EvaluateShape {
   readonly sequence: number;
@@ -25,6 +26,8 @@ export interface EvaluateShape {
   readonly sequences: number;
   /** Whether experts have the capacity of training, per rank and batch: the figure then depends on both. */
   readonly withCapacity: boolean;
+  /** The token that ends a document, where no document is to see another. */
+  readonly endOfText?: number | undefined;
 }
 
 /**
@@ -41,9 +44,15 @@ export class Evaluator {
     readonly file: TokenFile,
     readonly shape: EvaluateShape,
   ) {
-    const { batch, sequence, withCapacity } = shape;
+    const { batch, sequence, withCapacity, endOfText } = shape;
     const config = withCapacity ? rank.config : { ...rank.config, capacity_factor: null };
-    this.#model = buildProgram(config, { batch, sequence, epSize: rank.ep.size, head: "losses" });
+    this.#model = buildProgram(config, {
+      batch,
+      sequence,
+      epSize: rank.ep.size,
+      head: "losses",
+      documents: endOfText !== undefined,
+    });
     this.#session = new Session(rank, this.#model.program, { keep: [this.#model.output] });
     this.#schedule = sequential(this.#model.program);
   }
@@ -75,13 +84,15 @@ export class Evaluator {
 
   /** Sum over sequences of their mean loss. */
   #lossOf(windows: { readonly first: number; readonly real: number }): number {
-    const { sequence } = this.shape;
-    const { tokens, labels } = evalBatch(this.file, this.shape, windows);
+    const { batch, sequence } = this.shape;
+    const { tokens, labels, starts } = evalBatch(this.file, this.shape, windows);
     const dims = [tokens.length];
     const feeds = new Map<number, unknown>([
       [this.#model.tokens, { data: tokens, dims }],
       [this.#model.labels as number, { data: labels, dims }],
     ]);
+    if (this.#model.starts !== undefined)
+      feeds.set(this.#model.starts, { data: starts, dims: [batch, sequence] });
     const run = this.#session.run(this.#schedule, feeds);
     const losses = run.read<Tensor<Float32Array>>(this.#model.output).data;
     const sum = losses.subarray(0, windows.real * sequence).reduce((a, b) => a + b, 0);
@@ -108,6 +119,8 @@ export interface EvaluateTask {
   readonly sequence?: number | undefined;
   /** Drop tokens beyond the model's capacity_factor, per rank and batch, as training does. Default: none are dropped. */
   readonly capacity?: boolean | undefined;
+  /** No document sees another in its window. Default: as the run was trained; false where there is no run.json. */
+  readonly documentMask?: boolean | undefined;
 }
 
 /** Losses in nats per token, over held-out text. */
@@ -118,6 +131,7 @@ export interface EvaluateResult {
   /** Sequences that were counted. */
   readonly sequences: number;
   readonly unigramEntropy: number;
+  readonly documentMask: boolean;
 }
 
 /**
@@ -133,6 +147,7 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
   const reader = new CheckpointReader(directory);
   reader.verify({ turn: world.rank, of: world.size });
   const config = checkpointConfig(reader);
+  const documentMask = task.documentMask ?? wasDocumentMasked(directory);
   const sequence = task.sequence ?? config.max_position_embeddings;
   if (sequence > config.max_position_embeddings)
     throw new InputError(
@@ -161,6 +176,7 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
     batch,
     sequences: batches,
     withCapacity: task.capacity ?? false,
+    endOfText: documentMask ? data.tokenizer.endOfText : undefined,
   });
   const loss = evaluator.run();
   engine.dispose();
@@ -170,5 +186,6 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
     perplexity: Math.exp(loss),
     sequences: evaluator.sequences,
     unigramEntropy: data.unigramEntropy,
+    documentMask,
   };
 }

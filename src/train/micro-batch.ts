@@ -1,4 +1,5 @@
 /** A micro-batch, and how it is fed to a program. */
+import { assert } from "../core/errors.js";
 import type { Tensor } from "../core/tensor.js";
 import type { ModelProgram } from "../model/language-model.js";
 import type { TrainingProgram } from "../model/training-program.js";
@@ -14,6 +15,8 @@ export interface MicroBatch {
   readonly labels: Int32Array;
   /** Index of the first token among those of the step. */
   readonly firstToken: number;
+  /** For a program that tells documents apart: where in its sequence each token's document begins. */
+  readonly starts?: Int32Array;
 }
 
 /**
@@ -47,6 +50,14 @@ export function feedBatch(
   feed(model.seed, { data: memory[2].f32, dims: [T] } satisfies Tensor);
   feed(model.scales, at.scales);
   if (at.statistics !== undefined) feed(model.statistics, at.statistics);
+  if (model.starts !== undefined) {
+    assert(batch.starts !== undefined, "a batch says where documents begin if they are told apart");
+    const { sequence } = model.options;
+    const starts = rank.memory.allocate(T);
+    memory.push(starts);
+    asInts(starts).set(batch.starts);
+    feed(model.starts, { data: asInts(starts), dims: [T / sequence, sequence] } satisfies Tensor);
+  }
   model.noise.forEach((value, index) => {
     const N = rank.config.num_experts;
     const allocation = rank.memory.allocate(T * N);

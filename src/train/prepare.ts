@@ -69,6 +69,7 @@ export function prepareRun(context: JobContext<StepEvent>, opened: OpenedRun, en
       recompute: config.train.recompute,
       splitWeightGradients: config.train.split_weight_gradients,
       wire: config.parallel.wire,
+      documents: config.data.document_mask,
     },
     say: (line) => context.say(line),
   });
@@ -77,6 +78,7 @@ export function prepareRun(context: JobContext<StepEvent>, opened: OpenedRun, en
     batch,
     sequences: config.train.eval_batches,
     withCapacity: config.train.eval_capacity,
+    endOfText: documentEnd(config, data),
   });
   const { resume: resumed } = opened;
   const begun =
@@ -126,7 +128,8 @@ export function stepInputs(
 } {
   const { train } = config;
   const { world } = rank;
-  const dealt = { ...shape, ranks: world.size, seed: train.seed };
+  const endOfText = documentEnd(config, data);
+  const dealt = { ...shape, ranks: world.size, seed: train.seed, endOfText };
   const position = begun.position + (step - begun.step) * train.batch_size;
   const learningRate = learningRateAt(step, {
     peak: train.learning_rate,
@@ -141,6 +144,11 @@ export function stepInputs(
     options: { step, skipped, seed: train.seed, learningRate, optimizer: train },
     position,
   };
+}
+
+/** The token that ends a document, where documents are told apart. */
+function documentEnd({ data }: RunConfig, { tokenizer }: PreparedData): number | undefined {
+  return data.document_mask ? tokenizer.endOfText : undefined;
 }
 
 function divideBatch({ train, data }: RunConfig, ranks: number): StepShape {

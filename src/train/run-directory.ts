@@ -1,6 +1,6 @@
 /** The directory of a run, and `run.json`: what the run is. */
 import { existsSync, readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { EnvironmentError, InputError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
 import { newestCheckpoint, whatIsSaved } from "../storage/checkpoint-names.js";
@@ -88,6 +88,19 @@ export function readRunRecord(directory: string): RunRecord {
   wanted("number of ranks", Number.isInteger(stored?.ranks) && Number(stored?.ranks) >= 1);
   wanted("list of changes", stored?.changes === undefined || Array.isArray(stored.changes));
   return stored as RunRecord;
+}
+
+/**
+ * Whether the run that a checkpoint lies in was trained with `data.document_mask`; false where none is around it.
+ * @throws InputError when its `run.json` is damaged
+ */
+export function wasDocumentMasked(checkpoint: string): boolean {
+  const parent = dirname(resolve(checkpoint));
+  const directory = dirname(parent);
+  if (basename(parent) !== "checkpoints" || !existsSync(join(directory, "run.json"))) return false;
+  // Runs of earlier versions did not know the key.
+  const { data } = readRunRecord(directory).config as { data?: { document_mask?: boolean } };
+  return data?.document_mask ?? false;
 }
 
 /** An attempt that ended before its first checkpoint left rows that would be mixed with the new run's. */

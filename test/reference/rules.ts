@@ -232,6 +232,12 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
       return distance < 0 || distance >= window ? -1e9 : 0;
     });
   },
+  documentBias: (e, [starts], [, , , K]) =>
+    Float64Array.from(
+      { length: starts.data.length * K },
+      (_, at) =>
+        2 ** 30 * Math.min(0, (e.attrs.first as number) + (at % K) - starts.data[Math.floor(at / K)]),
+    ),
   softmax: (_, [x]) => rows(x, softmaxRow),
   softmaxGrad: (_, [p, dp]) => {
     const width = p.dims[p.dims.length - 1];

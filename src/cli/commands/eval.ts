@@ -19,6 +19,8 @@ export function addEval(program: Command): void {
     .option("--batches <n>", "sequences at most, on all ranks together; each counts once", countNumber, 256)
     .option("--batch-size <n>", "sequences per rank at a time", countNumber, 4)
     .option("--sequence <n>", "tokens per sequence (default: the model's longest)", countNumber)
+    .option("--document-mask", "no document sees another in its window (default: as the run was trained)")
+    .option("--no-document-mask", "documents in a window see each other")
     .option("--capacity", "drop tokens beyond the model's capacity_factor, as training does")
     .option("-n, --ranks <n>", "ranks", countNumber)
     .option("--json", "print the result as JSON")

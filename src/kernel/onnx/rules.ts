@@ -150,6 +150,14 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     }
     return g.node("Where", [hidden, g.scalar(-1e9), g.scalar(0)]);
   },
+  // 2³⁰·(key − start), at most 0: a power of two, so the products are exact in f32.
+  documentBias: (g, { attrs }, [starts]) => {
+    const [first, end] = [attrs.first as number, attrs.end as number];
+    const keys = Float32Array.from({ length: end - first }, (_, i) => (first + i) * 2 ** 30);
+    const scaled = g.node("Mul", [g.node("Cast", [starts], { to: ELEMENT_TYPE.f32 }), g.scalar(2 ** 30)]);
+    const column = g.node("Unsqueeze", [scaled, g.ints([1, 3])]);
+    return g.node("Min", [g.node("Sub", [g.f32(keys, [keys.length]), column]), g.scalar(0)]);
+  },
   softmax: (g, _, [x]) => g.node("Softmax", [x], { axis: -1 }),
   softmaxGrad: (g, _, [p, dp]) => {
     const delta = lastSum(g, g.node("Mul", [p, dp]));

@@ -2,6 +2,7 @@
  * Causal self-attention with its norm and residual: y = x + O·softmax(QKᵀ/√dh + mask)·V over LN(x).
  * T = B·S tokens, D width, H query heads, G key/value heads, dh head dimension.
  */
+import { assert } from "../../core/errors.js";
 import * as k from "../../kernel/build.js";
 import type { Dim, Expr, Kernel } from "../../kernel/kernel.js";
 import { rotaryFrequency } from "../../kernel/rotary.js";
@@ -25,9 +26,12 @@ export interface AttentionShape {
   readonly window?: number;
 }
 
-/** Keys and values of `past` earlier rows of each sequence. */
-export interface AttentionCache {
-  readonly past: Dim;
+/** What rows see beside the rows of their sequence up to themselves, and what they do not. */
+export interface AttentionReach {
+  /** Keys and values of `past` earlier rows of each sequence: a cache. */
+  readonly past?: Dim;
+  /** No row sees another document. */
+  readonly documents?: boolean;
 }
 
 /** Where a block's attention and its norm are stored. */
@@ -39,7 +43,7 @@ export interface AttentionNames {
 export function attention(
   shape: AttentionShape,
   names: AttentionNames,
-): Part<[sequence: Dim, cache?: AttentionCache]> {
+): Part<[sequence: Dim, reach?: AttentionReach]> {
   const { width: D, headDim, bias, outBias } = shape;
   const [heads, kv] = [shape.heads * headDim, shape.kvHeads * headDim];
   const qkv = linears(
@@ -70,7 +74,7 @@ export function attention(
       o_w: [`${names.attention}.o_proj.weight`],
       ...(outBias ? { o_b: [`${names.attention}.o_proj.bias`] } : {}),
     },
-    kernel: (sequence, cache) => attentionKernel(shape, sequence, cache),
+    kernel: (sequence, reach) => attentionKernel(shape, sequence, reach),
   };
 }
 
@@ -82,14 +86,17 @@ const MIN_TILE_ROWS = 64;
 const MAX_TILES = 8;
 
 /**
- * With a number as `sequence` and no cache: x [T, D] → y, masks and rotary tables are constants of positions 0, 1, …, S − 1.
- * Otherwise one kernel for any length: it reads the rows' `positions` [S] too, the same for all B sequences. With a
+ * With a number as `sequence` and no cache: x [T, D] → y, masks and rotary tables are constants of positions 0, 1, …, S − 1;
+ * with `documents` it reads `starts` [B, S] too, where in its sequence each row's document begins. (Rotary scores depend on
+ * distances only, so positions need not restart there.) Otherwise one kernel for any length: it reads the rows' `positions` [S] too, the same for all B sequences. With a
  * cache it reads `past_k` and `past_v` [B, G, P, dh] at `past_positions` [P], P ≥ 0, and gives the keys (rotated) and values
  * of its own rows as `k` and `v` [B, G, S, dh].
  */
-export function attentionKernel(shape: AttentionShape, sequence: Dim, cache?: AttentionCache): Kernel {
+export function attentionKernel(shape: AttentionShape, sequence: Dim, reach: AttentionReach = {}): Kernel {
   const { width: D, heads: H, kvHeads: G, headDim: dh, rope } = shape;
-  const isFixed = typeof sequence === "number" && cache === undefined;
+  const { past: P, documents = false } = reach;
+  const isFixed = typeof sequence === "number" && P === undefined;
+  assert(isFixed || !documents, "attention that tells documents apart has a fixed length and no cache");
   const x = k.input("x", ["T", D]);
   const positions = k.input("positions", [sequence], "i32");
   const sizes = isFixed ? [] : [positions];
@@ -116,9 +123,10 @@ export function attentionKernel(shape: AttentionShape, sequence: Dim, cache?: At
   let context: Expr;
   if (isFixed) {
     const repeated = [key, value].map((kv) => (G < H ? repeatHeads(kv, H / G) : kv));
-    context = tiledAttention(q, repeated[0], repeated[1], sequence, dh, shape.window);
+    const starts = documents ? k.input("starts", ["B", sequence], "i32") : undefined;
+    context = tiledAttention(q, repeated[0], repeated[1], { S: sequence, dh, window: shape.window, starts });
   } else {
-    const past = cache && pastOf(shape, cache.past);
+    const past = P === undefined ? undefined : pastOf(shape, P);
     const seen = {
       key: past ? k.concat([past.key, key], 2) : key,
       value: past ? k.concat([past.value, value], 2) : value,
@@ -133,7 +141,7 @@ export function attentionKernel(shape: AttentionShape, sequence: Dim, cache?: At
     shape.outBias ? k.parameter("o_b", [D]) : undefined,
   );
   const y = k.add(x, out);
-  return k.kernel("attention", cache === undefined ? { y } : { y, k: key, v: value });
+  return k.kernel("attention", P === undefined ? { y } : { y, k: key, v: value });
 }
 
 /** [B, G, K, dh] and the position of each of the K rows. */
@@ -171,8 +179,16 @@ function groupedAttention(
   return n === 1 ? context : k.reshape(context, ["B", H, S, dh], ...sizes);
 }
 
+interface Tiling {
+  readonly S: number;
+  readonly dh: number;
+  readonly window?: number | undefined;
+  /** Where each row's document begins, [B, S]. */
+  readonly starts?: Expr | undefined;
+}
+
 /** Rows [0, S) over keys [0, S), all [B, H, S, dh]. */
-function tiledAttention(q: Expr, key: Expr, value: Expr, S: number, dh: number, window = S): Expr {
+function tiledAttention(q: Expr, key: Expr, value: Expr, { S, dh, window = S, starts }: Tiling): Expr {
   const rows = Math.min(S, Math.max(1, Math.ceil(S / MAX_TILES / MIN_TILE_ROWS)) * MIN_TILE_ROWS);
   const tiles: Expr[] = [];
   for (let start = 0; start < S; start += rows) {
@@ -182,7 +198,9 @@ function tiledAttention(q: Expr, key: Expr, value: Expr, S: number, dh: number, 
       transB: true,
       alpha: 1 / Math.sqrt(dh),
     });
-    const probabilities = k.softmax(k.add(scores, causalMask([start, end], [first, end], window)));
+    const causal = causalMask([start, end], [first, end], window);
+    const mask = starts ? k.add(causal, k.documentBias(k.slice(starts, 1, start, end), first, end)) : causal;
+    const probabilities = k.softmax(k.add(scores, mask));
     tiles.push(k.matmul(probabilities, k.slice(value, 2, first, end)));
   }
   return k.concat(tiles, 2);

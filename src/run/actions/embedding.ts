@@ -1,7 +1,7 @@
 import type { Tensor } from "../../core/tensor.js";
 import type { LearnedPositions } from "../../program/kinds.js";
 import type { OperatorOf } from "../../program/operator.js";
-import { type Run, type Services, computing } from "../context.js";
+import { type Run, type RunContext, type Services, computing } from "../context.js";
 
 export function bindEmbed({ data }: OperatorOf<"embed">, services: Services): Run {
   const { engine, memory, weights } = services;
@@ -14,7 +14,8 @@ export function bindEmbed({ data }: OperatorOf<"embed">, services: Services): Ru
     if (data.positions === undefined) return;
     const added = memory.allocate(out.length);
     const learned = weights.weight(data.positions.table);
-    engine.routines.gatherRows(added.f32, learned, positionsOf(tokens.length, data.positions), width);
+    const positions = positionsOf(context, tokens.length, data.positions);
+    engine.routines.gatherRows(added.f32, learned, positions, width);
     engine.routines.addInto(out, added.f32);
     memory.release(added);
   });
@@ -32,11 +33,19 @@ export function bindEmbedBackward({ data }: OperatorOf<"embed'">, services: Serv
         engine.routines.scatterAddRows(gradients.gradient(parameter), gradient, index, width);
     };
     add(data.embedding, tokens);
-    if (data.positions !== undefined) add(data.positions.table, positionsOf(tokens.length, data.positions));
+    if (data.positions !== undefined)
+      add(data.positions.table, positionsOf(context, tokens.length, data.positions));
   });
 }
 
-/** Position of each token row in its sequence, [T]. */
-function positionsOf(numTokens: number, { period }: LearnedPositions): Int32Array {
-  return Int32Array.from({ length: numTokens }, (_, t) => t % period);
+/** Position of each token row in its sequence, or in its document where those are told apart, [T]. */
+function positionsOf(
+  context: RunContext,
+  numTokens: number,
+  { period, starts }: LearnedPositions,
+): Int32Array {
+  const places = Int32Array.from({ length: numTokens }, (_, t) => t % period);
+  if (starts === undefined) return places;
+  const first = context.read<Tensor<Int32Array>>(starts).data;
+  return places.map((place, t) => place - first[t]);
 }
