@@ -1,5 +1,8 @@
 /** Documents in one window, told apart: each is computed as if it stood alone. */
+import { cpSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { evaluate } from "../src/api/evaluate.js";
 import type { Tensor } from "../src/core/tensor.js";
 import { documentStarts } from "../src/data/batches.js";
 import { createOrtEngine } from "../src/engine/ort-engine.js";
@@ -8,6 +11,8 @@ import { type ModelProgram, type ProgramOptions, buildProgram } from "../src/mod
 import { Session } from "../src/run/session.js";
 import { sequential } from "../src/schedule/sequential.js";
 import type { Trainee } from "../src/train/trainee.js";
+import { shortDocuments, temporaryDirectory } from "./helpers.js";
+import { LAYOUTS, expectSameGradients, expectSameLosses, relative, train } from "./parallel.js";
 import { VOCABULARY, smallTrainee } from "./trainee.js";
 
 const END = 0;
@@ -115,4 +120,29 @@ describe.each(models)("%s %s", (style, arch) => {
 it("documentStarts(): an end of text belongs to the document that it ends; a window begins at 0", () => {
   const tokens = Int32Array.of(7, END, 5, 5, END, END, 4, END, END, 3, 2, 1);
   expect([...documentStarts(tokens, 6, END)]).toEqual([0, 0, 2, 2, 2, 5, 0, 0, 2, 3, 3, 3]);
+});
+
+it("a run tells documents apart in training and evaluation, on any ranks alike; `eval` does as the run did", async () => {
+  const corpus = shortDocuments();
+  const [given, told] = [["train.steps=4", `data.corpus=${corpus}`], "data.document_mask=true"];
+  const one = await train([...given, told], { ranks: 1 });
+  const run = await train([...given, told], LAYOUTS["DP 2 × EP 2"]);
+  expectSameLosses(run, one);
+  expectSameGradients(run, one);
+  const mixed = await train(given, { ranks: 1 });
+  expect(relative(mixed.losses, one.losses)).toBeGreaterThan(1e-4);
+  const task = { corpus, cache: temporaryDirectory(), batches: 1, batchSize: 8 };
+  const { directory: model, result } = one;
+  const asTrained = await evaluate({ model, ...task });
+  expect(asTrained).toMatchObject({ loss: result.validationLoss, documentMask: true });
+  // A checkpoint by itself does not say.
+  const copy = join(temporaryDirectory(), "copy");
+  cpSync(asTrained.checkpoint, copy, { recursive: true });
+  const unasked = await evaluate({ model: copy, ...task });
+  expect(unasked.documentMask).toBe(false);
+  expect(Math.abs(unasked.loss - asTrained.loss)).toBeGreaterThan(1e-5);
+  expect(await evaluate({ model, ...task, documentMask: false })).toMatchObject({ loss: unasked.loss });
+  expect(await evaluate({ model: copy, ...task, documentMask: true })).toMatchObject({
+    loss: asTrained.loss,
+  });
 });

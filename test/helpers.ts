@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -19,6 +19,18 @@ export function numSteps(directory: string): number {
 export function metricRows(directory: string): Record<string, unknown>[] {
   const lines = readFileSync(join(directory, "metrics.jsonl"), "utf8").trimEnd().split("\n");
   return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+/** Writes documents of a few words each, more than one to a window of 32 tokens. @returns the corpus' directory */
+export function shortDocuments(): string {
+  const directory = temporaryDirectory();
+  const words = "the people of this nation have asked for peace and work".split(" ");
+  for (let d = 0; d < 200; d++) {
+    const length = 2 + ((d * 7) % 9);
+    const text = Array.from({ length }, (_, i) => words[(d * d + 3 * i) % words.length]).join(" ");
+    writeFileSync(join(directory, `${String(d).padStart(3, "0")}.txt`), text);
+  }
+  return directory;
 }
 
 export interface Ran {

@@ -64,12 +64,13 @@ export async function train(
     from === undefined
       ? { directory, sets: [...COMMON, ...ofLayout] }
       : { resume: join(directory, "checkpoints", stepName(from.step)), sets: ofLayout };
-  const { result } = await launch(trainJob, openRun(source), { ranks: layout.ranks });
+  const run = openRun(source);
+  const { result } = await launch(trainJob, run, { ranks: layout.ranks });
   const rows = readFileSync(join(directory, "metrics.jsonl"), "utf8")
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line) as { loss: number; grad_norm: number });
-  expect(rows.length).toBe(STEPS);
+  expect(rows.length).toBe(run.config.train.steps);
   return { directory, result, losses: rows.map((r) => r.loss), norms: rows.map((r) => r.grad_norm) };
 }
 

@@ -12,3 +12,7 @@ describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
     ["fixed(2)", 2],
   ] as const)("%s on %i ranks", (policy, ranks) => expectSameBits(arch, policy, ranks));
 });
+
+it.each(["scmoe-pos2", "dgmoe"])("%s, documents told apart", (arch) =>
+  expectSameBits(arch, "adaptive", 2, "documents told apart"),
+);

@@ -1,6 +1,6 @@
 /** A proof run: a twin trains sequentially beside, and every byte of losses, gradients and weights is compared. */
 import { expect } from "vitest";
-import { MINI, scmoe, temporaryDirectory } from "./helpers.js";
+import { MINI, scmoe, shortDocuments, temporaryDirectory } from "./helpers.js";
 
 const dir = temporaryDirectory();
 
@@ -8,8 +8,15 @@ interface Result {
   readonly proof: { readonly steps: number; readonly bytes: number; readonly differing: number };
 }
 
-function prove(arch: string, policy: string, ranks: number): Result["proof"] {
-  const run = `${arch}-${policy.replace(/\W/g, "")}-${ranks}`;
+let corpus: string | undefined;
+/** Several documents in every window, told apart. */
+const documentsApart = (): string[] => [
+  "data.document_mask=true",
+  `data.corpus=${(corpus ??= shortDocuments())}`,
+];
+
+function prove(arch: string, policy: string, ranks: number, more: readonly string[]): Result["proof"] {
+  const run = `${arch}-${policy.replace(/\W/g, "")}-${ranks}-${more.length}`;
   const { stdout, stderr } = scmoe(
     // Adaptive places operators with measured costs after the third step: the fourth runs as placed.
     ["train", "-q", "--json", "--prove-overlap", "-o", run, "-n", String(ranks), ...MINI].concat([
@@ -19,6 +26,7 @@ function prove(arch: string, policy: string, ranks: number): Result["proof"] {
       `schedule.policy=${policy}`,
       "--set",
       "train.steps=4",
+      ...more.flatMap((set) => ["--set", set]),
     ]),
     dir,
   );
@@ -26,8 +34,13 @@ function prove(arch: string, policy: string, ranks: number): Result["proof"] {
   return (JSON.parse(stdout) as Result).proof;
 }
 
-export function expectSameBits(arch: string, policy: string, ranks: number): void {
-  const proof = prove(arch, policy, ranks);
+export function expectSameBits(
+  arch: string,
+  policy: string,
+  ranks: number,
+  how?: "documents told apart",
+): void {
+  const proof = prove(arch, policy, ranks, how === undefined ? [] : documentsApart());
   expect(proof.steps).toBe(4);
   expect(proof.bytes).toBeGreaterThan(10_000);
   expect(proof.differing).toBe(0);

@@ -11,4 +11,12 @@ const LEFT_OUT: readonly (readonly [policy: string, ranks: number])[] = [
 
 describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
   it.each(LEFT_OUT)("%s on %i ranks", (policy, ranks) => expectSameBits(arch, policy, ranks));
+
+  it.each([
+    ["adaptive", 2],
+    ["adaptive", 4],
+    ["pipelined(2)", 2],
+  ] as const)("%s on %i ranks, documents told apart", (policy, ranks) =>
+    expectSameBits(arch, policy, ranks, "documents told apart"),
+  );
 });

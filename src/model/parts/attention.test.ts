@@ -162,6 +162,44 @@ describe.each(ENGINES)("%s", (_engine, create) => {
   );
 });
 
+it.each(SHAPES)("documents told apart are attended to one by one: %s", (_name, shape) => {
+  // Several tiles; documents that end inside one and span several.
+  const S = 150;
+  const begins = [
+    [0, 100],
+    [0, 9, 64],
+  ];
+  const starts = begins.flatMap((places) =>
+    Array.from({ length: S }, (_, s) => Math.max(...places.filter((place) => place <= s))),
+  );
+  const kernel = attentionKernel(shape, S, { documents: true });
+  const given = { ...weights(kernel), x: normal("x", [B * S, 24]) };
+  const { y } = evaluate(
+    kernel,
+    { ...given, starts: { data: Int32Array.from(starts), dims: [B, S] } },
+    "f64",
+  );
+  const rows = (
+    { data }: { data: Float64Array | Float32Array | Int32Array },
+    from: number,
+    to: number,
+  ): Tensor => ({
+    data: Float32Array.from(data.subarray(from * 24, to * 24)),
+    dims: [to - from, 24],
+  });
+  begins.forEach((places, b) =>
+    places.forEach((place, d) => {
+      const [from, to] = [b * S + place, b * S + (places[d + 1] ?? S)];
+      const alone = evaluate(
+        attentionKernel(shape, to - from),
+        { ...given, x: rows(given.x, from, to) },
+        "f64",
+      );
+      expectEqual(rows(y, from, to), rows(alone.y, 0, to - from), 1e-6, `document ${d} of ${b}`);
+    }),
+  );
+});
+
 describe("window", () => {
   it.each([
     ["gpt", gpt],
