@@ -1,12 +1,12 @@
 // A ragged all-to-all under way: what goes to and comes from each peer.
 //
-// Who owns what. From scmoe_mpi_post on, the memory that the request names (rows to send, room or pool for rows to come,
+// Who owns what. From Rank::Post on, the memory that the request names (rows to send, room or pool for rows to come,
 // where the peers' values go, and what a pool grew into) belongs to MPI: its owner keeps it and leaves it alone. MPI lets
-// go when every message of the exchange has ended. scmoe_mpi_wait says so by 0. After a deadline or a failure messages may
+// go when every message of the exchange has ended. Rank::Wait says so by 0. After a deadline or a failure messages may
 // be under way still: MPI then goes on with them as if nothing had happened, and the owner keeps the memory until
-// scmoe_mpi_released says 1 -- for ever, if a peer never does its part. Before the owner's whole memory goes (its thread
-// ends), scmoe_mpi_stop takes the process out of MPI: nothing is moved after that. All else, labels and lists, is copied
-// in scmoe_mpi_post.
+// Rank::Released says 1 -- for ever, if a peer never does its part. Before the owner's whole memory goes (its thread
+// ends), Rank::Stop takes the process out of MPI: nothing is moved after that. All else, labels and lists, is copied
+// in Rank::Post.
 //
 // Who writes what. An Exchange is filled in by its poster, handed over under State::mutex, and from then on belongs to
 // MPI's thread alone; only its `report` is for others, and only under State::mutex.

@@ -19,7 +19,7 @@ namespace {
 // connection (measured: exactly twice the line time). So rows travel in pieces that leave room for MPI's header, few at a
 // time, since MPI copies each: they are never early, because a pool's rows leave once the peer has noted its sizes.
 constexpr const char* kEagerLimit = "4194304";
-constexpr int64_t kPiece = (4 << 20) - (64 << 10);
+constexpr int64_t kPieceBytes = (4 << 20) - (64 << 10);
 constexpr int kPiecesUnderWay = 2;
 
 double NowMs() {
@@ -39,7 +39,9 @@ std::string ErrorText(int code) {
 int NoteTag(const Exchange& x) { return 2 * x.tag + 1; }
 int RowsTag(const Exchange& x) { return 2 * x.tag; }
 
-int64_t Pieces(int64_t bytes) { return std::max<int64_t>(1, (bytes + kPiece - 1) / kPiece); }
+int64_t Pieces(const State& s, int64_t bytes) {
+  return std::max<int64_t>(1, (bytes + s.piece_bytes - 1) / s.piece_bytes);
+}
 
 // Room for one more request.
 MPI_Request* NewRequest(Exchange& x, size_t peer, Kind kind) {
@@ -48,34 +50,34 @@ MPI_Request* NewRequest(Exchange& x, size_t peer, Kind kind) {
   return &x.requests.back();
 }
 
-void ReceivePiece(Exchange& x, size_t p, int64_t piece, int64_t bytes) {
+void ReceivePiece(State& s, Exchange& x, size_t p, int64_t piece, int64_t bytes) {
   Peer& peer = x.peers[p];
-  int64_t from = piece * kPiece;
-  MPI_Irecv(peer.recv + from, static_cast<int>(std::min(kPiece, bytes - from)), MPI_BYTE, peer.rank, RowsTag(x), world,
+  int64_t from = piece * s.piece_bytes;
+  MPI_Irecv(peer.recv + from, static_cast<int>(std::min(s.piece_bytes, bytes - from)), MPI_BYTE, peer.rank, RowsTag(x), s.world,
             NewRequest(x, p, kRowsIn));
 }
 
 // The pieces of rows whose size is known now, from the first that no receive waits for.
-void ReceiveRows(Exchange& x, size_t p, int64_t first) {
-  const int64_t bytes = x.peers[p].got_bytes, pieces = Pieces(bytes);
-  for (int64_t piece = first; piece < pieces; piece++) ReceivePiece(x, p, piece, bytes);
+void ReceiveRows(State& s, Exchange& x, size_t p, int64_t first) {
+  const int64_t bytes = x.peers[p].got_bytes, pieces = Pieces(s, bytes);
+  for (int64_t piece = first; piece < pieces; piece++) ReceivePiece(s, x, p, piece, bytes);
 }
 
-void SendRows(Exchange& x, size_t p) {
+void SendRows(State& s, Exchange& x, size_t p) {
   Peer& peer = x.peers[p];
   for (; peer.pieces_under_way < kPiecesUnderWay && peer.pieces_sent < peer.pieces_out; peer.pieces_under_way++) {
-    int64_t from = peer.pieces_sent++ * kPiece;
-    MPI_Isend(peer.send + from, static_cast<int>(std::min(kPiece, peer.send_bytes - from)), MPI_BYTE, peer.rank,
-              RowsTag(x), world, NewRequest(x, p, kRowsOut));
+    int64_t from = peer.pieces_sent++ * s.piece_bytes;
+    MPI_Isend(peer.send + from, static_cast<int>(std::min(s.piece_bytes, peer.send_bytes - from)), MPI_BYTE, peer.rank,
+              RowsTag(x), s.world, NewRequest(x, p, kRowsOut));
   }
 }
 
 // Tells the callers how far the exchange is.
-void Publish(Exchange& x) {
+void Publish(State& s, Exchange& x) {
   const bool wants_room = x.notes_left == 0 && x.num_parked > 0 && !x.asked_for_room;
   // Once: between the answer and its arrival here rows are parked still.
   if (wants_room) x.asked_for_room = true;
-  std::lock_guard<std::mutex> lock(S().mutex);
+  std::lock_guard<std::mutex> lock(s.mutex);
   Report& report = x.report;
   for (size_t p = 0; p < x.peers.size(); p++) {
     report.got_bytes[p] = x.peers[p].left == 0 ? x.peers[p].got_bytes : -1;
@@ -91,29 +93,29 @@ void Publish(Exchange& x) {
     report.wants_room = true;
     report.wanted = x.pool.used;
   }
-  if (report.done || wants_room) S().changed.notify_all();
+  if (report.done || wants_room) s.changed.notify_all();
 }
 
-void Post(Exchange& x) {
+void Post(State& s, Exchange& x) {
   x.ready_ms = x.end_ms = NowMs();
   x.notes_left = x.peers.size();
   for (size_t p = 0; p < x.peers.size(); p++) {
     Peer& peer = x.peers[p];
-    peer.pieces_out = Pieces(peer.send_bytes);
+    peer.pieces_out = Pieces(s, peer.send_bytes);
     // Two notes, what we send, and at least one piece that we receive: how many, the note will say.
     peer.left = 2 + peer.pieces_out + 1;
     x.left += peer.left;
-    MPI_Irecv(peer.note_in.data(), static_cast<int>(peer.note_in.size()), MPI_BYTE, peer.rank, NoteTag(x), world,
+    MPI_Irecv(peer.note_in.data(), static_cast<int>(peer.note_in.size()), MPI_BYTE, peer.rank, NoteTag(x), s.world,
               NewRequest(x, p, kNoteIn));
-    if (!x.has_pool) ReceivePiece(x, p, 0, peer.recv_bytes);
+    if (!x.has_pool) ReceivePiece(s, x, p, 0, peer.recv_bytes);
   }
   for (size_t p = 0; p < x.peers.size(); p++) {
     Peer& peer = x.peers[p];
-    MPI_Isend(peer.note_out.data(), static_cast<int>(peer.note_out.size()), MPI_BYTE, peer.rank, NoteTag(x), world,
+    MPI_Isend(peer.note_out.data(), static_cast<int>(peer.note_out.size()), MPI_BYTE, peer.rank, NoteTag(x), s.world,
               NewRequest(x, p, kNoteOut));
-    if (!x.has_pool) SendRows(x, p);
+    if (!x.has_pool) SendRows(s, x, p);
   }
-  Publish(x);
+  Publish(s, x);
 }
 
 void Fail(Exchange& x, const std::string& error) {
@@ -121,61 +123,61 @@ void Fail(Exchange& x, const std::string& error) {
 }
 
 // A peer's note has come: its sizes are known, so its rows get their place.
-void ReadNote(Exchange& x, size_t p) {
+void ReadNote(State& s, Exchange& x, size_t p) {
   Peer& peer = x.peers[p];
   Note note;
   memcpy(&note, peer.note_in.data(), sizeof note);
   note.label[kLabelBytes - 1] = 0;
-  std::string label(note.label), name = "rank " + std::to_string(peer.rank), me = "rank " + std::to_string(S().rank);
+  std::string label(note.label), name = "rank " + std::to_string(peer.rank), me = "rank " + std::to_string(s.rank);
   {
-    std::lock_guard<std::mutex> lock(S().mutex);
-    S().last_label[peer.rank] = label;
+    std::lock_guard<std::mutex> lock(s.mutex);
+    s.last_label[peer.rank] = label;
   }
-  if (label != x.label) Fail(x, "Ranks " + std::to_string(S().rank) + " and " + std::to_string(peer.rank) + " are in different operators: " + x.label + " and " + label);
-  if (note.values == x.values)
-    memcpy(x.values_in + p * x.values, peer.note_in.data() + sizeof note, x.values * sizeof(int32_t));
-  else
+  if (label != x.label) Fail(x, "Ranks " + std::to_string(s.rank) + " and " + std::to_string(peer.rank) + " are in different operators: " + x.label + " and " + label);
+  if (note.values != x.values)
     Fail(x, name + " notes " + std::to_string(note.values) + " values, " + me + " " + std::to_string(x.values));
+  else
+    memcpy(x.values_in + p * x.values, peer.note_in.data() + sizeof note, x.values * sizeof(int32_t));
   peer.got_bytes = note.bytes;
-  const int64_t more = Pieces(note.bytes) - 1;
+  const int64_t more = Pieces(s, note.bytes) - 1;
   peer.left += more;
   x.left += more;
   if (!x.has_pool) {
     if (note.bytes > peer.recv_bytes)
       Fail(x, name + " sends " + std::to_string(note.bytes) + " bytes to " + me + ", which expects at most " + std::to_string(peer.recv_bytes));
     else
-      ReceiveRows(x, p, 1);
+      ReceiveRows(s, x, p, 1);
     return;
   }
   peer.got_offset = x.pool.used;
   x.pool.used += note.bytes;
   if (x.pool.used <= x.pool.room) {
     peer.recv = x.pool.memory + peer.got_offset;
-    ReceiveRows(x, p, 0);
+    ReceiveRows(s, x, p, 0);
   } else {
     peer.parked = true;
     x.num_parked++;
   }
   // Not earlier: the peer's rows may begin once we say that there is room for them, and we say so on the connection that
   // our own rows would fill. Sent first, they make both directions run one after the other.
-  SendRows(x, p);
+  SendRows(s, x, p);
 }
 
 // The pool has grown: what was parked is received where it would have been.
-void ReceiveParked(Exchange& x, char* memory) {
+void ReceiveParked(State& s, Exchange& x, char* memory) {
   x.pool.memory = memory;
   for (size_t p = 0; p < x.peers.size(); p++) {
     Peer& peer = x.peers[p];
     if (!peer.parked) continue;
     peer.parked = false;
     peer.recv = x.pool.memory + peer.got_offset;
-    ReceiveRows(x, p, 0);
+    ReceiveRows(s, x, p, 0);
   }
   x.num_parked = 0;
 }
 
 // True when something finished.
-bool Progress(Exchange& x) {
+bool Progress(State& s, Exchange& x) {
   int count = 0;
   x.indices.resize(x.requests.size());
   x.statuses.resize(x.requests.size());
@@ -190,17 +192,17 @@ bool Progress(Exchange& x) {
     if (kind == kNoteIn) {
       x.ready_ms = now;
       x.notes_left--;
-      if (error == MPI_SUCCESS) ReadNote(x, p);
+      if (error == MPI_SUCCESS) ReadNote(s, x, p);
     }
     if (kind == kRowsIn) x.end_ms = now;
     if (kind == kRowsOut) {
       peer.pieces_under_way--;
-      SendRows(x, p);
+      SendRows(s, x, p);
     }
     peer.left--;
     x.left--;
   }
-  Publish(x);
+  Publish(s, x);
   return true;
 }
 

@@ -12,18 +12,19 @@
 #include <ctime>
 #include <set>
 
-#include "state.h"
-
 namespace {
 
 class Sleeper {
  public:
-  Sleeper() : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+  // wake_fd: an eventfd that callers write.
+  explicit Sleeper(int wake_fd) : wake_fd_(wake_fd), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
     epoll_event event{};
     event.events = EPOLLIN;
-    event.data.fd = S().wake_fd;
-    epoll_ctl(epoll_, EPOLL_CTL_ADD, S().wake_fd, &event);
+    event.data.fd = wake_fd_;
+    epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_fd_, &event);
   }
+  ~Sleeper() { close(epoll_); }
+  Sleeper(const Sleeper&) = delete;
 
   // Edge-triggered, since "room to write again" must wake as well as "data". MPI opens sockets lazily: look again now and then.
   void Refresh() {
@@ -50,14 +51,14 @@ class Sleeper {
     timespec timeout{0, static_cast<long>(longest.count()) * 1000};
     int n = epoll_pwait2(epoll_, events, 16, &timeout, nullptr);
     for (int i = 0; i < n; i++)
-      if (events[i].data.fd == S().wake_fd) {
+      if (events[i].data.fd == wake_fd_) {
         uint64_t count;
-        if (read(S().wake_fd, &count, sizeof count) < 0) continue;
+        if (read(wake_fd_, &count, sizeof count) < 0) continue;
       }
   }
 
  private:
-  int epoll_;
+  const int wake_fd_, epoll_;
   std::set<int> known_;
   unsigned calls_ = 0;
 };

@@ -1,8 +1,12 @@
-// What MPI's thread and the callers share: all of it under the mutex, except what is written once before the others know of
-// it (rank, size and has_local_peers before `initialized`, wake_fd before MPI's thread begins).
+// What MPI's thread and the callers of a rank share: all of it under the mutex, except what is written once before the
+// others know of it (rank, size and has_local_peers before `initialized`, wake_fd and piece_bytes before MPI's thread
+// begins), and `world`, which MPI's thread alone uses.
 #pragma once
 
 #include <mpi.h>
+
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <cstdint>
@@ -18,6 +22,16 @@
 namespace {
 
 struct State {
+  explicit State(int64_t piece_bytes) : piece_bytes(piece_bytes), wake_fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+  ~State() { close(wake_fd); }
+  State(const State&) = delete;
+
+  // Ends the sleep of MPI's thread.
+  void Wake() {
+    uint64_t one = 1;
+    if (write(wake_fd, &one, sizeof one) < 0) return;
+  }
+
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<std::shared_ptr<Exchange>> queue;
@@ -32,15 +46,10 @@ struct State {
   bool finalized = false, stopped = false;
   int rank = 0, size = 1;
   bool has_local_peers = false;
-  int wake_fd = -1;
+  // Rows travel in pieces of so many bytes at most.
+  const int64_t piece_bytes;
+  const int wake_fd;
+  MPI_Comm world = MPI_COMM_NULL;
 };
-
-// Never destroyed: the thread may outlive static destructors.
-State& S() {
-  static State* state = new State;
-  return *state;
-}
-
-MPI_Comm world = MPI_COMM_NULL;
 
 }  // namespace
