@@ -136,7 +136,7 @@ void ReadNote(State& s, Exchange& x, size_t p) {
   if (label != x.label) Fail(x, "Ranks " + std::to_string(s.rank) + " and " + std::to_string(peer.rank) + " are in different operators: " + x.label + " and " + label);
   if (note.values != x.values)
     Fail(x, name + " notes " + std::to_string(note.values) + " values, " + me + " " + std::to_string(x.values));
-  else
+  else if (x.values > 0)
     memcpy(x.values_in + p * x.values, peer.note_in.data() + sizeof note, x.values * sizeof(int32_t));
   peer.got_bytes = note.bytes;
   const int64_t more = Pieces(s, note.bytes) - 1;

@@ -20,6 +20,9 @@
 
 namespace {
 
+// 115 days. The clock counts nanoseconds in 64 bits, and without end is a deadline, too.
+constexpr double kLongestWaitMs = 1e10;
+
 class Rank {
  public:
   explicit Rank(int64_t piece_bytes = kPieceBytes) : s_(piece_bytes) {}
@@ -65,7 +68,8 @@ class Rank {
       peer.note_out.resize(sizeof note + values * sizeof(int32_t));
       peer.note_in.resize(peer.note_out.size());
       memcpy(peer.note_out.data(), &note, sizeof note);
-      memcpy(peer.note_out.data() + sizeof note, values_out + p * values, values * sizeof(int32_t));
+      // Without values, whoever calls may have no array either.
+      if (values > 0) memcpy(peer.note_out.data() + sizeof note, values_out + p * values, values * sizeof(int32_t));
       x->peers.push_back(std::move(peer));
     }
     x->report.got_bytes.resize(peers, -1);
@@ -192,7 +196,8 @@ class Rank {
 
   template <class Condition>
   bool WaitFor(std::unique_lock<std::mutex>& lock, double ms, Condition condition) {
-    return s_.changed.wait_for(lock, std::chrono::duration<double, std::milli>(ms), condition);
+    const double finite_ms = ms < kLongestWaitMs ? ms : kLongestWaitMs;
+    return s_.changed.wait_for(lock, std::chrono::duration<double, std::milli>(finite_ms), condition);
   }
 
   State s_;

@@ -101,6 +101,20 @@ describe.skipIf(!HAS_MPI)("exchanges over MPI", () => {
     expect(results).toEqual(["alive", expect.stringMatching(/^left: no answer from rank 0/)]);
   });
 
+  it("a deadline may be infinite", () => {
+    const results = onTwoRanks(
+      `const comm = joinMpi({ deadlineMs: Infinity });
+       if (r === 1) await sleep(200);
+       const { bytes } = comm.exchange({ label: "patient", send: regions(8, r), recv: regions(8, 0) }).wait();
+       comm.close();
+       return bytes;`,
+    );
+    expect(results).toEqual([
+      [4, 4],
+      [4, 4],
+    ]);
+  });
+
   it("keeps hundreds of communicators apart", () => {
     const results = onTwoRanks(
       `const comm = joinMpi({ deadlineMs: 20_000 });
