@@ -12,7 +12,7 @@ const hasCompiler = spawnSync(compiler, ["--version"], { stdio: "ignore" }).stat
 if (!hasCompiler) {
   if (optional) process.exit(0);
   console.error(
-    `scmoe: ${compiler} not found; install MPI (Debian: apt-get install libopenmpi-dev openmpi-bin), then run: npm run build:mpi`,
+    `scmoe: ${compiler} not found; install MPI (Debian: apt-get install g++ libopenmpi-dev openmpi-bin), then run: npm run build:mpi`,
   );
   process.exit(1);
 }

@@ -17,7 +17,7 @@ const check = (
 };
 
 it("exchanges, failing peers and early ends give no report of ThreadSanitizer, nor of AddressSanitizer", () => {
-  const { status, output } = check(["--seconds", "20"]);
+  const { status, output } = check(["--seconds", "15"]);
   expect(output).toMatch(/^ThreadSanitizer \(.*\): 0 reports; .* complaints 0$/m);
   expect(output).toMatch(/^AddressSanitizer \(.*\): 0 reports; .* complaints 0$/m);
   expect(status).toBe(0);

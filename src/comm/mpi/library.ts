@@ -74,7 +74,7 @@ export function mpiLibrary(): MpiLibrary {
   if (loaded !== undefined) return loaded.functions;
   const path = mpiLibraryPath();
   const advice =
-    "install MPI (Debian: apt-get install libopenmpi-dev openmpi-bin), then run: npm run build:mpi";
+    "install MPI (Debian: apt-get install g++ libopenmpi-dev openmpi-bin), then run: npm run build:mpi";
   if (!existsSync(path)) throw new EnvironmentError(`The MPI communicator has not been built; ${advice}`);
   try {
     const library = koffi.load(path);
