@@ -24,6 +24,15 @@ it("ends quietly when nobody reads on", () => {
   expect([status, stderr]).toEqual([141, ""]);
 });
 
+it.each([
+  ["a disk that is full", "--help > /dev/full", 1, "scmoe: Cannot write the output: the disk is full\n"],
+  ["an error, too, on a full disk", "nonsense 2> /dev/full", 1, ""],
+  ["an output closed from the start", "--help >&-", 0, ""],
+])("leaves %s behind without a stack trace", (_, line, code, said) => {
+  const { status, stderr } = spawnSync("bash", ["-c", `"$0" ${line}`, command], { encoding: "utf8" });
+  expect([status, stderr]).toEqual([code, said]);
+});
+
 it("says in one line what to do where nothing is built", () => {
   const clone = temporaryDirectory();
   mkdirSync(join(clone, "bin"));

@@ -1,6 +1,6 @@
 /** Ctrl-C and SIGTERM: nothing is lost, and the resumed run is the run that was never stopped. */
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { CLI, MINI, numSteps, scmoe, temporaryDirectory } from "./helpers.js";
@@ -17,9 +17,13 @@ interface Ended {
 function interrupted(
   args: readonly string[],
   signals: readonly { when: () => boolean | RegExp; send: NodeJS.Signals }[],
+  program = CLI,
 ): Promise<Ended> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [CLI, ...args], { cwd: dir, stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(process.execPath, [program, ...args], {
+      cwd: dir,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     let stderr = "";
     const waiting = [...signals];
     const look = (): void => {
@@ -145,6 +149,33 @@ it("a second Ctrl-C exits at once, also while a checkpoint is being written, and
   const resumed = scmoe(["train", "-q", "--resume", "twice", "--set", "train.steps=1", "--json"], dir);
   expect([resumed.code, resumed.stderr]).toEqual([0, ""]);
   expect(isWriting()).toBe(false);
+});
+
+it("a second Ctrl-C exits at once, also while a rank is in native code, which cannot be stopped", async () => {
+  const dist = (path: string): string => new URL(`../dist/${path}`, import.meta.url).href;
+  const job = join(dir, "native.mjs");
+  writeFileSync(
+    job,
+    `import { isMainThread } from "node:worker_threads";
+     import { openTerminal } from "${dist("cli/terminal.js")}";
+     import { libc } from "${dist("core/libc.js")}";
+     import { defineJob, launch } from "${dist("index.js")}";
+     export const job = defineJob(import.meta.url, "job", async ({ say }) => {
+       say("in native code");
+       await new Promise((resolve) => setTimeout(resolve, 50));
+       libc().func("unsigned sleep(unsigned)")(1000);
+     });
+     if (isMainThread) await launch(job, {}, openTerminal({ stops: true }));`,
+  );
+  const { code, stderr } = await interrupted(
+    [],
+    [
+      { when: () => /in native code/, send: "SIGINT" },
+      { when: () => /press Ctrl-C again/, send: "SIGINT" },
+    ],
+    job,
+  );
+  expect([code, stderr]).toEqual([130, expect.stringMatching(/^in native code\nInterrupted: [^\n]*\n$/)]);
 });
 
 it("Ctrl-C while data is prepared stops at once and leaves neither run nor cache", async () => {

@@ -2,7 +2,9 @@
 /** The command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 141 nobody reads on. */
 import { CommanderError } from "commander";
 import { launcherRank, launcherSize } from "../comm/mpi/library.js";
-import { InputError, exitCodeOf } from "../core/errors.js";
+import { EnvironmentError, exitCodeOf } from "../core/errors.js";
+import { exitAtOnce } from "../core/exit.js";
+import { explain } from "../storage/files.js";
 import { commandLine } from "./command-line.js";
 
 /** Among the ranks of an MPI launcher, only rank 0 explains usage. */
@@ -11,8 +13,10 @@ const rank = launcherSize() === undefined ? 0 : launcherRank();
 // A reader such as `head` that has seen enough ends this command as it ends others: quietly, with the code of SIGPIPE.
 for (const stream of [process.stdout, process.stderr])
   stream.on("error", (error: NodeJS.ErrnoException) => {
-    const isClosed = error.code === "EPIPE";
-    process.exit(isClosed ? 141 : report(new InputError(`Cannot write the output: ${error.message}`), ""));
+    const isClosed = error.code === "EPIPE" || error.code === "ECONNRESET";
+    exitAtOnce(
+      isClosed ? 141 : report(new EnvironmentError(`Cannot write the output: ${explain(error)}`), ""),
+    );
   });
 
 try {

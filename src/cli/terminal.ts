@@ -1,5 +1,6 @@
 /** What the person at the terminal sees of a job, and how they stop it. */
 import { launcherRank, launcherSize } from "../comm/mpi/library.js";
+import { exitAtOnce } from "../core/exit.js";
 
 /** Lines and one progress line on stderr; stdout stays free for results. */
 export interface Terminal {
@@ -83,7 +84,7 @@ function onCtrlC(say: (line: string) => void): { signal: AbortSignal; release: (
   const signals = ["SIGINT", launcherSize() === undefined ? "SIGTERM" : "SIGUSR2"] as const;
   const controller = new AbortController();
   const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(130);
+    if (controller.signal.aborted) exitAtOnce(130);
     controller.abort();
     say("Interrupted: finishing the step and saving; press Ctrl-C again to exit at once");
   };

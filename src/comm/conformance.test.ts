@@ -1,62 +1,9 @@
 /** The checks that every communicator must pass, and trouble on threads; under MPI they run in test/heavy. */
-import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
 import { MINI, scmoe, temporaryDirectory } from "../../test/helpers.js";
+import { RAGGED, onRanks } from "../../test/on-ranks.js";
 import { runChecks } from "./checks.js";
-import { parseLink } from "./link.js";
 import { singleCommunicator } from "./single.js";
-import { createBoard } from "./threads/board.js";
-
-const threads = new URL("../../dist/comm/threads/threads.js", import.meta.url).href;
-const checks = new URL("../../dist/comm/checks.js", import.meta.url).href;
-const collectives = new URL("../../dist/comm/collectives.js", import.meta.url).href;
-const waiting = new URL("../../dist/comm/wait-any.js", import.meta.url).href;
-const clock = new URL("../../dist/core/clock.js", import.meta.url).href;
-
-/** Runs `body` on every rank; it may use comm, c (the collectives), waitAny, runChecks, nowMs, shared(bytes). Returns what each rank returned. */
-async function onRanks<T>(
-  size: number,
-  body: string,
-  options: { link?: string; deadlineMs?: number } = {},
-): Promise<(T | { error: string })[]> {
-  const link = options.link === undefined ? undefined : parseLink(options.link);
-  const board = createBoard({ size, link, deadlineMs: options.deadlineMs ?? 10_000 });
-  const source = `
-    const { parentPort, workerData } = require("node:worker_threads");
-    (async () => {
-      const { joinThreads } = await import("${threads}");
-      const c = await import("${collectives}");
-      const { waitAny } = await import("${waiting}");
-      const { runChecks } = await import("${checks}");
-      const { nowMs } = await import("${clock}");
-      const shared = (bytes) => new Uint8Array(new SharedArrayBuffer(bytes));
-      const comm = joinThreads(workerData.board, workerData.rank);
-      try { parentPort.postMessage(await (async () => { ${body} })()); }
-      catch (error) { parentPort.postMessage({ error: error.message }); }
-    })();`;
-  return Promise.all(
-    Array.from(
-      { length: size },
-      (_, rank) =>
-        new Promise<T | { error: string }>((resolve, reject) => {
-          const worker = new Worker(source, { eval: true, workerData: { board, rank } });
-          worker.on("message", resolve);
-          worker.on("error", reject);
-        }),
-    ),
-  );
-}
-
-/** Rank r sends r + p + 1 units to rank p, each byte r · 16 + p. */
-const RAGGED = `
-  const unit = 4, n = comm.size, r = comm.rank;
-  const sendBytes = Array.from({ length: n }, (_, p) => (r + p + 1) * unit);
-  const recvMax = Array.from({ length: n }, () => 2 * n * unit);
-  const offsets = (sizes) => sizes.map((_, i) => sizes.slice(0, i).reduce((a, b) => a + b, 0));
-  const send = shared(sendBytes.reduce((a, b) => a + b, 0)), recv = shared(recvMax.reduce((a, b) => a + b, 0));
-  offsets(sendBytes).forEach((o, p) => send.fill(r * 16 + p, o, o + sendBytes[p]));
-  const request = (label) => ({ label, send: { buffer: send, offsets: offsets(sendBytes), bytes: sendBytes }, recv: { buffer: recv, offsets: offsets(recvMax), bytes: recvMax } });
-`;
 
 it.each([1, 2, 3, 8])("threads, %i ranks, pass all checks", async (size) => {
   const names = await onRanks<string[]>(size, "return runChecks(comm);");
@@ -216,6 +163,27 @@ describe("trouble", () => {
     ]);
   });
 
+  it("keeps the deadline where the link itself would deliver later, and says what the link needs", async () => {
+    const results = await onRanks<string>(2, `${RAGGED} comm.exchange(request("L0.dispatch")).wait();`, {
+      link: "1bit,50ms",
+      deadlineMs: 2_000,
+    });
+    const why =
+      /L0\.dispatch.*nothing can come within 2 s: the link \(.*, 50 ms\) needs \d+\.\d s for 8 bytes from rank [01]; allow/;
+    expect(results).toEqual([{ error: expect.stringMatching(why) }, { error: expect.stringMatching(why) }]);
+  });
+
+  it("wakes a rank that a link keeps waiting when another gives up", async () => {
+    const results = await onRanks<string>(
+      2,
+      `${RAGGED} const way = comm.exchange(request("L0.dispatch"));
+       if (r === 1) { await new Promise((resolve) => setTimeout(resolve, 200)); comm.abort("rank 1 broke down"); return ""; }
+       way.wait(); return "delivered";`,
+      { link: "1gbit,5s" },
+    );
+    expect(results[0]).toEqual({ error: expect.stringContaining("rank 1 broke down") });
+  });
+
   it("ends all waits when a rank gives up", async () => {
     const results = await onRanks<string>(
       3,
@@ -262,13 +230,6 @@ it("a link delays delivery without keeping the processor or the sender busy", as
     expect(total).toBeGreaterThanOrEqual(4 * 5.24 + 1);
     expect(posted).toBeLessThan(total / 2);
   }
-});
-
-it("reads links, and refuses what is none", () => {
-  expect(parseLink("10gbit,20us")).toEqual({ bytesPerMs: 1.25e6, latencyMs: 0.02 });
-  expect(parseLink("400mbit")).toEqual({ bytesPerMs: 5e4, latencyMs: 0 });
-  for (const text of ["", "fast", "0gbit", "1gbit,2", "1gbit,2us,3"])
-    expect(() => parseLink(text)).toThrow(/10gbit,20us/);
 });
 
 it("keeps what was posted while peers have yet to read it", async () => {

@@ -31,5 +31,8 @@ export function formatLink(link: Link): string {
   const bits = link.bytesPerMs * 8e3;
   const rate =
     bits >= 1e9 ? `${(bits / 1e9).toPrecision(3)} Gbit/s` : `${(bits / 1e6).toPrecision(3)} Mbit/s`;
-  return `${rate}, ${(link.latencyMs * 1e3).toPrecision(2)} µs`;
+  const { latencyMs } = link;
+  const latency =
+    latencyMs >= 1 ? `${latencyMs.toPrecision(2)} ms` : `${(latencyMs * 1e3).toPrecision(2)} µs`;
+  return `${rate}, ${latency}`;
 }

@@ -1,5 +1,6 @@
 /** Raw addresses of views, for native code and for copies between threads that do not share a buffer object. */
 import koffi from "koffi";
+import { libc } from "./libc.js";
 
 const bases = new WeakMap<ArrayBufferLike, bigint>();
 
@@ -13,14 +14,13 @@ export function addressOf(view: ArrayBufferView): bigint {
   return base + BigInt(view.byteOffset);
 }
 
-/** Kept for ever: koffi unloads a library whose handle is collected. */
-let libc: ReturnType<typeof koffi.load> | undefined;
 let memcpy: ((to: number, from: number, bytes: number) => void) | undefined;
 
 /** memcpy between two addresses; the caller keeps both buffers alive. */
 export function copyBytes(to: number, from: number, bytes: number): void {
   if (bytes === 0) return;
-  libc ??= koffi.load(process.platform === "darwin" ? "libSystem.B.dylib" : "libc.so.6");
-  memcpy ??= libc.func("void memcpy(uintptr_t to, uintptr_t from, size_t bytes)") as unknown as typeof memcpy;
+  memcpy ??= libc().func(
+    "void memcpy(uintptr_t to, uintptr_t from, size_t bytes)",
+  ) as unknown as typeof memcpy;
   memcpy?.(to, from, bytes);
 }

@@ -157,6 +157,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EEXIST: "a file is there, wanted a directory",
   EACCES: "permission denied",
   EPERM: "permission denied",
+  ENOSPC: "the disk is full",
   EROFS: "the file system is read-only",
   ERR_FS_FILE_TOO_LARGE: "a single file is limited to 512 MB of text; split it into several",
   ERR_STRING_TOO_LONG: "a single file is limited to 512 MB of text; split it into several",

@@ -132,12 +132,3 @@ function arrival(view: BoardView, message: { from: number; to: number; bytes: nu
 }
 
 const pillow = new Int32Array(new SharedArrayBuffer(4));
-
-/** Sleeps without using the processor; the last tenth of a millisecond is watched, since timers are late. */
-export function sleepUntil(timeMs: number): void {
-  for (;;) {
-    const left = timeMs - nowMs();
-    if (left <= 0) return;
-    if (left > 0.15) Atomics.wait(pillow, 0, 0, left - 0.1);
-  }
-}

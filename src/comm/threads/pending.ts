@@ -3,14 +3,22 @@ import { addressOf, copyBytes } from "../../core/address.js";
 import { nowMs } from "../../core/clock.js";
 import { CommError } from "../../core/errors.js";
 import { type ExchangeResult, type Pending, isPool } from "../communicator.js";
+import { formatLink } from "../link.js";
 import { copyOwnPart } from "../regions.js";
-import { type Place, deliverParked, messageIndex, moveBetween, sleepUntil, withdrawMessage } from "./move.js";
+import { type Place, deliverParked, messageIndex, moveBetween, withdrawMessage } from "./move.js";
 import { type Started, showRequest } from "./request.js";
 import { FIELD, WORD } from "./ring.js";
 import type { OpenExchange, Seat } from "./seat.js";
 
 /** Rows worth waking a peer for, to copy them together. */
 const SHARED_BYTES = 1 << 17;
+const TIMER_LATE_MS = 0.1;
+const LONGEST_SLEEP_MS = 1000;
+
+/** Until the time or the next wake; what is left of less than a timer's lateness is watched. */
+function sleep(wake: Int32Array, rank: number, seen: number, ms: number): void {
+  if (ms > TIMER_LATE_MS / 2) Atomics.wait(wake, rank, seen, Math.min(ms, LONGEST_SLEEP_MS));
+}
 
 export class ThreadsPending implements Pending, OpenExchange {
   #isPosted = false;
@@ -68,21 +76,22 @@ export class ThreadsPending implements Pending, OpenExchange {
     if (this.#result !== undefined) return this.#result;
     const { seat, place } = this;
     const { view, rank } = place;
-    let moved: ExchangeResult | undefined;
+    const limitMs = sinceMs + deadlineMs;
     for (;;) {
       const seen = Atomics.load(view.wake, rank);
       const reason = view.aborted;
       if (reason !== undefined) throw this.#error(reason, []);
       seat.tend();
-      moved = this.#move();
-      if (moved !== undefined) break;
-      const left = sinceMs + deadlineMs - nowMs();
-      if (left <= 0) throw this.#unanswered(deadlineMs);
-      Atomics.wait(view.wake, rank, seen, Math.min(left, 1000));
+      const moved = this.#move();
+      if (moved !== undefined && moved.endMs > limitMs) throw this.#tooSlow(deadlineMs, sinceMs);
+      const left = (moved?.endMs ?? limitMs) - nowMs();
+      if (left > 0) sleep(view.wake, rank, seen, moved === undefined ? left : left - TIMER_LATE_MS);
+      else if (moved === undefined) throw this.#unanswered(deadlineMs);
+      else {
+        seat.open.delete(this);
+        return (this.#result = moved);
+      }
     }
-    sleepUntil(moved.endMs);
-    seat.open.delete(this);
-    return (this.#result = moved);
   }
 
   /** Moves what can be moved. @returns the result once nothing is left, so that the place in the ring is free */
@@ -165,15 +174,40 @@ export class ThreadsPending implements Pending, OpenExchange {
     }
   }
 
+  /** What arrives is known already, and that it comes too late. */
+  #tooSlow(deadlineMs: number, sinceMs: number): CommError {
+    const arrival = (peer: number): number => this.#field(peer, FIELD.arrivalMs);
+    const peer = this.started.others.reduce((a, b) => (arrival(b) > arrival(a) ? b : a));
+    const [bytes, readyMs] = [this.#field(peer, FIELD.gotBytes), this.#field(peer, FIELD.readyMs)];
+    const neededMs = arrival(peer) - readyMs;
+    const { link = { bytesPerMs: Infinity, latencyMs: 0 } } = this.place.view;
+    const isQueued = neededMs > 1.01 * (bytes / link.bytesPerMs + link.latencyMs);
+    const lateMs = neededMs > deadlineMs ? 0 : readyMs - sinceMs;
+    const s = (ms: number): string => `${(ms / 1e3).toPrecision(3)} s`;
+    const reason = [
+      `nothing can come within ${deadlineMs / 1e3} s: `,
+      `the link (${formatLink(link)}) needs ${s(neededMs)} for ${bytes} bytes from rank ${peer}`,
+      isQueued ? " and what it carries before them" : "",
+      lateMs > 0 ? `, which came ${s(lateMs)} late` : "",
+      "; allow a longer deadline, or model a faster link",
+    ].join("");
+    return this.#giveUp(reason, [peer], "");
+  }
+
   #unanswered(deadlineMs: number): CommError {
-    const { view, rank, label } = this.place;
+    const { view } = this.place;
     const missing = this.#missing;
     const last = missing
       .map((peer) => `rank ${peer} (last seen in ${view.label(peer) || "start-up"})`)
       .join(", ");
     const reason = `no answer from ${last} within ${deadlineMs / 1e3} s`;
-    const error = this.#error(reason, missing);
-    view.giveUp(`rank ${rank}, in ${label}, had ${reason}`);
+    return this.#giveUp(reason, missing, "had ");
+  }
+
+  #giveUp(reason: string, peers: readonly number[], verb: string): CommError {
+    const { view, rank, label } = this.place;
+    const error = this.#error(reason, peers);
+    view.giveUp(`rank ${rank}, in ${label}, ${verb}${reason}`);
     return error;
   }
 
