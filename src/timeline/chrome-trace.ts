@@ -1,6 +1,10 @@
-/** Chrome trace events (opens in Perfetto): one process per rank, one thread per stream, arrows along the rows' way. */
+/**
+ * Chrome trace events (opens in Perfetto): one process per rank, one thread per stream and lane, arrows along the rows'
+ * way. Viewers take events of one thread for calls within calls: there, none may begin within another and end after it.
+ */
 import { STREAMS } from "../program/operator.js";
 import type { OperatorClass } from "../program/work.js";
+import { type Span, assignLanes } from "./lanes.js";
 import type { Timeline, TimelineEvent } from "./timeline.js";
 
 /** A step under a name; what is only predicted has nothing measured. */
@@ -32,8 +36,8 @@ export interface ChromeTrace {
 }
 
 const GAP_US = 2_000;
-/** Thread of the intervals in which compute stood still. */
-const EXPOSED_THREAD = STREAMS.length;
+/** Threads of a rank: its streams, and the intervals in which compute stood still. */
+const THREADS = [...STREAMS, "exposed"] as const;
 
 /** Several steps one after another on one time axis; predicted ranks are processes after the measured ones. */
 export function chromeTrace(steps: readonly TitledTimelines[]): ChromeTrace {
@@ -41,6 +45,7 @@ export function chromeTrace(steps: readonly TitledTimelines[]): ChromeTrace {
   const numRanks = Math.max(0, ...steps.map((s) => s.predicted.numRanks));
   const hasMeasured = steps.some((s) => s.measured !== undefined);
   const named = new Set<number>();
+  const lanes = new Set<string>();
   let offset = 0;
   let nextFlow = 1;
   for (const { title, measured, predicted } of steps) {
@@ -53,7 +58,13 @@ export function chromeTrace(steps: readonly TitledTimelines[]): ChromeTrace {
           named.add(firstPid + rank);
           traceEvents.push(...names(firstPid + rank, `rank ${rank}${isSecond ? ", predicted" : ""}`));
         }
-      traceEvents.push(...eventsOf(timeline, { title, firstPid, offset, nextFlow }));
+      const events = eventsOf(timeline, { title, firstPid, offset, nextFlow });
+      for (const { ph, pid, tid } of events) {
+        if (ph !== "X" || tid < THREADS.length || lanes.has(`${pid} ${tid}`)) continue;
+        lanes.add(`${pid} ${tid}`);
+        traceEvents.push(...threadName(pid, tid));
+      }
+      traceEvents.push(...events);
       nextFlow += timeline.events.length * 2;
     }
     const longest = Math.max(measured?.summary.stepMs ?? 0, predicted.summary.stepMs);
@@ -66,55 +77,85 @@ function names(pid: number, process: string): TraceEvent[] {
   return [
     { ph: "M", name: "process_name", pid, tid: 0, args: { name: process } },
     { ph: "M", name: "process_sort_index", pid, tid: 0, args: { sort_index: pid } },
-    ...[...STREAMS, "exposed"].map((stream, tid): TraceEvent => ({
-      ph: "M",
-      name: "thread_name",
-      pid,
-      tid,
-      args: { name: stream },
-    })),
+    ...THREADS.flatMap((_, tid) => threadName(pid, tid)),
   ];
+}
+
+/** "network", and below it "network 2" and so on where several transfers are under way. */
+function threadName(pid: number, tid: number): TraceEvent[] {
+  const [thread, lane] = [tid % THREADS.length, Math.floor(tid / THREADS.length)];
+  const name = `${THREADS[thread]}${lane === 0 ? "" : ` ${lane + 1}`}`;
+  const order = thread * MOST_LANES + lane;
+  return [
+    { ph: "M", name: "thread_name", pid, tid, args: { name } },
+    { ph: "M", name: "thread_sort_index", pid, tid, args: { sort_index: order } },
+  ];
+}
+
+/** For the order of threads only. */
+const MOST_LANES = 1_000;
+
+/**
+ * Ticks of an eighth of a microsecond: sums of such numbers are exact, also in nanoseconds, and two times that do not cross
+ * do not cross when they are rounded.
+ */
+function toTick(us: number): number {
+  return Math.round(us * 8) / 8;
 }
 
 function eventsOf(
   timeline: Timeline,
   at: { title: string; firstPid: number; offset: number; nextFlow: number },
 ): TraceEvent[] {
-  const us = (ms: number): number => at.offset + ms * 1e3;
-  const place = (e: TimelineEvent): { pid: number; tid: number } => ({
-    pid: at.firstPid + e.rank,
-    tid: STREAMS.indexOf(e.stream),
+  const us = (ms: number): number => toTick(at.offset + ms * 1e3);
+  const args = { step: at.title };
+  const runs = spans(timeline.events, ({ stream }) => stream, us).map((span, i): TraceEvent => {
+    const { rank, name, stream, pass, bytes } = timeline.events[i];
+    const facts = bytes === undefined ? args : { ...args, bytes };
+    return { ph: "X", name, cat: `${stream},${pass}`, pid: at.firstPid + rank, ...span, args: facts };
   });
-  const span = (e: { startMs: number; endMs: number }): { ts: number; dur: number } => ({
-    ts: us(e.startMs),
-    dur: (e.endMs - e.startMs) * 1e3,
+  const waits = spans(timeline.exposed, () => "exposed", us).map((span, i): TraceEvent => {
+    const { rank, waitingFor } = timeline.exposed[i];
+    return {
+      ph: "X",
+      name: `waiting for ${waitingFor}`,
+      cat: "exposed",
+      pid: at.firstPid + rank,
+      ...span,
+      args,
+    };
   });
-  const runs = timeline.events.map((e): TraceEvent => ({
-    ph: "X",
-    name: e.name,
-    cat: `${e.stream},${e.pass}`,
-    ...place(e),
-    ...span(e),
-    args: { step: at.title, ...(e.bytes === undefined ? {} : { bytes: e.bytes }) },
-  }));
-  const waits = timeline.exposed.map((e): TraceEvent => ({
-    ph: "X",
-    name: `waiting for ${e.waitingFor}`,
-    cat: "exposed",
-    pid: at.firstPid + e.rank,
-    tid: EXPOSED_THREAD,
-    ...span(e),
-    args: { step: at.title },
-  }));
   const arrows = flows(timeline.events).flatMap(([from, to], i): TraceEvent[] => {
-    const [source, target] = [timeline.events[from], timeline.events[to]];
-    const base = { name: "rows", cat: "flow", id: at.nextFlow + i, args: { step: at.title } };
+    const base = { name: "rows", cat: "flow", id: at.nextFlow + i, args };
+    const end = ({ pid, tid, ts }: TraceEvent): Pick<TraceEvent, "pid" | "tid" | "ts"> => ({ pid, tid, ts });
     return [
-      { ph: "s", ...base, ...place(source), ts: us(source.startMs) },
-      { ph: "f", bp: "e", ...base, ...place(target), ts: us(target.startMs) },
+      { ph: "s", ...base, ...end(runs[from]) },
+      { ph: "f", bp: "e", ...base, ...end(runs[to]) },
     ];
   });
   return [...runs, ...waits, ...arrows, ...bytesUnderWay(timeline, at.firstPid, us)];
+}
+
+/** Times of events in microseconds, and a thread for each: lanes where events of one rank and thread overlap. */
+function spans<E extends { readonly rank: number; readonly startMs: number; readonly endMs: number }>(
+  events: readonly E[],
+  threadOf: (event: E) => (typeof THREADS)[number],
+  us: (ms: number) => number,
+): { readonly tid: number; readonly ts: number; readonly dur: number }[] {
+  const groups = new Map<string, number[]>();
+  events.forEach((event, i) => {
+    const key = `${event.rank} ${threadOf(event)}`;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [i]);
+    else group.push(i);
+  });
+  const times = events.map(({ startMs, endMs }): Span => ({ start: us(startMs), end: us(endMs) }));
+  const tids = new Array<number>(events.length);
+  for (const group of groups.values()) {
+    const { lanes } = assignLanes(group.map((i) => times[i]));
+    group.forEach((i, k) => (tids[i] = lanes[k] * THREADS.length + THREADS.indexOf(threadOf(events[i]))));
+  }
+  return times.map(({ start, end }, i) => ({ tid: tids[i], ts: start, dur: end - start }));
 }
 
 /** A counter per rank: bytes on their way to other ranks. */

@@ -1,4 +1,5 @@
 /** Where tracks lie: per rank measured over predicted, compute over network. */
+import { assignLanes } from "../lanes.js";
 import type { PageCase, PageOperator, PageSide, SideKind } from "./data.js";
 
 /** Events of one stream of one rank and side; transfers that are under way at once get lanes below each other. */
@@ -31,7 +32,8 @@ export interface Layout {
 const MARGIN = 10;
 const BETWEEN_SIDES = 5;
 const BETWEEN_RANKS = 16;
-const MOST_LANES = 3;
+/** A lane stays visible, however many there are. */
+const LOWEST_LANE = 4;
 
 /** @param space height that the tracks may fill before they have to be scrolled */
 export function layOut(shown: PageCase, kinds: ReadonlySet<SideKind>, space: number): Layout {
@@ -51,9 +53,12 @@ export function layOut(shown: PageCase, kinds: ReadonlySet<SideKind>, space: num
           .filter((i) => side.events[i][0] === rank && shown.operators[side.events[i][1]].stream === stream)
           .sort((a, b) => side.events[a][2] - side.events[b][2]);
         if (stream === "storage" && events.length === 0) continue;
-        const { lanes, numLanes } = assignLanes(events.map((i) => side.events[i]));
-        tracks.push({ rank, side, stream, y, height: rowHeight, numLanes, events, lanes });
-        y += rowHeight + 1;
+        const { lanes, numLanes } = assignLanes(
+          events.map((i) => ({ start: side.events[i][2], end: side.events[i][3] })),
+        );
+        const height = Math.max(rowHeight, numLanes * LOWEST_LANE);
+        tracks.push({ rank, side, stream, y, height, numLanes, events, lanes });
+        y += height + 1;
       }
       groups.push({ rank, side, y: top, height: y - top - 1, isFirstOfRank: s === 0 });
       y += BETWEEN_SIDES;
@@ -61,15 +66,4 @@ export function layOut(shown: PageCase, kinds: ReadonlySet<SideKind>, space: num
     y += BETWEEN_RANKS - BETWEEN_SIDES;
   }
   return { tracks, groups, height: y - BETWEEN_RANKS + MARGIN };
-}
-
-function assignLanes(events: readonly PageSide["events"][number][]): { lanes: number[]; numLanes: number } {
-  const free: number[] = [];
-  const lanes = events.map(([, , start, end]) => {
-    let lane = free.findIndex((at) => at <= start + 1e-9);
-    if (lane < 0) lane = free.length < MOST_LANES ? free.length : MOST_LANES - 1;
-    free[lane] = Math.max(end, free[lane] ?? 0);
-    return lane;
-  });
-  return { lanes, numLanes: Math.max(1, free.length) };
 }
