@@ -4,6 +4,7 @@ import {
   type CompareResult,
   compareJob,
 } from "../bench/compare.js";
+import { BOUNDS, checkBounds } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import { launch } from "../launch/launch.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
@@ -35,6 +36,14 @@ export async function compare(options: CompareOptions): Promise<CompareResult> {
 }
 
 function taskOf(options: CompareOptions): Task {
+  checkBounds("compare", options, {
+    epSize: BOUNDS.epSize,
+    batch: BOUNDS.batch,
+    sequence: BOUNDS.sequence,
+    rounds: BOUNDS.rounds,
+    communicationShare: BOUNDS.properShare,
+    latencyMs: BOUNDS.latencyMs,
+  });
   const { arch: _arch, ...model } =
     typeof options.model === "string" ? preset(options.model) : { arch: "", ...options.model };
   for (const { arch, policy } of options.cases) {
@@ -42,8 +51,6 @@ function taskOf(options: CompareOptions): Task {
     parsePolicy(policy);
   }
   const share = options.communicationShare;
-  if (share !== undefined && !(share > 0 && share < 1))
-    throw new InputError(`The share of communication is between 0 and 1; found ${share}`);
   return {
     model,
     cases: options.cases,

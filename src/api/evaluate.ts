@@ -1,3 +1,4 @@
+import { BOUNDS, checkBounds } from "../core/bounds.js";
 import { launch } from "../launch/launch.js";
 import { type EvaluateResult, type EvaluateTask, evaluateJob } from "../train/evaluate.js";
 import { type RunOptions, launchOptions } from "./run-options.js";
@@ -11,6 +12,11 @@ export interface EvaluateOptions extends RunOptions, EvaluateTask {}
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
   const { model, corpus, encoding, cache, batches, batchSize, sequence, capacity, documentMask } = options;
+  checkBounds("evaluate", options, {
+    batches: BOUNDS.batches,
+    batchSize: BOUNDS.batch,
+    sequence: BOUNDS.sequence,
+  });
   const task = { model, corpus, encoding, cache, batches, batchSize, sequence, capacity, documentMask };
   return (await launch(evaluateJob, task, launchOptions(options))).result;
 }

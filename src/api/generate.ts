@@ -1,3 +1,4 @@
+import { BOUNDS, checkBounds } from "../core/bounds.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type Written, openGenerator } from "../infer/generate.js";
 import type { SamplingOptions } from "../infer/sampling.js";
@@ -31,6 +32,13 @@ export async function generate(options: GenerateOptions): Promise<Written> {
     seed = SAMPLING.seed,
   } = options;
   const sampling = { maxNewTokens, temperature, topK, topP, seed };
+  checkBounds("generate", sampling, {
+    maxNewTokens: BOUNDS.newTokens,
+    temperature: BOUNDS.temperature,
+    topK: BOUNDS.topK,
+    topP: BOUNDS.topP,
+    seed: BOUNDS.seed,
+  });
   const engine = createOrtEngine();
   try {
     return await openGenerator(model, engine).generate(prompt, sampling, { onText, signal });

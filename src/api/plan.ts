@@ -1,4 +1,5 @@
 /** What a cluster would see: predicted step time of architectures × policies. */
+import { BOUNDS, checkBounds } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import { mean } from "../core/statistics.js";
 import { type ModelConfig, type ModelInput, resolveModel } from "../model/config.js";
@@ -46,7 +47,7 @@ export interface PlanOptions {
   readonly batch?: number | undefined;
   /** Tokens per sequence. Default: the model's longest. */
   readonly sequence?: number | undefined;
-  /** Ranks that share one copy of the experts. Default: the experts, at most all devices. */
+  /** Ranks that share one copy of the experts. Default: as many as divide both experts and devices. */
   readonly epSize?: number | undefined;
   /** Forward and backward (the default), or the loss only. */
   readonly mode?: "train" | "forward" | undefined;
@@ -75,6 +76,7 @@ export interface PlanRow extends TimelineSummary {
   readonly timeline: Timeline;
 }
 
+const MOST_DEVICES = BOUNDS.devices.to;
 /** Chunk counts that a plain "adaptive" may choose among: a plan costs nothing but time to think. */
 const CHUNK_CHOICES = [1, 2, 4] as const;
 /** More chunks must pay: the cost model knows their latency, but not what small matrices lose. */
@@ -107,9 +109,22 @@ export function plan(options: PlanOptions): Prediction {
   return { rows, cluster: question.cluster, epSize: question.epSize };
 }
 
+function commonDivisor(a: number, b: number): number {
+  return b === 0 ? a : commonDivisor(b, a % b);
+}
+
 type Question = ReturnType<typeof withDefaults>;
 
 function withDefaults(options: PlanOptions) {
+  checkBounds("plan", options, {
+    batch: BOUNDS.batch,
+    sequence: BOUNDS.sequence,
+    epSize: BOUNDS.epSize,
+    imbalance: BOUNDS.imbalance,
+    steps: BOUNDS.simulatedSteps,
+    efficiency: BOUNDS.efficiency,
+    linkEfficiency: BOUNDS.efficiency,
+  });
   const { calibration, batch = 8, steps = 8, imbalance = 1, mode = "train" } = options;
   const model = typeof options.model === "string" ? preset(options.model) : options.model;
   const { sequence = model.max_position_embeddings } = options;
@@ -117,12 +132,19 @@ function withDefaults(options: PlanOptions) {
   const { elementBytes = calibration === undefined ? 2 : 4 } = options;
   const described = describe(options);
   const ranks = described.devicesPerNode * described.nodes;
-  const epSize = options.epSize ?? Math.min(ranks, model.num_experts ?? 8);
-  if (epSize < 1 || ranks % epSize !== 0)
+  const epSize = options.epSize ?? commonDivisor(ranks, model.num_experts ?? 8);
+  if (ranks > MOST_DEVICES)
+    throw new InputError(
+      `${described.name} has ${described.nodes} nodes × ${described.devicesPerNode} devices; at most ${MOST_DEVICES} devices can be simulated`,
+    );
+  if (ranks % epSize !== 0)
     throw new InputError(
       `Expert-parallel size ${epSize} does not divide the ${ranks} devices of ${described.name}`,
     );
-  if (imbalance < 1) throw new InputError(`imbalance is at least 1; found ${imbalance}`);
+  if (imbalance > epSize)
+    throw new InputError(
+      `imbalance is ${imbalance}; the busiest of ${epSize} ranks has at most all rows, ${epSize} × the mean`,
+    );
   return {
     batch,
     sequence,
@@ -133,7 +155,7 @@ function withDefaults(options: PlanOptions) {
     calibration,
     mode,
     imbalance,
-    steps: Math.max(1, steps),
+    steps,
     elementBytes,
   };
 }
@@ -156,6 +178,18 @@ function describe({ cluster: asked, calibration, efficiency, linkEfficiency }: P
     latencyMs: link.latency_ms,
     linkEfficiency: 1,
   };
+  checkBounds(`cluster ${base.name}`, base, {
+    devicesPerNode: BOUNDS.devices,
+    nodes: BOUNDS.devices,
+    flopsPerMs: BOUNDS.rate,
+    memoryBytesPerMs: BOUNDS.rate,
+    intraBytesPerMs: BOUNDS.rate,
+    interBytesPerMs: BOUNDS.rate,
+    uplinkBytesPerMs: BOUNDS.rate,
+    latencyMs: BOUNDS.latencyMs,
+    computeEfficiency: BOUNDS.efficiency,
+    linkEfficiency: BOUNDS.efficiency,
+  });
   return {
     ...base,
     ...measured,
@@ -168,6 +202,10 @@ function predict(question: Question, arch: string, policyName: string): PlanRow 
   const { coefficient_gate: _gate, num_experts_per_tok: _k, ...model } = question.model;
   const { batch, sequence, epSize, ranks, mode, elementBytes, calibration, imbalance } = question;
   const config = resolveModel({ ...model, arch });
+  if (config.architecture.routed !== "none" && config.num_experts % epSize !== 0)
+    throw new InputError(
+      `The expert-parallel size ${epSize} does not divide the ${config.num_experts} experts of ${arch}; every rank has equally many`,
+    );
   const policy = parsePolicy(policyName);
   const shape = {
     batch,

@@ -3,6 +3,7 @@
  * cannot do without: how close is the block to the engine's own rate?
  */
 import { nowMs } from "../core/clock.js";
+import { InputError } from "../core/errors.js";
 import { philox } from "../core/rng.js";
 import { type Tensor, numElements } from "../core/tensor.js";
 import type { Arena } from "../engine/arena.js";
@@ -39,6 +40,7 @@ export interface BlockResult extends BlockOptions {
 }
 
 const WARM_UP_ROUNDS = 3;
+const ARENA_BYTES = 2 ** 31;
 
 export function benchBlock(engine: Engine, options: BlockOptions): BlockResult {
   const { width: D, sequence: S, batch: B } = options;
@@ -120,7 +122,7 @@ class Values {
     engine: Engine,
     readonly symbols: Symbols,
   ) {
-    this.#arena = engine.newArena(2 ** 31, "block");
+    this.#arena = engine.newArena(ARENA_BYTES, "block");
   }
 
   bind(kernel: Kernel, given: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
@@ -133,7 +135,11 @@ class Values {
 
   #make(name: string, symbolic: Kernel["inputs"][number]["expr"]["dims"]): Tensor {
     const dims = concreteDims(symbolic, this.symbols);
-    const data = this.#arena.f32(numElements(dims));
+    const data = this.#arena.tryF32(numElements(dims));
+    if (data === undefined)
+      throw new InputError(
+        `The tensors of this block need more than ${ARENA_BYTES / 2 ** 30} GiB: ${name} [${dims.join(", ")}] has no place; take a smaller batch, sequence or width`,
+      );
     philox(1, name).fillNormal(data, 0, 0.05);
     return { data, dims };
   }

@@ -1,20 +1,28 @@
 /** Options that several commands share. */
 import { InvalidArgumentError } from "commander";
+import { SMALLEST_VOCABULARY } from "../data/bpe.js";
+import { launcherSize } from "../comm/mpi/library.js";
+import { BOUNDS, type Bound, fits, wanted } from "../core/bounds.js";
 import { checkEncoding } from "../data/encoding.js";
 
-/** A reader of an option's number. */
-function numberThat(isFit: (value: number) => boolean, wanted: string): (text: string) => number {
+const WHOLE = /^\d+$/;
+const DECIMAL = /^(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?$/i;
+
+/** A reader of an option's number: digits as people write them, within bounds. */
+export function numberIn(bound: Bound): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!isFit(value)) throw new InvalidArgumentError(`wanted ${wanted}.`);
+    if (!(bound.whole ? WHOLE : DECIMAL).test(text) || !fits(value, bound))
+      throw new InvalidArgumentError(`wanted ${wanted(bound)}.`);
     return value;
   };
 }
 
-export const wholeNumber = numberThat((x) => Number.isInteger(x) && x >= 0, "a whole number");
-export const countNumber = numberThat((x) => Number.isInteger(x) && x >= 1, "a whole number from 1");
-export const positiveNumber = numberThat((x) => Number.isFinite(x) && x >= 0, "a number from 0");
-export const probability = numberThat((x) => x > 0 && x <= 1, "a number above 0, at most 1");
+/** Of `--ranks`; a launcher starts as many as it likes. */
+export const RANKS = numberIn(launcherSize() === undefined ? BOUNDS.ranks : BOUNDS.launchedRanks);
+
+/** Of `--vocab-size`. */
+export const VOCABULARY = numberIn({ ...BOUNDS.vocabulary, from: SMALLEST_VOCABULARY });
 
 export const CORPUS = "sotu, a text file, or a directory of .txt files (subdirectories included)";
 export const ENCODING = "of the text files: utf-8, latin1, utf-16le …";

@@ -1,7 +1,8 @@
 /** Sizes of the models that benchmarks measure, as options of a command. */
 import type { Command } from "commander";
 import type { ModelInput } from "../model/config.js";
-import { wholeNumber } from "./options.js";
+import { BOUNDS } from "../core/bounds.js";
+import { numberIn } from "./options.js";
 
 export interface SizeFlags {
   readonly width: number;
@@ -15,12 +16,12 @@ export interface SizeFlags {
 /** Adds the options of `SizeFlags`. */
 export function addSizes(command: Command, usual: Pick<SizeFlags, "pairs" | "vocab">): Command {
   return command
-    .option("--width <d>", "hidden size D; MLPs are 4·D", wholeNumber, 512)
-    .option("--pairs <n>", "pairs of a dense and an MoE block", wholeNumber, usual.pairs)
-    .option("--experts <n>", "routed experts", wholeNumber, 8)
-    .option("--vocab <n>", "vocabulary", wholeNumber, usual.vocab)
-    .option("--sequence <n>", "tokens per sequence", wholeNumber, 256)
-    .option("--batch <n>", "sequences per rank", wholeNumber, 4);
+    .option("--width <d>", "hidden size D; MLPs are 4·D", numberIn(BOUNDS.width), 512)
+    .option("--pairs <n>", "pairs of a dense and an MoE block", numberIn(BOUNDS.pairs), usual.pairs)
+    .option("--experts <n>", "routed experts", numberIn(BOUNDS.experts), 8)
+    .option("--vocab <n>", "vocabulary", numberIn(BOUNDS.vocabulary), usual.vocab)
+    .option("--sequence <n>", "tokens per sequence", numberIn(BOUNDS.sequence), 256)
+    .option("--batch <n>", "sequences per rank", numberIn(BOUNDS.batch), 4);
 }
 
 export function sizedModel(flags: SizeFlags): Omit<ModelInput, "arch"> {

@@ -164,15 +164,30 @@ export function broadcastJson<T>(comm: Communicator, value: T | undefined, root:
 
 /**
  * Checks that every rank would do the same.
+ * @param facts plain data; what lies within objects is compared key by key
  * @throws InputError naming what differs, on which rank, and both values
  */
-export function agree(comm: Communicator, facts: Readonly<Record<string, string>>): void {
-  const all = gatherJson(comm, facts, "agreement");
-  for (const name of Object.keys(all[0]))
-    all.forEach((other, rank) => {
-      if (other[name] !== all[0][name])
-        throw new InputError(
-          `Ranks disagree on ${name}: rank 0 has ${all[0][name]}, rank ${rank} has ${other[name]}; start all ranks with the same`,
-        );
-    });
+export function agree(comm: Communicator, facts: Readonly<Record<string, unknown>>): void {
+  const all = gatherJson(comm, leaves(facts), "agreement");
+  const [first] = all;
+  all.forEach((other, rank) => {
+    const name = Object.keys({ ...first, ...other }).find((key) => other[key] !== first[key]);
+    if (name !== undefined)
+      throw new InputError(
+        `Ranks disagree on ${name}: rank 0 has ${first[name] ?? "nothing"}, rank ${rank} has ${other[name] ?? "nothing"}; start all ranks with the same`,
+      );
+  });
+}
+
+/** "train.steps": "100" and so on. */
+function leaves(facts: object, prefix = ""): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(facts).flatMap(([key, value]: [string, unknown]) =>
+      typeof value === "object" && value !== null && !Array.isArray(value)
+        ? Object.entries(leaves(value, `${prefix}${key}.`))
+        : value === undefined
+          ? []
+          : [[prefix + key, JSON.stringify(value)]],
+    ),
+  );
 }

@@ -1,3 +1,4 @@
+import { BOUNDS, type Bound, checkBounds, fits } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 
 /** One rank's port, both directions alike. */
@@ -11,6 +12,12 @@ const TIME = /^(\d+(?:\.\d+)?)\s*(ns|us|ms|s)$/i;
 const BITS: Readonly<Record<string, number>> = { "": 1, k: 1e3, m: 1e6, g: 1e9, t: 1e12 };
 const MS: Readonly<Record<string, number>> = { ns: 1e-6, us: 1e-3, ms: 1, s: 1e3 };
 
+const BIT_PER_S = 1 / 8e3;
+const LINK_BOUNDS: Readonly<Record<keyof Link, Bound>> = {
+  bytesPerMs: { from: BIT_PER_S, to: 1e15 * BIT_PER_S },
+  latencyMs: BOUNDS.latencyMs,
+};
+
 /**
  * A link from its rate and latency.
  * @param text "10gbit,20us" (rate, latency) or "10gbit"
@@ -18,12 +25,26 @@ const MS: Readonly<Record<string, number>> = { ns: 1e-6, us: 1e-3, ms: 1, s: 1e3
  */
 export function parseLink(text: string): Link {
   const [rate, latency, ...rest] = text.split(",").map((part) => part.trim());
-  const bits = rate.match(RATE);
-  const time = latency === undefined ? ["", "0", "ms"] : latency.match(TIME);
-  if (bits === null || time === null || rest.length > 0 || Number(bits[1]) === 0)
-    throw new InputError(`A link is written RATE,LATENCY such as 10gbit,20us; found "${text}"`);
-  const bitsPerSecond = Number(bits[1]) * BITS[(bits[2] ?? "").toLowerCase()];
-  return { bytesPerMs: bitsPerSecond / 8 / 1e3, latencyMs: Number(time[1]) * MS[time[2].toLowerCase()] };
+  const [, number, prefix = ""] = rate.match(RATE) ?? [];
+  const [, time, unit] = (latency ?? "0ms").match(TIME) ?? [];
+  const link = {
+    bytesPerMs: Number(number) * BITS[prefix.toLowerCase()] * BIT_PER_S,
+    latencyMs: Number(time) * MS[unit?.toLowerCase() ?? "ms"],
+  };
+  if (
+    rest.length > 0 ||
+    !fits(link.bytesPerMs, LINK_BOUNDS.bytesPerMs) ||
+    !fits(link.latencyMs, LINK_BOUNDS.latencyMs)
+  )
+    throw new InputError(
+      `A link is written RATE,LATENCY such as 10gbit,20us, from 1bit to 1000tbit and from 0ms to 60s; found "${text}"`,
+    );
+  return link;
+}
+
+/** @throws InputError naming what is beyond its bounds */
+export function checkLink(link: Link): void {
+  checkBounds("link", link, LINK_BOUNDS);
 }
 
 /** A link for people: "1.00 Gbit/s, 50 µs". */

@@ -1,5 +1,7 @@
 import { workerData } from "node:worker_threads";
+import { checkLink } from "../comm/link.js";
 import { launcherSize } from "../comm/mpi/library.js";
+import { BOUNDS, checkBounds } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import type { Job, Outcome } from "./job.js";
 import type { WorkerData } from "./messages.js";
@@ -19,6 +21,8 @@ export function launch<O, R, E = never>(
   how: LaunchOptions<E> = {},
 ): Promise<Outcome<R>> {
   refuseWithinRank(job);
+  checkBounds("launch", { deadlineMs: how.deadlineMs }, { deadlineMs: BOUNDS.deadlineMs });
+  if (how.link !== undefined) checkLink(how.link);
   const size = launcherSize();
   if (size === undefined) return launchThreads(job, options, how);
   if (how.link !== undefined)

@@ -1,4 +1,5 @@
 /** The command line that starts ranks on several hosts: `mpirun`, or `srun` under Slurm. */
+import { BOUNDS, fits } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 
 export interface LineOptions {
@@ -72,7 +73,7 @@ function parseHosts({ hosts, ranksPerHost }: LineOptions): Host[] {
   const seen = new Set<string>();
   return hosts.map((text) => {
     const [, name, ranks] = /^([\w.-]+)(?::(\d+))?$/.exec(text) ?? [];
-    if (name === undefined || ranks === "0")
+    if (name === undefined || (ranks !== undefined && !fits(Number(ranks), BOUNDS.launchedRanks)))
       throw new InputError(`--hosts takes names such as a,b or a:4,b:4; found "${text}"`);
     if (seen.has(name)) throw new InputError(`--hosts names ${name} twice; write ${name}:2 for two ranks`);
     seen.add(name);

@@ -1,6 +1,7 @@
 /** Runs a job on N ranks, each a worker thread of this process: JavaScript of one rank never delays another's. */
 import type { Worker } from "node:worker_threads";
 import { BoardView, createBoard } from "../comm/threads/board.js";
+import { BOUNDS, fits, wanted } from "../core/bounds.js";
 import { EnvironmentError, InputError } from "../core/errors.js";
 import { refuseTelemetry } from "../core/telemetry.js";
 import type { Job, LineEvent, Outcome } from "./job.js";
@@ -9,7 +10,6 @@ import { startRank } from "./module.js";
 import { DEFAULT_DEADLINE_MS, type LaunchOptions } from "./options.js";
 import { stopOn } from "./stop.js";
 
-const MAX_RANKS = 64;
 /** How long ranks may take to notice that another has failed. */
 const GRACE_MS = 5_000;
 
@@ -20,8 +20,8 @@ export async function launchThreads<O, R, E = never>(
   how: LaunchOptions<E>,
 ): Promise<Outcome<R>> {
   const { ranks = 1, link, deadlineMs = DEFAULT_DEADLINE_MS, onEvent } = how;
-  if (!Number.isInteger(ranks) || ranks < 1 || ranks > MAX_RANKS)
-    throw new InputError(`The number of ranks is ${ranks}; wanted a whole number from 1 to ${MAX_RANKS}`);
+  if (!fits(ranks, BOUNDS.ranks))
+    throw new InputError(`The number of ranks is ${ranks}; wanted ${wanted(BOUNDS.ranks)}`);
   refuseTelemetry();
   const board = createBoard({ size: ranks, link, deadlineMs });
   const stop = stopOn(how.signal);

@@ -1,11 +1,15 @@
 import { z } from "zod";
+import { BOUNDS } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import { parseWith } from "../core/parse.js";
 import { type Architecture, architecture } from "./architectures.js";
 
-const positive = z.number().int().positive();
-const aboveZero = z.number().positive();
-const fromZero = z.number().nonnegative();
+const upTo = ({ to }: { readonly to: number }) => z.number().int().positive().max(to);
+const width = upTo(BOUNDS.width);
+const heads = upTo(BOUNDS.heads);
+const experts = upTo(BOUNDS.experts);
+const aboveZero = z.number().positive().max(1e9);
+const fromZero = z.number().nonnegative().max(1e9);
 
 /**
  * A model as it is written in `config.json` (Hugging Face key names). Optional keys are resolved by `resolveModel`.
@@ -17,21 +21,23 @@ export const modelSchema = z.strictObject({
     .enum(["gpt", "llama"])
     .default("gpt")
     .describe("gpt: LayerNorm, GELU, learned positions; llama: RMSNorm, RoPE, SwiGLU"),
-  vocab_size: positive.describe("Tokens V, at least those of the tokenizer"),
-  hidden_size: positive.describe("Width D"),
-  intermediate_size: positive.describe("Width F of dense MLPs"),
-  moe_intermediate_size: positive.optional().describe("Width of routed experts; default intermediate_size"),
-  shared_expert_intermediate_size: positive
+  vocab_size: upTo(BOUNDS.vocabulary).describe("Tokens V, at least those of the tokenizer"),
+  hidden_size: width.describe("Width D"),
+  intermediate_size: upTo(BOUNDS.mlpWidth).describe("Width F of dense MLPs"),
+  moe_intermediate_size: upTo(BOUNDS.mlpWidth)
+    .optional()
+    .describe("Width of routed experts; default intermediate_size"),
+  shared_expert_intermediate_size: upTo(BOUNDS.mlpWidth)
     .optional()
     .describe("Width of the shared expert; default intermediate_size"),
-  num_attention_heads: positive.describe("Must divide hidden_size"),
-  num_key_value_heads: positive.optional().describe("Grouped-query attention; default num_attention_heads"),
-  head_dim: positive.optional().describe("Width of a head; default hidden_size / num_attention_heads"),
-  num_hidden_layers: positive.describe("Transformer blocks"),
-  num_experts: positive.default(8).describe("Routed experts per MoE block"),
-  num_experts_per_tok: positive.optional().describe("k of an arch whose name has none"),
+  num_attention_heads: heads.describe("Must divide hidden_size"),
+  num_key_value_heads: heads.optional().describe("Grouped-query attention; default num_attention_heads"),
+  head_dim: width.optional().describe("Width of a head; default hidden_size / num_attention_heads"),
+  num_hidden_layers: upTo(BOUNDS.layers).describe("Transformer blocks"),
+  num_experts: experts.default(8).describe("Routed experts per MoE block"),
+  num_experts_per_tok: experts.optional().describe("k of an arch whose name has none"),
   moe_layer_interval: z.literal([1, 2]).default(2).describe("2: odd blocks are MoE; 1: every block"),
-  max_position_embeddings: positive.describe("Longest sequence"),
+  max_position_embeddings: upTo(BOUNDS.sequence).describe("Longest sequence"),
   capacity_factor: aboveZero
     .nullable()
     .default(null)
@@ -59,8 +65,8 @@ export const modelSchema = z.strictObject({
   balance_bias_rate: fromZero.default(0.001).describe("Step of the selection bias (balance: bias)"),
   tie_word_embeddings: z.boolean().optional().describe("Default true for gpt, false for llama"),
   attention_bias: z.boolean().optional().describe("Biases on q, k, v; default true for gpt, false for llama"),
-  norm_eps: aboveZero.default(1e-5).describe("Added to the variance in norms"),
-  rope_theta: aboveZero.default(10_000).describe("Base of rotary positions (llama)"),
+  norm_eps: aboveZero.max(1).default(1e-5).describe("Added to the variance in norms"),
+  rope_theta: z.number().positive().max(1e15).default(10_000).describe("Base of rotary positions (llama)"),
   initializer_range: aboveZero.default(0.02).describe("Standard deviation of initial matrices"),
 });
 

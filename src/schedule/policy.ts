@@ -1,4 +1,5 @@
 /** Policies by name (method 7.5): what `schedule.policy` and `--policy` accept. */
+import { BOUNDS, fits } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
@@ -70,7 +71,7 @@ export function parsePolicy(text: string): Policy {
   const name = text.trim();
   for (const { pattern, isChunked, usesCosts = false, schedule } of FAMILIES) {
     const argument = Number(name.match(pattern)?.[1] ?? 1);
-    if (!pattern.test(name) || argument < 1) continue;
+    if (!pattern.test(name) || !fits(argument, BOUNDS.policyArgument)) continue;
     const chunks = isChunked ? argument : 1;
     return {
       name,
@@ -80,6 +81,6 @@ export function parsePolicy(text: string): Policy {
     };
   }
   throw new InputError(
-    `Unknown policy "${text}"; known: sequential, pipelined(n), fixed(K) with K from 1, adaptive, adaptive(n)`,
+    `Unknown policy "${text}"; known: sequential, pipelined(n), fixed(K), adaptive, adaptive(n), with n and K from 1 to ${BOUNDS.policyArgument.to}`,
   );
 }

@@ -3,6 +3,7 @@
  * FILE` reads. Rates are achieved ones of this machine, by class of operator.
  */
 import { z } from "zod";
+import { BOUNDS } from "../core/bounds.js";
 import { parseWith } from "../core/parse.js";
 import { median } from "../core/statistics.js";
 import type { Operator, Pass, Stream } from "../program/operator.js";
@@ -11,19 +12,20 @@ import type { Work } from "../program/work.js";
 import type { CostTable } from "./costs.js";
 
 const FORMAT = "scmoe calibration 2";
-const rates = z.record(z.string(), z.number().positive());
+const rate = z.number().positive().max(BOUNDS.rate.to);
+const rates = z.record(z.string(), rate);
 
 export const calibrationSchema = z.strictObject({
   format: z.literal(FORMAT),
   /** What was measured: for people. */
   source: z.string(),
-  ranks: z.number().int().positive(),
+  ranks: z.number().int().positive().max(BOUNDS.devices.to),
   /** FLOP per ms that each class of matrix work achieves, forward ("attention") and backward ("attention'"). */
   flops_per_ms: rates,
   /** Bytes per ms that operators without matrix work (encode, decode) achieve. */
-  memory_bytes_per_ms: z.number().positive().optional(),
+  memory_bytes_per_ms: rate.optional(),
   link: z
-    .strictObject({ bytes_per_ms: z.number().positive(), latency_ms: z.number().nonnegative() })
+    .strictObject({ bytes_per_ms: rate, latency_ms: z.number().nonnegative().max(BOUNDS.latencyMs.to) })
     .optional(),
 });
 

@@ -3,19 +3,20 @@ import { z } from "zod";
 import { parseWith } from "../core/parse.js";
 import { ASSUMED, type Cluster, GB_PER_S, TFLOPS } from "./clusters.js";
 
-const rate = z.number().positive();
+/** In units of 10⁹ per second. */
+const rate = z.number().positive().max(1e12);
 const share = z.number().positive().max(1);
 
 const clusterSchema = z.strictObject({
   name: z.string().optional(),
-  nodes: z.number().int().positive().default(1),
-  devices_per_node: z.number().int().positive(),
+  nodes: z.number().int().positive().max(65_536).default(1),
+  devices_per_node: z.number().int().positive().max(65_536),
   tflops: rate.describe("Dense 16-bit matrix rate of a device"),
   memory_gb_per_s: rate,
   intra_gb_per_s: rate.describe("Per device and direction, within a node"),
   inter_gb_per_s: rate.optional().describe("Per device and direction, between nodes; default as within"),
   uplink_gb_per_s: rate.optional().describe("Of a whole node, when its devices share the way out"),
-  latency_us: z.number().nonnegative().default(20),
+  latency_us: z.number().nonnegative().max(6e7).default(20),
   compute_efficiency: share.default(ASSUMED.computeEfficiency),
   link_efficiency: share.default(ASSUMED.linkEfficiency),
   source: z.string().optional(),

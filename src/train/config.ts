@@ -1,6 +1,7 @@
 /** The configuration of a run: YAML, presets, `--set a.b=c`. */
 import { parse } from "yaml";
 import { z } from "zod";
+import { BOUNDS } from "../core/bounds.js";
 import { InputError, didYouMean } from "../core/errors.js";
 import { DEFAULT_ENCODING, checkEncoding } from "../data/encoding.js";
 import {
@@ -16,21 +17,30 @@ import { type ConfigKey, schemaKeys } from "../model/schema-keys.js";
 import { parsePolicy } from "../schedule/policy.js";
 import { readText } from "../storage/files.js";
 
-const positive = z.number().int().positive();
-const aboveZero = z.number().positive();
-const fromZero = z.number().nonnegative();
+/** Bounds that no run comes near, so that sums and products of sizes stay whole, and rates finite in 32 bits. */
+const positive = z.number().int().positive().max(BOUNDS.steps.to);
+const aboveZero = z.number().positive().max(1e9);
+const fromZero = z.number().nonnegative().max(1e9);
 const beta = z.number().min(0).lt(1);
 
 export const trainSchema = z.strictObject({
   steps: positive.default(1000).describe("Optimiser steps"),
-  batch_size: positive.default(8).describe("Sequences per step, over all ranks"),
+  batch_size: positive.max(BOUNDS.batch.to).default(8).describe("Sequences per step, over all ranks"),
   micro_batch_size: positive
+    .max(BOUNDS.batch.to)
     .optional()
     .describe("Sequences per rank at a time; default: all of the rank's at once"),
   learning_rate: aboveZero.default(1e-3).describe("Peak, after warm-up"),
   min_learning_rate: fromZero.optional().describe("End of the cosine; default a tenth"),
-  warmup_steps: z.number().int().nonnegative().optional().describe("Default a twentieth of decay_steps"),
+  warmup_steps: z
+    .number()
+    .int()
+    .nonnegative()
+    .max(BOUNDS.steps.to)
+    .optional()
+    .describe("Default a twentieth of decay_steps"),
   decay_steps: positive
+    .max(BOUNDS.steps.to)
     .optional()
     .describe("Steps to the end of the cosine, warm-up included; default the steps the run starts with"),
   weight_decay: fromZero.default(0.1).describe("Decoupled; on tensors of two or more dimensions"),
@@ -38,7 +48,7 @@ export const trainSchema = z.strictObject({
     .tuple([beta, beta])
     .default([0.9, 0.95])
     .describe("AdamW: decay of the two moments, each from 0 to below 1"),
-  eps: aboveZero.default(1e-8).describe("AdamW: added to the root of the second moment"),
+  eps: aboveZero.max(1).default(1e-8).describe("AdamW: added to the root of the second moment"),
   clip_norm: aboveZero
     .nullable()
     .default(1)
@@ -83,7 +93,10 @@ export const runSchema = z.strictObject({
         .default(DEFAULT_ENCODING)
         .describe("Of the text files: utf-8, latin1, utf-16le … (names of the WHATWG Encoding Standard)"),
       tokenizer: z.string().optional().describe("A tokenizer.json to use instead of training one"),
-      sequence_length: positive.optional().describe("Default max_position_embeddings"),
+      sequence_length: positive
+        .max(BOUNDS.sequence.to)
+        .optional()
+        .describe("Default max_position_embeddings"),
       document_mask: z
         .boolean()
         .default(false)
@@ -94,7 +107,10 @@ export const runSchema = z.strictObject({
   train: trainSchema.prefault({}),
   parallel: z
     .strictObject({
-      expert_parallel: positive.optional().describe("Ranks that share one copy of the experts; default all"),
+      expert_parallel: positive
+        .max(BOUNDS.epSize.to)
+        .optional()
+        .describe("Ranks that share one copy of the experts; default all"),
       zero: z.boolean().default(false).describe("Shard the optimiser state of replicated weights (ZeRO-1)"),
       wire: z.enum(["f32", "bf16"]).default("f32").describe("Type of rows on the network"),
     })

@@ -44,10 +44,7 @@ export interface PreparedRun {
 export function prepareRun(context: JobContext<StepEvent>, opened: OpenedRun, engine: Engine): PreparedRun {
   const { world } = context;
   const { config } = opened;
-  agree(world, {
-    "the version of scmoe": VERSION,
-    "the configuration": JSON.stringify({ ...config, data: { ...config.data, cache: "" } }),
-  });
+  agree(world, { "the version of scmoe": VERSION, ...config, data: { ...config.data, cache: undefined } });
   const model = modelOf(config);
   const shape = divideBatch(config, world.size);
   const data = prepareText(context, opened, model.vocab_size);

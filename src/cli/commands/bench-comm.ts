@@ -2,8 +2,9 @@ import type { Command } from "commander";
 import { type CommOptions, type CommResult, commJob } from "../../bench/comm.js";
 import { type Link, formatLink, parseLink } from "../../comm/link.js";
 import { launcherSize } from "../../comm/mpi/library.js";
+import { BOUNDS } from "../../core/bounds.js";
 import { launch } from "../../launch/launch.js";
-import { percent, positiveNumber, print, wholeNumber } from "../options.js";
+import { RANKS, numberIn, percent, print } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags {
@@ -22,21 +23,21 @@ export function addBenchComm(bench: Command): void {
     .description(
       "check the communicator, then measure it: All-to-All against link and memcpy, and beside kernels",
     )
-    .option("-n, --ranks <n>", "ranks, as threads, default 2 (under mpirun: MPI's)", wholeNumber)
+    .option("-n, --ranks <n>", "ranks, as threads, default 2 (under mpirun: MPI's)", RANKS)
     .option(
       "--link <rate,latency>",
       "threads: the link to model; under mpirun: the rate hosts are known to have",
     )
-    .option("--bytes <n>", "bytes per rank of the All-to-All", wholeNumber, 4 * 2 ** 20)
-    .option("--rounds <n>", "measured rounds", wholeNumber, 15)
-    .option("--overlap <ms>", "length of the All-to-All beside kernels", positiveNumber, 40)
+    .option("--bytes <n>", "bytes per rank of the All-to-All", numberIn(BOUNDS.messageBytes), 4 * 2 ** 20)
+    .option("--rounds <n>", "measured rounds", numberIn(BOUNDS.rounds), 15)
+    .option("--overlap <ms>", "length of the All-to-All beside kernels", numberIn(BOUNDS.milliseconds), 40)
     .option("--json", "print the result as JSON")
     .action(async (flags: Flags) => {
       const link = flags.link === undefined ? null : parseLink(flags.link);
       const isMpi = launcherSize() !== undefined;
       const options: CommOptions = {
-        bytesPerRank: Math.max(4, flags.bytes),
-        rounds: Math.max(1, flags.rounds),
+        bytesPerRank: flags.bytes,
+        rounds: flags.rounds,
         link,
         overlapMs: flags.overlap,
       };

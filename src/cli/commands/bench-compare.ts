@@ -5,13 +5,14 @@ import { type CompareOptions, compare } from "../../api/compare.js";
 import type { CompareCase, CompareResult } from "../../bench/compare.js";
 import { COMPARE_MODES, type CompareMode } from "../../bench/contestants.js";
 import { launcherSize } from "../../comm/mpi/library.js";
+import { BOUNDS } from "../../core/bounds.js";
 import { InputError } from "../../core/errors.js";
 import { ARCHITECTURE_NAMES } from "../../model/architectures.js";
 import { calibrate } from "../../simulate/calibration.js";
 import { parsePolicy } from "../../schedule/policy.js";
 import { replaceFile } from "../../storage/files.js";
 import { comparisonNotes, comparisonTable, writeComparison } from "../comparison.js";
-import { positiveNumber, printJson, wholeNumber } from "../options.js";
+import { RANKS, numberIn, printJson } from "../options.js";
 import { type SizeFlags, addSizes, sizedModel } from "../sizes.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
@@ -43,12 +44,12 @@ export function addBenchCompare(bench: Command): void {
     .description(
       "architectures × policies in one table: speed-up, exposed communication, predicted against measured",
     )
-    .option("-n, --ranks <n>", "ranks, as threads, default 2 (under mpirun: MPI's)", wholeNumber)
+    .option("-n, --ranks <n>", "ranks, as threads, default 2 (under mpirun: MPI's)", RANKS)
     .option("--link <rate,latency>", "link model, e.g. 1gbit,50us (threads)")
     .option(
       "--communication-share <s>",
       "choose the link so that communication takes this share of sequential top-2",
-      positiveNumber,
+      numberIn(BOUNDS.properShare),
     )
     .option("--share-of <mode>", `of its step in this mode: ${COMPARE_MODES.join(", ")}`, "forward")
     .option(
@@ -58,8 +59,8 @@ export function addBenchCompare(bench: Command): void {
     )
     .option("--policies <list>", "for architectures without one", "sequential adaptive")
     .option("--modes <list>", COMPARE_MODES.join(", "), "forward,train")
-    .option("--rounds <n>", "measured rounds", wholeNumber, 7)
-    .option("--ep <n>", "ranks that share one copy of the experts (default: all)", wholeNumber)
+    .option("--rounds <n>", "measured rounds", numberIn(BOUNDS.rounds), 7)
+    .option("--ep <n>", "ranks that share one copy of the experts (default: all)", numberIn(BOUNDS.epSize))
     .option("--wire <type>", "type of rows on the network: f32 or bf16", "f32")
     .option("--split-weight-gradients", "weight gradients as operators of their own, to fill gaps")
     .option(
@@ -112,9 +113,9 @@ function compareOptions(flags: Flags) {
     cases: parseCases(flags.archs, words(flags.policies)),
     modes: [...new Set(words(flags.modes).map((mode) => parseMode("--modes", mode)))],
     epSize: flags.ep,
-    batch: Math.max(1, flags.batch),
+    batch: flags.batch,
     sequence: flags.sequence,
-    rounds: Math.max(1, flags.rounds),
+    rounds: flags.rounds,
     splitWeightGradients: flags.splitWeightGradients ?? false,
     wire: flags.wire,
     balanced: !flags.unbalanced,

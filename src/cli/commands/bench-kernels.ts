@@ -1,9 +1,10 @@
 import type { Command } from "commander";
 import { type BlockOptions, type BlockResult, benchBlock } from "../../bench/block.js";
 import { type StepResult, benchStep } from "../../bench/step.js";
+import { BOUNDS } from "../../core/bounds.js";
 import { InputError } from "../../core/errors.js";
 import { createOrtEngine } from "../../engine/ort-engine.js";
-import { formatTable, print, wholeNumber } from "../options.js";
+import { formatTable, numberIn, print } from "../options.js";
 import { type SizeFlags, addSizes, sizedModel } from "../sizes.js";
 
 interface BlockFlags extends Omit<BlockOptions, "style"> {
@@ -16,18 +17,17 @@ export function addBenchBlock(bench: Command): void {
   bench
     .command("block")
     .description("one pre-norm block, forward and backward, one thread: GFLOP/s and share of the GEMM rate")
-    .option("--width <d>", "hidden size D; the MLP is 4·D", wholeNumber, 512)
-    .option("--heads <n>", "attention heads", wholeNumber, 8)
-    .option("--sequence <n>", "tokens per sequence", wholeNumber, 256)
-    .option("--batch <n>", "sequences", wholeNumber, 4)
-    .option("--rounds <n>", "measured rounds", wholeNumber, 25)
+    .option("--width <d>", "hidden size D; the MLP is 4·D", numberIn(BOUNDS.width), 512)
+    .option("--heads <n>", "attention heads", numberIn(BOUNDS.heads), 8)
+    .option("--sequence <n>", "tokens per sequence", numberIn(BOUNDS.sequence), 256)
+    .option("--batch <n>", "sequences", numberIn(BOUNDS.batch), 4)
+    .option("--rounds <n>", "measured rounds", numberIn(BOUNDS.rounds), 25)
     .option("--style <style>", "gpt or llama", "gpt")
     .option("--json", "print the result as JSON")
     .action((flags: BlockFlags) => {
-      const { width, heads, sequence, batch, style } = flags;
+      const { width, heads, sequence, batch, rounds, style } = flags;
       if (style !== "gpt" && style !== "llama")
         throw new InputError(`--style is gpt or llama; found "${style}"`);
-      const rounds = Math.max(1, flags.rounds);
       const engine = createOrtEngine();
       const result = benchBlock(engine, { width, heads, sequence, batch, rounds, style });
       engine.dispose();
@@ -54,7 +54,7 @@ export function addBenchStep(bench: Command): void {
   addSizes(bench.command("step"), { pairs: 4, vocab: 8192 })
     .description("a whole training step on one rank: share of the time outside kernels")
     .option("--arch <name>", "architecture", "top2")
-    .option("--rounds <n>", "measured rounds", wholeNumber, 9)
+    .option("--rounds <n>", "measured rounds", numberIn(BOUNDS.rounds), 9)
     .option("--json", "print the result as JSON")
     .action((flags: StepFlags) => {
       const engine = createOrtEngine();
@@ -62,7 +62,7 @@ export function addBenchStep(bench: Command): void {
         model: { arch: flags.arch, ...sizedModel(flags) },
         batch: flags.batch,
         sequence: flags.sequence,
-        rounds: Math.max(1, flags.rounds),
+        rounds: flags.rounds,
       });
       engine.dispose();
       print(flags, result, describeStep(result));

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { DEFAULT_ENCODING } from "../../data/encoding.js";
 import { prepareData } from "../../data/prepare.js";
-import { CORPUS, ENCODING, encodingName, print, wholeNumber } from "../options.js";
+import { CORPUS, ENCODING, VOCABULARY, encodingName, print } from "../options.js";
 import { openTerminal } from "../terminal.js";
 
 interface Flags {
@@ -19,7 +19,7 @@ export function addData(program: Command): void {
     .description("prepare a corpus: tokenizer and token files, cached by content (train does it by itself)")
     .option("--corpus <source>", CORPUS, "sotu")
     .option("--encoding <name>", ENCODING, encodingName, DEFAULT_ENCODING)
-    .option("--vocab-size <n>", "tokens of the tokenizer", wholeNumber, 2048)
+    .option("--vocab-size <n>", "tokens of the tokenizer", VOCABULARY, 2048)
     .option("--tokenizer <file>", "use this tokenizer.json")
     .option("--cache <dir>", "where prepared token files are kept", ".scmoe/cache")
     .option("--json", "print the result as JSON")

@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import { type EvaluateOptions, evaluate } from "../../api/evaluate.js";
+import { BOUNDS } from "../../core/bounds.js";
 import { DEFAULT_ENCODING } from "../../data/encoding.js";
-import { CORPUS, ENCODING, countNumber, encodingName, print } from "../options.js";
+import { CORPUS, ENCODING, RANKS, encodingName, numberIn, print } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags extends Omit<EvaluateOptions, "model" | "onEvent"> {
@@ -16,13 +17,18 @@ export function addEval(program: Command): void {
     .option("--corpus <source>", CORPUS, "sotu")
     .option("--encoding <name>", ENCODING, encodingName, DEFAULT_ENCODING)
     .option("--cache <dir>", "where prepared token files are kept", ".scmoe/cache")
-    .option("--batches <n>", "sequences at most, on all ranks together; each counts once", countNumber, 256)
-    .option("--batch-size <n>", "sequences per rank at a time", countNumber, 4)
-    .option("--sequence <n>", "tokens per sequence (default: the model's longest)", countNumber)
+    .option(
+      "--batches <n>",
+      "sequences at most, on all ranks together; each counts once",
+      numberIn(BOUNDS.batches),
+      256,
+    )
+    .option("--batch-size <n>", "sequences per rank at a time", numberIn(BOUNDS.batch), 4)
+    .option("--sequence <n>", "tokens per sequence (default: the model's longest)", numberIn(BOUNDS.sequence))
     .option("--document-mask", "no document sees another in its window (default: as the run was trained)")
     .option("--no-document-mask", "documents in a window see each other")
     .option("--capacity", "drop tokens beyond the model's capacity_factor, as training does")
-    .option("-n, --ranks <n>", "ranks", countNumber)
+    .option("-n, --ranks <n>", "ranks", RANKS)
     .option("--json", "print the result as JSON")
     .addHelpText(
       "after",

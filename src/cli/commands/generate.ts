@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import { SAMPLING, generate } from "../../api/generate.js";
+import { BOUNDS } from "../../core/bounds.js";
 import type { SamplingOptions } from "../../infer/sampling.js";
-import { countNumber, positiveNumber, printJson, probability, wholeNumber } from "../options.js";
+import { numberIn, printJson } from "../options.js";
 
 interface Flags extends Omit<SamplingOptions, "maxNewTokens"> {
   readonly prompt: string;
@@ -18,18 +19,23 @@ export function addGenerate(program: Command): void {
     .option(
       "--tokens <n>",
       "new tokens at most; an end of text stops earlier",
-      countNumber,
+      numberIn({ ...BOUNDS.newTokens, from: 1 }),
       SAMPLING.maxNewTokens,
     )
-    .option("--temperature <t>", "0: always the likeliest token", positiveNumber, SAMPLING.temperature)
-    .option("--top-k <k>", "only the k likeliest tokens; 0: all", wholeNumber, SAMPLING.topK)
+    .option(
+      "--temperature <t>",
+      "0: always the likeliest token",
+      numberIn(BOUNDS.temperature),
+      SAMPLING.temperature,
+    )
+    .option("--top-k <k>", "only the k likeliest tokens; 0: all", numberIn(BOUNDS.topK), SAMPLING.topK)
     .option(
       "--top-p <p>",
       "only the likeliest tokens that together have this probability",
-      probability,
+      numberIn(BOUNDS.topP),
       SAMPLING.topP,
     )
-    .option("--seed <n>", "same seed, same text", wholeNumber, SAMPLING.seed)
+    .option("--seed <n>", "same seed, same text", numberIn(BOUNDS.seed), SAMPLING.seed)
     .option("--json", "print the result as JSON")
     .addHelpText(
       "after",

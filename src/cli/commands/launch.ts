@@ -1,9 +1,10 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
-import { EnvironmentError, InputError } from "../../core/errors.js";
+import { BOUNDS } from "../../core/bounds.js";
+import { EnvironmentError } from "../../core/errors.js";
 import { launchLine, shellLine } from "../../launch/line.js";
-import { wholeNumber } from "../options.js";
+import { numberIn } from "../options.js";
 
 interface Flags {
   readonly hosts?: string;
@@ -17,7 +18,7 @@ export function addLaunch(program: Command): void {
     .command("launch")
     .description("print (or run) the mpirun or srun line that starts a command's ranks on several hosts")
     .option("--hosts <list>", "hosts, e.g. a,b or a:4,b:4 (ranks on each)")
-    .option("--ranks-per-host <n>", "ranks on a host that does not say", wholeNumber, 1)
+    .option("--ranks-per-host <n>", "ranks on a host that does not say", numberIn(BOUNDS.launchedRanks), 1)
     .option("--slurm", "srun instead of mpirun; without --hosts, the allocation's nodes")
     .option("--run", "run the line instead of printing it")
     .argument("<command...>", "what every rank runs, e.g. train --out runs/hosts")
@@ -29,7 +30,6 @@ Node, this package at the same path and the same MPI must be on every host; the 
   scmoe launch --hosts a,b --ranks-per-host 2 --run -- train --out /shared/run`,
     )
     .action(async (command: string[], flags: Flags) => {
-      if (flags.ranksPerHost < 1) throw new InputError("--ranks-per-host is 0; wanted at least 1");
       const line = launchLine({
         hosts: (flags.hosts ?? "").split(",").filter((host) => host !== ""),
         ranksPerHost: flags.ranksPerHost,

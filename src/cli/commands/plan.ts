@@ -2,10 +2,11 @@ import type { Command } from "commander";
 import { architecture } from "../../model/architectures.js";
 import { DEFAULT_CASES, type PlanOptions, type PlanRow, plan } from "../../api/plan.js";
 import { CLUSTERS } from "../../simulate/clusters.js";
+import { BOUNDS } from "../../core/bounds.js";
 import { InputError } from "../../core/errors.js";
 import { findCluster, readCalibration } from "../plan-files.js";
 import { writePictures } from "../comparison.js";
-import { type Column, columnTable, percent, positiveNumber, printJson, wholeNumber } from "../options.js";
+import { type Column, columnTable, numberIn, percent, printJson } from "../options.js";
 
 interface Flags extends Pick<
   PlanOptions,
@@ -65,17 +66,22 @@ export function addPlan(program: Command): void {
       DEFAULT_CASES.map(({ arch, policy }) => `${arch}:${policy}`).join(" "),
     )
     .option("--mode <mode>", "train or forward", "train")
-    .option("--batch <n>", "sequences per rank", wholeNumber, 8)
-    .option("--sequence <n>", "tokens per sequence (default: the model's longest)", wholeNumber)
+    .option("--batch <n>", "sequences per rank", numberIn(BOUNDS.batch), 8)
+    .option("--sequence <n>", "tokens per sequence (default: the model's longest)", numberIn(BOUNDS.sequence))
     .option(
       "--ep <n>",
-      "ranks that share one copy of the experts (default: the experts, at most all devices)",
-      wholeNumber,
+      "ranks that share one copy of the experts (default: as many as divide experts and devices)",
+      numberIn(BOUNDS.epSize),
     )
-    .option("--imbalance <x>", "busiest rank's share of rows over the mean", positiveNumber, 1)
-    .option("--steps <n>", "steps to average over when experts are uneven", wholeNumber, 8)
-    .option("--efficiency <x>", "achieved share of the device's matrix rate", positiveNumber)
-    .option("--link-efficiency <x>", "achieved share of the links' rates", positiveNumber)
+    .option("--imbalance <x>", "busiest rank's share of rows over the mean", numberIn(BOUNDS.imbalance), 1)
+    .option(
+      "--steps <n>",
+      "steps to average over when experts are uneven",
+      numberIn(BOUNDS.simulatedSteps),
+      8,
+    )
+    .option("--efficiency <x>", "achieved share of the device's matrix rate", numberIn(BOUNDS.efficiency))
+    .option("--link-efficiency <x>", "achieved share of the links' rates", numberIn(BOUNDS.efficiency))
     .option("-o, --out <dir>", "write timeline.html, timeline.json and chart.svg there")
     .option("--markdown", "print the table as Markdown")
     .option("--json", "print the result as JSON")

@@ -6,10 +6,10 @@ import { SAMPLING, generate } from "../../api/generate.js";
 import { type Trained, train } from "../../api/train.js";
 import type { CompareResult } from "../../bench/compare.js";
 import { formatLink } from "../../comm/link.js";
-import { InputError } from "../../core/errors.js";
+import { BOUNDS } from "../../core/bounds.js";
 import type { RunInput } from "../../train/config.js";
 import { comparisonTable, writeComparison } from "../comparison.js";
-import { type Column, columnTable, positiveNumber, printJson, wholeNumber } from "../options.js";
+import { type Column, columnTable, numberIn, printJson } from "../options.js";
 import { openTerminal } from "../terminal.js";
 
 const MODELS = [
@@ -28,12 +28,16 @@ export function addStart(program: Command): void {
     .description(
       "the tour: train a top-2 MoE and a ScMoE model on English text, on two ranks with a slow link, and compare",
     )
-    .option("--steps <n>", "training steps of each model", wholeNumber, 260)
-    .option("--share <s>", "share of a sequential top-2 step that communication takes", positiveNumber, 0.6)
+    .option("--steps <n>", "training steps of each model", numberIn(BOUNDS.steps), 260)
+    .option(
+      "--share <s>",
+      "share of a sequential top-2 step that communication takes",
+      numberIn(BOUNDS.properShare),
+      0.6,
+    )
     .option("--out <dir>", "where the run directories go", "runs/start")
     .option("--json", "print the comparison as JSON")
     .action(async (flags: { steps: number; share: number; out: string; json?: boolean }) => {
-      if (flags.share >= 1) throw new InputError(`--share is below 1; found ${flags.share}`);
       process.stderr.write("Measuring both models, to choose a link and to draw the timeline\n");
       const measured = await measureSteps(flags.share);
       writeComparison(flags.out, measured);

@@ -1,13 +1,15 @@
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
+import { BOUNDS } from "../../core/bounds.js";
 import { InputError } from "../../core/errors.js";
 import { trainBpe } from "../../data/bpe.js";
 import { readCorpus } from "../../data/corpus.js";
 import { DEFAULT_ENCODING } from "../../data/encoding.js";
 import { loadTokenizer, saveTokenizer } from "../../data/tokenizer.js";
 import { newestCheckpoint } from "../../storage/checkpoint-names.js";
-import { CORPUS, ENCODING, encodingName, print, wholeNumber } from "../options.js";
+import { CORPUS, ENCODING, VOCABULARY, encodingName, numberIn, print } from "../options.js";
 import { openTerminal } from "../terminal.js";
 
+const tokenId = numberIn(BOUNDS.tokenId);
 const WHERE = "tokenizer.json, or a run, checkpoint or other directory that holds it";
 
 interface TrainFlags {
@@ -26,7 +28,7 @@ export function addTokenizer(program: Command): void {
     .requiredOption("-o, --out <file>", "file to write")
     .option("--corpus <source>", CORPUS, "sotu")
     .option("--encoding <name>", ENCODING, encodingName, DEFAULT_ENCODING)
-    .option("--vocab-size <n>", "tokens, the 256 bytes and end of text included", wholeNumber, 2048)
+    .option("--vocab-size <n>", "tokens, the 256 bytes and end of text included", VOCABULARY, 2048)
     .option("--json", "print the result as JSON")
     .addHelpText(
       "after",
@@ -58,11 +60,10 @@ export function addTokenizer(program: Command): void {
     .command("decode")
     .description("text of token ids")
     .argument("<tokenizer>", WHERE)
-    .argument("<ids...>", "whole numbers", (text: string, before: number[] | undefined) => {
-      const id = Number(text);
-      if (!Number.isInteger(id) || id < 0) throw new InvalidArgumentError("wanted whole numbers.");
-      return [...(before ?? []), id];
-    })
+    .argument("<ids...>", "whole numbers", (text: string, before: number[] | undefined) => [
+      ...(before ?? []),
+      tokenId(text),
+    ])
     .option("--json", "print the text as JSON")
     .addHelpText("after", "\nExample:\n  scmoe tokenizer decode runs/first 44 89 390")
     .action((path: string, ids: number[], flags: { json?: boolean }) => {

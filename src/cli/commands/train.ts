@@ -4,7 +4,7 @@ import { type RunConfig, listKeys } from "../../train/config.js";
 import { openRun } from "../../train/open-run.js";
 import type { TimelineSummary } from "../../timeline/timeline.js";
 import type { TrainResult } from "../../train/train-job.js";
-import { collect, countNumber, megabytes, print, printJson } from "../options.js";
+import { RANKS, collect, megabytes, numberIn, print, printJson } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags extends Pick<
@@ -39,10 +39,15 @@ export function addTrain(program: Command): void {
     .option(
       "-n, --ranks <n>",
       "ranks, as threads of this process (under mpirun: MPI's); of a resumed run, as before",
-      countNumber,
+      RANKS,
     )
     .option("--link <rate,latency>", "delay messages as a link would, e.g. 10gbit,20us (threads)")
-    .option("--deadline <seconds>", "longest wait for another rank", countNumber, 60)
+    .option(
+      "--deadline <seconds>",
+      "longest wait for another rank",
+      numberIn({ above: 0, to: 1_000_000 }),
+      60,
+    )
     .option(
       "--prove-overlap",
       "train a twin sequentially beside it and compare losses, gradients and weights byte by byte",
