@@ -29,7 +29,7 @@ export default defineConfig(
     },
   },
   {
-    files: ["scripts/**/*.mjs"],
+    files: ["scripts/**/*.mjs", "test/**/*.mjs"],
     // Plain JavaScript: what it reads as JSON has no type.
     rules: {
       "@typescript-eslint/no-unsafe-argument": "off",

@@ -6,7 +6,6 @@ import { expect } from "vitest";
 import { InputError } from "../src/core/errors.js";
 import { CheckpointReader } from "../src/storage/checkpoint-reader.js";
 import { beginCheckpoint, commitCheckpoint, writeShard } from "../src/storage/checkpoint-writer.js";
-import type { Disk } from "../src/storage/files.js";
 import type { TensorToStore } from "../src/storage/safetensors.js";
 
 export const newRun = (): string => mkdtempSync(join(tmpdir(), "scmoe-checkpoints-"));
@@ -21,30 +20,26 @@ export const tensor = (name: string, dims: number[], first: number): TensorToSto
 export function writeCheckpoint(
   run: string,
   step: number,
-  options: { keep?: number; disk?: Disk; ranks?: number } = {},
+  options: { keep?: number; ranks?: number } = {},
 ): string {
   const { ranks = 2 } = options;
   const directory = join(run, "checkpoints", `step-${String(step).padStart(8, "0")}`);
   beginCheckpoint(directory);
   const shards = Array.from({ length: ranks }, (_, rank) => rank).flatMap((rank) =>
     (["model", "optimizer"] as const).map((kind) =>
-      writeShard(
-        directory,
-        {
-          kind,
-          rank,
-          ranks,
-          tensors: [tensor(`${kind}.${rank}`, [2, 3], step + rank), tensor(`${kind}.${rank}.b`, [5], step)],
-        },
-        options.disk,
-      ),
+      writeShard(directory, {
+        kind,
+        rank,
+        ranks,
+        tensors: [tensor(`${kind}.${rank}`, [2, 3], step + rank), tensor(`${kind}.${rank}.b`, [5], step)],
+      }),
     ),
   );
   commitCheckpoint(
     directory,
     shards,
     { config: { hidden_size: 3 }, trainerState: { step }, tokenizer: '{"model":{}}' },
-    { keep: options.keep ?? 9, disk: options.disk },
+    { keep: options.keep ?? 9 },
   );
   return directory;
 }

@@ -1,9 +1,17 @@
 /** From a corpus to a tokenizer and token files, cached by what they were made from. */
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { EnvironmentError, InputError } from "../core/errors.js";
-import { diskError, makeDirectory, readText, replaceFile } from "../storage/files.js";
+import {
+  exists,
+  listDirectory,
+  makeDirectory,
+  readText,
+  removeQuietly,
+  replaceFile,
+  writing,
+} from "../storage/files.js";
 import { SMALLEST_VOCABULARY, trainBpe } from "./bpe.js";
 import { type Corpus, readCorpus } from "./corpus.js";
 import { TokenFile, writeTokenFile } from "./token-file.js";
@@ -59,7 +67,7 @@ export function prepareData(options: PrepareOptions): PreparedData {
     hash.update(tokenizer);
   }
   const directory = join(options.cacheDirectory, hash.digest("hex").slice(0, 16));
-  if (!existsSync(join(directory, "facts.json"))) buildDirectory(directory, corpus, tokenizer, options);
+  if (!exists(join(directory, "facts.json"))) buildDirectory(directory, corpus, tokenizer, options);
   return { ...openPrepared(directory, options.vocabSize), text: textHash.digest("hex") };
 }
 
@@ -101,19 +109,14 @@ function buildDirectory(
   const parent = dirname(directory);
   makeDirectory(parent);
   removeStale(parent);
-  let temporary: string;
-  try {
-    temporary = mkdtempSync(`${directory}.tmp-`);
-  } catch (error) {
-    throw diskError(error, directory);
-  }
+  const temporary = writing(directory, () => mkdtempSync(`${directory}.tmp-`));
   try {
     build(temporary, corpus, tokenizer, options);
-    renameSync(temporary, directory);
+    writing(directory, () => renameSync(temporary, directory));
   } catch (error) {
-    rmSync(temporary, { recursive: true, force: true });
+    removeQuietly(temporary);
     // Another rank has built the same in the meantime: its result stands.
-    if (!existsSync(join(directory, "facts.json"))) throw error;
+    if (!exists(join(directory, "facts.json"))) throw error;
   }
 }
 
@@ -181,7 +184,7 @@ export function entropyOf(counts: Float64Array): number {
 }
 
 function removeStale(parent: string): void {
-  for (const name of readdirSync(parent)) {
+  for (const name of listDirectory(parent)) {
     if (!/^[0-9a-f]{16}\.tmp-/.test(name)) continue;
     const path = join(parent, name);
     try {

@@ -3,9 +3,18 @@
  * takes a few microseconds from the page cache, which is the memory that a mapping would show, so a mapping (native code in Node)
  * would gain nothing.
  */
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, writeSync } from "node:fs";
+import { fstatSync, fsyncSync, openSync, renameSync } from "node:fs";
 import { InputError } from "../core/errors.js";
-import { explain, withFile, writeDurably } from "../storage/files.js";
+import {
+  closeRead,
+  explain,
+  readAt,
+  reading,
+  withFile,
+  writeAll,
+  writeDurably,
+  writing,
+} from "../storage/files.js";
 
 const MAGIC = "scmoetok";
 const HEADER_BYTES = 64;
@@ -36,11 +45,13 @@ export function writeTokenFile(path: string, pieces: Iterable<ArrayLike<number>>
   header.setUint32(12, width, true);
   header.setUint32(16, vocabSize, true);
   header.setBigUint64(24, BigInt(length), true);
-  withFile(temporary, "r+", (file) => {
-    writeSync(file, header, 0, HEADER_BYTES, 0);
-    fsyncSync(file);
+  writing(path, () => {
+    withFile(temporary, "r+", (file) => {
+      writeAll(file, new Uint8Array(header.buffer));
+      fsyncSync(file);
+    });
+    renameSync(temporary, path);
   });
-  renameSync(temporary, path);
   return length;
 }
 
@@ -61,16 +72,26 @@ export class TokenFile {
     } catch (error) {
       throw new InputError(`Cannot open the token file ${path}: ${explain(error)}`);
     }
+    try {
+      return TokenFile.#check(path, file);
+    } catch (error) {
+      closeRead(file);
+      throw error;
+    }
+  }
+
+  static #check(path: string, file: number): TokenFile {
+    const bytes = reading(path, () => readAt(file, 0, HEADER_BYTES));
     const header = new DataView(new ArrayBuffer(HEADER_BYTES));
-    const got = readSync(file, header, 0, HEADER_BYTES, 0);
+    new Uint8Array(header.buffer).set(bytes);
     const magic = new TextDecoder().decode(new Uint8Array(header.buffer, 0, 8));
-    if (got < HEADER_BYTES || magic !== MAGIC || header.getUint32(8, true) !== VERSION)
+    if (bytes.length < HEADER_BYTES || magic !== MAGIC || header.getUint32(8, true) !== VERSION)
       throw new InputError(
         `${path} is not a token file of version ${VERSION}; make it again with: scmoe data`,
       );
     const width = header.getUint32(12, true);
     const length = Number(header.getBigUint64(24, true));
-    const { size } = fstatSync(file);
+    const { size } = reading(path, () => fstatSync(file));
     if (size !== HEADER_BYTES + length * width)
       throw new InputError(
         `${path} has ${size} bytes, its header says ${HEADER_BYTES + length * width}; make it again with: scmoe data`,
@@ -80,16 +101,16 @@ export class TokenFile {
 
   /** Tokens [start, start + out.length). @throws InputError when the file ends early or holds no token of the vocabulary */
   read(start: number, out: Int32Array): void {
-    const bytes = new Uint8Array(out.length * this.width);
-    const got = readSync(this.file, bytes, 0, bytes.length, HEADER_BYTES + start * this.width);
+    const length = out.length * this.width;
+    const bytes = reading(this.path, () => readAt(this.file, HEADER_BYTES + start * this.width, length));
     out.set(this.width === 2 ? new Uint16Array(bytes.buffer) : new Uint32Array(bytes.buffer));
-    if (got < bytes.length || out.some((id) => id < 0 || id >= this.vocabSize))
+    if (bytes.length < length || out.some((id) => id < 0 || id >= this.vocabSize))
       throw new InputError(
         `${this.path} is damaged near token ${start}; delete its directory, it will be made again`,
       );
   }
 
   close(): void {
-    closeSync(this.file);
+    closeRead(this.file);
   }
 }

@@ -1,8 +1,7 @@
-import { existsSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { InputError } from "../core/errors.js";
-import { explain, makeDirectory, readText, replaceFile } from "../storage/files.js";
+import { explain, isDirectory, makeDirectory, readText, replaceFile } from "../storage/files.js";
 import { BYTE_CHARACTERS, BpeTokenizer, type BpeModel, END_OF_TEXT } from "./bpe.js";
 
 export interface Tokenizer {
@@ -90,7 +89,7 @@ const END_NAMES = [
 
 /** @param path a tokenizer.json, or the directory that holds it */
 export function tokenizerFile(path: string): string {
-  return existsSync(path) && statSync(path).isDirectory() ? join(path, "tokenizer.json") : path;
+  return isDirectory(path) ? join(path, "tokenizer.json") : path;
 }
 
 /**

@@ -3,9 +3,9 @@
  * trainer_state.json, tokenizer.json, digests.json. Which file holds a tensor depends on how many ranks wrote it; what a
  * reader sees does not.
  */
-import { existsSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
+import { exists, isDirectory, listDirectory } from "./files.js";
 
 export type ShardKind = "model" | "optimizer";
 
@@ -34,15 +34,11 @@ export function stepOf(name: string): number | undefined {
 /** Names of the checkpoints in a directory, oldest first. A file is no checkpoint, whatever its name. */
 export function listCheckpoints(parent: string): string[] {
   if (!isDirectory(parent)) return [];
-  return readdirSync(parent)
+  return listDirectory(parent)
     .map((name) => ({ name, step: stepOf(name) }))
     .filter(({ name, step }) => step !== undefined && isDirectory(join(parent, name)))
     .sort((a, b) => (a.step ?? 0) - (b.step ?? 0))
     .map(({ name }) => name);
-}
-
-function isDirectory(path: string): boolean {
-  return existsSync(path) && statSync(path).isDirectory();
 }
 
 /**
@@ -57,14 +53,14 @@ export function findCheckpoint(path: string): string {
   const found = newestCheckpoint(path);
   if (found !== undefined) return found;
   throw new InputError(
-    `${path} holds no checkpoint: neither config.json nor checkpoints/step-* is there${existsSync(join(path, "run.json")) ? " (the run stopped before its first)" : ""}`,
+    `${path} holds no checkpoint: neither config.json nor checkpoints/step-* is there${exists(join(path, "run.json")) ? " (the run stopped before its first)" : ""}`,
   );
 }
 
 /** As `findCheckpoint`; undefined when there is none. */
 export function newestCheckpoint(path: string): string | undefined {
-  if (existsSync(join(path, "config.json"))) return path;
-  const parent = existsSync(join(path, "checkpoints")) ? join(path, "checkpoints") : path;
+  if (exists(join(path, "config.json"))) return path;
+  const parent = exists(join(path, "checkpoints")) ? join(path, "checkpoints") : path;
   const name = listCheckpoints(parent).at(-1);
   return name === undefined ? undefined : join(parent, name);
 }

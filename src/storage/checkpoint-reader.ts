@@ -1,9 +1,9 @@
 /** Reads a checkpoint directory, ours or a folder of Hugging Face's; what was damaged since it was written is an error. */
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
 import { type ShardKind, isPlainName, listCheckpoints, stepOf } from "./checkpoint-names.js";
-import { type WrittenFile, explain, sha256OfFile } from "./files.js";
+import { type WrittenFile, exists, explain, fileSize, sha256OfFile } from "./files.js";
 import { SafetensorsReader } from "./safetensors.js";
 
 /**
@@ -147,8 +147,8 @@ export class CheckpointReader {
 
   /** Empty for a folder of Hugging Face's: only a checkpoint with a trainer's state must have digests. */
   #readDigests(): ReadonlyMap<string, WrittenFile> {
-    const isHere = existsSync(join(this.directory, "digests.json"));
-    if (!isHere && !existsSync(join(this.directory, "trainer_state.json"))) return new Map();
+    const isHere = exists(join(this.directory, "digests.json"));
+    if (!isHere && !exists(join(this.directory, "trainer_state.json"))) return new Map();
     const digests = new Map(Object.entries(this.json<Record<string, WrittenFile>>("digests.json")));
     for (const [file, facts] of digests)
       if (!isPlainName(file)) throw this.#damaged("digests.json", `is damaged: "${file}" is no file's name`);
@@ -160,7 +160,7 @@ export class CheckpointReader {
   #checkSizes(): void {
     for (const [file, { bytes }] of this.#digests) {
       const path = join(this.directory, file);
-      const found = existsSync(path) ? statSync(path).size : undefined;
+      const found = fileSize(path);
       if (found !== bytes)
         throw this.#damaged(
           file,
@@ -173,14 +173,14 @@ export class CheckpointReader {
 
   #index(kind: ShardKind): void {
     const index = join(this.directory, `${kind}.safetensors.index.json`);
-    if (existsSync(index)) {
+    if (exists(index)) {
       const { weight_map: map } = this.json<{ weight_map?: Record<string, unknown> }>(basename(index));
       if (typeof map !== "object" || map === null) throw this.#damaged(basename(index), "has no weight_map");
       for (const [name, file] of Object.entries(map)) {
         // A name with a folder in it would reach out of the checkpoint.
         if (typeof file !== "string" || !isPlainName(file))
           throw this.#damaged(basename(index), `names no file for "${name}": ${JSON.stringify(file)}`);
-        if (!existsSync(join(this.directory, file)))
+        if (!exists(join(this.directory, file)))
           throw this.#damaged(basename(index), `names the file ${file} for "${name}", which is missing`);
         if (!this.#open(file).tensors.has(name))
           throw this.#damaged(basename(index), `names the file ${file} for "${name}", which is not in it`);
@@ -189,7 +189,7 @@ export class CheckpointReader {
       return;
     }
     const single = `${kind}.safetensors`;
-    if (!existsSync(join(this.directory, single))) {
+    if (!exists(join(this.directory, single))) {
       if (kind === "model") throw new InputError(`${this.directory} has neither ${single} nor its index`);
       return;
     }

@@ -1,5 +1,5 @@
 /** Writes a checkpoint: shards and facts into a temporary directory, which then takes its final name complete or not at all. */
-import { existsSync, readdirSync, renameSync } from "node:fs";
+import { renameSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import {
   type ShardKind,
@@ -9,15 +9,18 @@ import {
   temporaryDirectory,
 } from "./checkpoint-names.js";
 import {
-  type Disk,
   type WrittenFile,
-  diskError,
+  exists,
+  listDirectory,
   makeDirectory,
-  removeDirectory,
+  readText,
+  remove,
+  removeQuietly,
   replaceFile,
   syncDirectory,
   writeDurably,
   writeJsonDurably,
+  writing,
 } from "./files.js";
 import { type TensorToStore, safetensorsBytes } from "./safetensors.js";
 
@@ -30,27 +33,26 @@ export interface WrittenShard extends WrittenFile {
 /** Starts a checkpoint: an empty temporary directory beside the final one. @throws EnvironmentError */
 export function beginCheckpoint(directory: string): void {
   const temporary = temporaryDirectory(directory);
-  removeDirectory(temporary);
+  remove(temporary);
   makeDirectory(temporary);
 }
 
-/** Removes what a crash left half-written, or half-removed, beside the checkpoints. @throws EnvironmentError */
+/**
+ * Removes what a crash left half-written, or half-removed, beside the checkpoints, and lets `latest` name the newest.
+ * @throws EnvironmentError
+ */
 export function removeUnfinished(parent: string): void {
-  if (!existsSync(parent)) return;
-  for (const name of readdirSync(parent)) if (name.endsWith(".tmp")) removeDirectory(join(parent, name));
+  if (!exists(parent)) return;
+  for (const name of listDirectory(parent)) if (name.endsWith(".tmp")) remove(join(parent, name));
+  pointToNewest(parent);
 }
 
 export function writeShard(
   directory: string,
   shard: { kind: ShardKind; rank: number; ranks: number; tensors: readonly TensorToStore[] },
-  disk?: Disk,
 ): WrittenShard {
   const file = shardName(shard.kind, shard.rank, shard.ranks);
-  const written = writeDurably(
-    join(temporaryDirectory(directory), file),
-    safetensorsBytes(shard.tensors),
-    disk,
-  );
+  const written = writeDurably(join(temporaryDirectory(directory), file), safetensorsBytes(shard.tensors));
   const tensors = shard.tensors.map(({ name, data }) => ({ name, bytes: data.byteLength }));
   return { ...written, kind: shard.kind, file, tensors };
 }
@@ -67,12 +69,12 @@ export function commitCheckpoint(
   directory: string,
   shards: readonly WrittenShard[],
   facts: CheckpointFacts,
-  options: { keep: number; disk?: Disk },
+  options: { keep: number },
 ): void {
   const temporary = temporaryDirectory(directory);
   const digests: Record<string, WrittenFile> = {};
   const json = (file: string, value: unknown) => {
-    digests[file] = writeJsonDurably(join(temporary, file), value, options.disk);
+    digests[file] = writeJsonDurably(join(temporary, file), value);
   };
   for (const { file, bytes, sha256 } of shards) digests[file] = { bytes, sha256 };
   for (const kind of ["model", "optimizer"] as const) {
@@ -85,33 +87,25 @@ export function commitCheckpoint(
   json("config.json", facts.config);
   json("trainer_state.json", facts.trainerState);
   if (facts.tokenizer !== undefined)
-    digests["tokenizer.json"] = writeDurably(
-      join(temporary, "tokenizer.json"),
-      [new TextEncoder().encode(facts.tokenizer)],
-      options.disk,
-    );
-  writeJsonDurably(join(temporary, "digests.json"), digests, options.disk);
+    digests["tokenizer.json"] = writeDurably(join(temporary, "tokenizer.json"), [
+      new TextEncoder().encode(facts.tokenizer),
+    ]);
+  writeJsonDurably(join(temporary, "digests.json"), digests);
   const parent = dirname(directory);
   // What has this name, or a later one, is of a past that was gone back from.
   setAsideLater(parent, (stepOf(basename(directory)) ?? 0) - 1);
-  try {
+  writing(directory, () => {
     syncDirectory(temporary);
     renameSync(temporary, directory);
     syncDirectory(parent);
-  } catch (error) {
-    throw diskError(error, directory);
-  }
-  pointToNewest(parent, options.disk);
+  });
+  pointToNewest(parent);
   prune(parent, options.keep);
 }
 
 /** Removes a checkpoint that could not be finished; what cannot be removed goes with the next `removeUnfinished`. */
 export function abandonCheckpoint(directory: string): void {
-  try {
-    removeDirectory(temporaryDirectory(directory));
-  } catch {
-    // The failure that led here is the one to tell.
-  }
+  removeQuietly(temporaryDirectory(directory));
 }
 
 /**
@@ -125,24 +119,24 @@ export function abandonCheckpoint(directory: string): void {
 export function setAsideLater(parent: string, step: number): string[] {
   const later = listCheckpoints(parent).filter((name) => (stepOf(name) ?? 0) > step);
   if (later.length === 0) return [];
-  const taken = readdirSync(parent).map((name) => Number(/^abandoned-(\d+)$/.exec(name)?.[1] ?? 0));
+  const taken = listDirectory(parent).map((name) => Number(/^abandoned-(\d+)$/.exec(name)?.[1] ?? 0));
   const aside = join(parent, `abandoned-${Math.max(...taken) + 1}`);
   makeDirectory(aside);
-  try {
+  writing(aside, () => {
     for (const name of later) renameSync(join(parent, name), join(aside, name));
     syncDirectory(aside);
     syncDirectory(parent);
-  } catch (error) {
-    throw diskError(error, aside);
-  }
+  });
   pointToNewest(parent);
   return later.map((name) => join(aside, name));
 }
 
 /** Writes `latest`, which people read. */
-function pointToNewest(parent: string, disk?: Disk): void {
+function pointToNewest(parent: string): void {
   const newest = listCheckpoints(parent).at(-1);
-  if (newest !== undefined) replaceFile(join(parent, "latest"), `${newest}\n`, disk);
+  const file = join(parent, "latest");
+  if (newest === undefined || (exists(file) && readText(file, "the pointer") === `${newest}\n`)) return;
+  replaceFile(file, `${newest}\n`);
 }
 
 /** Keeps the newest. One that goes loses its name first: half a checkpoint never has one. */
@@ -150,11 +144,7 @@ function prune(parent: string, keep: number): void {
   const all = listCheckpoints(parent);
   for (const name of all.slice(0, Math.max(0, all.length - keep))) {
     const path = join(parent, name);
-    try {
-      renameSync(path, temporaryDirectory(path));
-    } catch (error) {
-      throw diskError(error, path);
-    }
-    removeDirectory(temporaryDirectory(path));
+    writing(path, () => renameSync(path, temporaryDirectory(path)));
+    remove(temporaryDirectory(path));
   }
 }

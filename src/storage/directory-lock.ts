@@ -13,7 +13,7 @@ import {
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
-import { diskError, makeDirectory, writeDurably } from "./files.js";
+import { diskError, makeDirectory, removeQuietly, withFile, writeDurably } from "./files.js";
 
 const NAME = "lock.json";
 /** The holder shows that it lives by writing the file anew. */
@@ -50,30 +50,23 @@ export function lockDirectory(directory: string): DirectoryLock {
   const holder: Holder = { ...thisProcess(), since: new Date().toISOString(), token: randomUUID() };
   acquire(directory, file, holder);
   const beat = setInterval(() => {
-    if (readHolder(file)?.token === holder.token) write(file, holder);
+    if (readHolder(file)?.token === holder.token) touch(file);
   }, HEARTBEAT_MS);
   beat.unref();
   return {
     release() {
       clearInterval(beat);
-      if (readHolder(file)?.token === holder.token) rmSync(file, { force: true });
+      if (readHolder(file)?.token === holder.token) removeQuietly(file);
       if (made !== undefined) removeEmpty(directory, made);
     },
   };
 }
 
 function acquire(directory: string, file: string, holder: Holder): void {
-  const own = `${file}.${holder.token}`;
+  const own = `${file}.${holder.token}.tmp`;
   try {
     write(own, holder);
-    for (;;) {
-      try {
-        // Complete or not at all, and only where there is none: also on a shared file system.
-        linkSync(own, file);
-        return;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw diskError(error, file);
-      }
+    while (!link(own, file)) {
       const found = readHolder(file);
       if (found !== undefined && !isGone(found, { silenceMs: silenceOf(file, own) }))
         throw new InputError(
@@ -82,13 +75,24 @@ function acquire(directory: string, file: string, holder: Holder): void {
       breakLock(file, found);
     }
   } finally {
-    rmSync(own, { force: true });
+    removeQuietly(own);
+  }
+}
+
+/** Complete or not at all, and only where there is none: also on a shared file system. @returns whether it was made */
+function link(from: string, to: string): boolean {
+  try {
+    linkSync(from, to);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw diskError(error, to);
   }
 }
 
 /** Moves a stale lock out of the way; one that another process has put there in the meantime is put back. */
 function breakLock(file: string, stale: Holder | undefined): void {
-  const aside = `${file}.stale-${randomUUID()}`;
+  const aside = `${file}.${randomUUID()}.tmp`;
   try {
     renameSync(file, aside);
   } catch (error) {
@@ -96,8 +100,8 @@ function breakLock(file: string, stale: Holder | undefined): void {
     throw diskError(error, file);
   }
   const moved = readHolder(aside);
-  if (moved !== undefined && moved.token !== stale?.token && !existsSync(file)) linkSync(aside, file);
-  rmSync(aside, { force: true });
+  if (moved !== undefined && moved.token !== stale?.token) link(aside, file);
+  removeQuietly(aside);
 }
 
 /**
@@ -165,6 +169,15 @@ function readHolder(file: string): Holder | undefined {
     return typeof holder?.token === "string" && Number.isInteger(holder.pid) ? holder : undefined;
   } catch {
     return undefined;
+  }
+}
+
+/** Writes a byte as it was: the file system's clock gives the time. What fails now will be tried again. */
+function touch(file: string): void {
+  try {
+    withFile(file, "r+", (opened) => void writeSync(opened, "{", 0));
+  } catch {
+    // A disk that fails ends the run elsewhere.
   }
 }
 

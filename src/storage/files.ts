@@ -1,11 +1,12 @@
 /** Durable writing: temporary name, fsync, rename; digests computed on the way. */
 import { createHash } from "node:crypto";
 import {
+  type Stats,
   closeSync,
-  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
   renameSync,
@@ -21,67 +22,114 @@ export interface WrittenFile {
   readonly sha256: string;
 }
 
-/** The one place that writes; tests put a failing disk here. */
-export interface Disk {
-  write(file: number, bytes: Uint8Array): number;
-}
-
-export const realDisk: Disk = { write: (file, bytes) => writeSync(file, bytes) };
-
 /** Opens a file for as long as it is used. */
 export function withFile(path: string, flags: "r" | "r+" | "w" | "a", use: (file: number) => void): void {
   const file = openSync(path, flags);
   try {
     use(file);
   } finally {
+    if (flags === "r") closeRead(file);
+    else closeSync(file);
+  }
+}
+
+/** Does something that changes `path`. @throws EnvironmentError in one line when the system refuses */
+export function writing<T>(path: string, write: () => T): T {
+  try {
+    return write();
+  } catch (error) {
+    throw diskError(error, path);
+  }
+}
+
+/** Does something that reads `path`. @throws InputError in one line when the system refuses, EnvironmentError when the disk fails */
+export function reading<T>(path: string, read: () => T, what = ""): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!isOfSystem(error)) throw error;
+    const line = `Cannot read ${what === "" ? "" : `${what} `}${path}: ${explain(error)}`;
+    throw (error as NodeJS.ErrnoException).code === "EIO" ? new EnvironmentError(line) : new InputError(line);
+  }
+}
+
+/** Closes a file that was only read: nothing is lost where that fails. */
+export function closeRead(file: number): void {
+  try {
     closeSync(file);
+  } catch {
+    // What was read was read.
   }
 }
 
 /** @throws EnvironmentError in one line when the disk is full or not writable */
-export function writeDurably(path: string, pieces: Iterable<Uint8Array>, disk: Disk = realDisk): WrittenFile {
+export function writeDurably(path: string, pieces: Iterable<Uint8Array>): WrittenFile {
   const hash = createHash("sha256");
   let bytes = 0;
-  try {
+  writing(path, () =>
     withFile(path, "w", (file) => {
       for (const piece of pieces) {
         hash.update(piece);
-        for (let at = 0; at < piece.length;) at += disk.write(file, piece.subarray(at));
+        writeAll(file, piece);
         bytes += piece.length;
       }
       fsyncSync(file);
-    });
-  } catch (error) {
-    throw diskError(error, path);
-  }
+    }),
+  );
   return { bytes, sha256: hash.digest("hex") };
 }
 
-export function writeJsonDurably(path: string, value: unknown, disk?: Disk): WrittenFile {
-  return writeDurably(path, [new TextEncoder().encode(`${JSON.stringify(value, undefined, 2)}\n`)], disk);
+export function writeJsonDurably(path: string, value: unknown): WrittenFile {
+  return writeDurably(path, [new TextEncoder().encode(`${JSON.stringify(value, undefined, 2)}\n`)]);
 }
 
-/** Replaces a small file in one step: readers see the old content or the new. @throws EnvironmentError */
-export function replaceFile(path: string, text: string, disk?: Disk): void {
+/** Replaces a file in one step: readers see the old content or the new. @throws EnvironmentError */
+export function replaceFile(path: string, content: string | Iterable<Uint8Array>): void {
   const temporary = `${path}.tmp`;
-  writeDurably(temporary, [new TextEncoder().encode(text)], disk);
   try {
-    renameSync(temporary, path);
+    writeDurably(temporary, typeof content === "string" ? [new TextEncoder().encode(content)] : content);
+    writing(path, () => renameSync(temporary, path));
   } catch (error) {
-    rmSync(temporary, { force: true });
-    throw diskError(error, path);
+    removeQuietly(temporary);
+    throw error;
   }
 }
 
 /** Appends; a reader may see a last line cut short, never a changed one. @throws EnvironmentError */
-export function appendBytes(path: string, bytes: Uint8Array, disk: Disk = realDisk): void {
-  try {
-    withFile(path, "a", (file) => {
-      for (let at = 0; at < bytes.length;) at += disk.write(file, bytes.subarray(at));
-    });
-  } catch (error) {
-    throw diskError(error, path);
-  }
+export function appendBytes(path: string, bytes: Uint8Array): void {
+  writing(path, () => withFile(path, "a", (file) => writeAll(file, bytes)));
+}
+
+/** Writes at the file's position; the system may write a part and say so. */
+export function writeAll(file: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length;) at += writeSync(file, bytes.subarray(at));
+}
+
+/** Whether there is something of this name. (Node's own says no where the disk fails.) @throws InputError, EnvironmentError */
+export function exists(path: string): boolean {
+  return statusOf(path) !== undefined;
+}
+
+/** @throws InputError, EnvironmentError */
+export function isDirectory(path: string): boolean {
+  return statusOf(path)?.isDirectory() ?? false;
+}
+
+/** Bytes of a file; undefined when there is none. @throws InputError, EnvironmentError */
+export function fileSize(path: string): number | undefined {
+  return statusOf(path)?.size;
+}
+
+function statusOf(path: string): Stats | undefined {
+  return reading(path, () => {
+    try {
+      return statSync(path);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+      throw error;
+    }
+  });
 }
 
 /**
@@ -89,20 +137,19 @@ export function appendBytes(path: string, bytes: Uint8Array, disk: Disk = realDi
  * @throws EnvironmentError in one line when it is not possible
  */
 export function makeDirectory(path: string): void {
-  if (existsSync(path) && statSync(path).isDirectory()) return;
+  if (isDirectory(path)) return;
   const parent = dirname(path);
-  if (parent !== path && !existsSync(parent)) makeDirectory(parent);
+  if (parent !== path && !exists(parent)) makeDirectory(parent);
   try {
     mkdirSync(path);
   } catch (error) {
     // Another rank may have made it in the meantime.
-    if (existsSync(path) && statSync(path).isDirectory()) return;
-    throw diskError(error, path);
+    if (!isDirectory(path)) throw diskError(error, path);
   }
 }
 
-/** Removes a directory, or file, with all that is in it; it may be missing. @throws EnvironmentError */
-export function removeDirectory(path: string): void {
+/** Removes a file or a directory with all that is in it; it may be missing. @throws EnvironmentError */
+export function remove(path: string): void {
   try {
     rmSync(path, { recursive: true, force: true });
   } catch (error) {
@@ -110,13 +157,23 @@ export function removeDirectory(path: string): void {
   }
 }
 
-/** A text file that a user named. @param what what it is, for the message @throws InputError in one line */
-export function readText(path: string, what: string): string {
+/** `remove` after a failure, which is the one to tell. */
+export function removeQuietly(path: string): void {
   try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw new InputError(`Cannot read ${what} ${path}: ${explain(error)}`);
+    remove(path);
+  } catch {
+    // What is left has a temporary name.
   }
+}
+
+/** Names in a directory. @throws InputError, EnvironmentError */
+export function listDirectory(path: string): string[] {
+  return reading(path, () => readdirSync(path));
+}
+
+/** A text file that a user named. @param what what it is, for the message @throws InputError, EnvironmentError in one line */
+export function readText(path: string, what: string): string {
+  return reading(path, () => readFileSync(path, "utf8"), what);
 }
 
 /** Bytes [start, start + length) of an open file; fewer where it ends before. */
@@ -145,8 +202,7 @@ export function diskError(error: unknown, path: string): Error {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === "ENOSPC" || code === "EDQUOT")
     return new EnvironmentError(`Cannot write ${path}: the disk is full; free some space`);
-  if (code !== undefined && code.startsWith("E"))
-    return new EnvironmentError(`Cannot write ${path}: ${explain(error)}`);
+  if (isOfSystem(error)) return new EnvironmentError(`Cannot write ${path}: ${explain(error)}`);
   return error as Error;
 }
 
@@ -155,13 +211,21 @@ const REASONS: Readonly<Record<string, string>> = {
   EISDIR: "it is a directory, wanted a file",
   ENOTDIR: "a part of the path is a file, wanted a directory",
   EEXIST: "a file is there, wanted a directory",
+  EIO: "the disk failed (EIO)",
   EACCES: "permission denied",
   EPERM: "permission denied",
   ENOSPC: "the disk is full",
   EROFS: "the file system is read-only",
+  ERR_INVALID_ARG_VALUE: "this is no path",
   ERR_FS_FILE_TOO_LARGE: "a single file is limited to 512 MB of text; split it into several",
   ERR_STRING_TOO_LONG: "a single file is limited to 512 MB of text; split it into several",
 };
+
+/** Whether the system refused; anything else is an error of ours. */
+function isOfSystem(error: unknown): boolean {
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  return code !== undefined && (syscall !== undefined || code in REASONS);
+}
 
 /** Why the system refused, in words. */
 export function explain(error: unknown): string {

@@ -1,7 +1,6 @@
 /** metrics.jsonl: one JSON object per line, appended. */
-import { closeSync, existsSync, openSync, renameSync, rmSync } from "node:fs";
-import { appendBytes, diskError, explain, readAt, writeDurably } from "./files.js";
-import { InputError } from "../core/errors.js";
+import { openSync } from "node:fs";
+import { appendBytes, closeRead, exists, readAt, reading, replaceFile } from "./files.js";
 
 export interface MetricRow {
   readonly step: number;
@@ -21,30 +20,19 @@ const NEW_LINE = 10;
 /**
  * Opens for appending after `lastStep`: later rows, and a last line cut off by a crash, are removed. So are damaged lines
  * between good ones, which stay; they are counted.
- * @throws InputError when the file cannot be read, EnvironmentError when it cannot be written
+ * @throws InputError when the file cannot be read, EnvironmentError when the disk fails
  */
 export function openMetrics(path: string, lastStep: number): Metrics {
   const append: Metrics["append"] = (row) =>
     appendBytes(path, new TextEncoder().encode(`${JSON.stringify(row)}\n`));
-  if (!existsSync(path)) return { append, numDamaged: 0 };
+  if (!exists(path)) return { append, numDamaged: 0 };
   let [numDamaged, numLost] = [0, 0];
   for (const { step, isWhole } of lines(path)) {
     if (step === undefined && isWhole) numDamaged++;
     if (step === undefined || step > lastStep || !isWhole) numLost++;
   }
-  if (numLost > 0) rewrite(path, lastStep);
+  if (numLost > 0) replaceFile(path, keptLines(path, lastStep));
   return { append, numDamaged };
-}
-
-function rewrite(path: string, lastStep: number): void {
-  const temporary = `${path}.tmp`;
-  try {
-    writeDurably(temporary, keptLines(path, lastStep));
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw diskError(error, path);
-  }
 }
 
 function* keptLines(path: string, lastStep: number): Generator<Uint8Array> {
@@ -78,25 +66,18 @@ function* lines(path: string): Generator<Line> {
   if (rest.length > 0) yield lineOf(rest, false);
 }
 
-/** @throws InputError */
+/** @throws InputError, EnvironmentError */
 function* pieces(path: string): Generator<Uint8Array> {
-  const orRefuse = <T>(read: () => T): T => {
-    try {
-      return read();
-    } catch (error) {
-      throw new InputError(`Cannot read ${path}: ${explain(error)}`);
-    }
-  };
-  const file = orRefuse(() => openSync(path, "r"));
+  const file = reading(path, () => openSync(path, "r"));
   try {
     for (let at = 0; ;) {
-      const piece = orRefuse(() => readAt(file, at, PIECE));
+      const piece = reading(path, () => readAt(file, at, PIECE));
       if (piece.length === 0) return;
       yield piece;
       at += piece.length;
     }
   } finally {
-    closeSync(file);
+    closeRead(file);
   }
 }
 

@@ -2,10 +2,10 @@
  * The safetensors format: 8 bytes little-endian header length, a JSON header, then the tensors' bytes.
  * Reading is by position, never the whole file; writing streams.
  */
-import { closeSync, fstatSync, openSync } from "node:fs";
+import { fstatSync, openSync } from "node:fs";
 import { InputError } from "../core/errors.js";
 import { numElements } from "../core/tensor.js";
-import { explain, readAt } from "./files.js";
+import { closeRead, explain, readAt, reading } from "./files.js";
 import { MAX_HEADER, type StoredTensor, parseHeader } from "./safetensors-header.js";
 
 const PIECE = 1 << 26;
@@ -28,7 +28,7 @@ export class SafetensorsReader {
     try {
       return new SafetensorsReader(path, file, readHeader(path, file));
     } catch (error) {
-      closeSync(file);
+      closeRead(file);
       throw error;
     }
   }
@@ -84,7 +84,7 @@ export class SafetensorsReader {
   }
 
   close(): void {
-    closeSync(this.file);
+    closeRead(this.file);
   }
 }
 
@@ -121,12 +121,7 @@ function halfToFloat(half: number): number {
 
 /** @throws InputError when the file ends early or cannot be read */
 function readWhole(path: string, file: number, start: number, length: number): Uint8Array {
-  let bytes: Uint8Array;
-  try {
-    bytes = readAt(file, start, length);
-  } catch (error) {
-    throw new InputError(`Cannot read ${path}: ${explain(error)}`);
-  }
+  const bytes = reading(path, () => readAt(file, start, length));
   if (bytes.length < length)
     throw new InputError(`${path} ends early: ${bytes.length} of ${length} bytes at ${start}`);
   return bytes;
@@ -134,7 +129,7 @@ function readWhole(path: string, file: number, start: number, length: number): U
 
 function readHeader(path: string, file: number): Map<string, StoredTensor> {
   const bad = (text: string) => new InputError(`${path} is not a valid safetensors file: ${text}`);
-  const { size } = fstatSync(file);
+  const { size } = reading(path, () => fstatSync(file));
   if (size < 8) throw bad(`it has ${size} bytes, fewer than 8`);
   const prefix = readWhole(path, file, 0, 8);
   const length = Number(new DataView(prefix.buffer).getBigUint64(0, true));

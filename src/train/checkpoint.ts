@@ -13,7 +13,6 @@ import {
   commitCheckpoint,
   writeShard,
 } from "../storage/checkpoint-writer.js";
-import type { Disk } from "../storage/files.js";
 import type { TensorToStore } from "../storage/safetensors.js";
 import { type OwnedPiece, type Trainee, momentsOf, ownedPieces } from "./trainee.js";
 
@@ -36,7 +35,7 @@ export interface TrainerState {
 export function saveCheckpoint(
   rank: Trainee,
   directory: string,
-  facts: { state: TrainerState; tokenizer?: string; keep: number; disk?: Disk },
+  facts: { state: TrainerState; tokenizer?: string; keep: number },
 ): void {
   const { world } = rank;
   const isFirst = world.rank === 0;
@@ -65,12 +64,8 @@ export function saveCheckpoint(
   });
   const shards = attempt("checkpoint shards", (): WrittenShard[] => {
     const at = { rank: world.rank, ranks: world.size };
-    const model = writeShard(directory, { kind: "model", ...at, tensors: modelTensors(rank) }, facts.disk);
-    const optimizer = writeShard(
-      directory,
-      { kind: "optimizer", ...at, tensors: optimizerTensors(rank) },
-      facts.disk,
-    );
+    const model = writeShard(directory, { kind: "model", ...at, tensors: modelTensors(rank) });
+    const optimizer = writeShard(directory, { kind: "optimizer", ...at, tensors: optimizerTensors(rank) });
     return [model, optimizer];
   });
   attempt("checkpoint commit", () => {
@@ -79,7 +74,7 @@ export function saveCheckpoint(
       directory,
       shards.flat(),
       { config: modelToJson(rank.config), trainerState: facts.state, tokenizer: facts.tokenizer },
-      { keep: facts.keep, disk: facts.disk },
+      { keep: facts.keep },
     );
   });
 }

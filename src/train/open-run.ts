@@ -1,7 +1,7 @@
 /** What a run starts from: a config and a fresh directory, or a directory that holds a run already. */
-import { existsSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
+import { exists, isDirectory } from "../storage/files.js";
 import { type Change, changeText, changesBetween, effectOf } from "./changes.js";
 import { type RunConfig, type RunInput, readRunConfig, resolveRun } from "./config.js";
 import { type RunRecord, holdsRun, readRunRecord } from "./run-directory.js";
@@ -51,7 +51,7 @@ function fresh({ config: given, sets = [], directory: wanted }: RunSource): Open
   const config =
     typeof given === "object" ? readRunConfig(undefined, sets, given) : readRunConfig(given, sets);
   const directory = wanted ?? join("runs", String(config.model.arch));
-  if (existsSync(directory) && !statSync(directory).isDirectory())
+  if (exists(directory) && !isDirectory(directory))
     throw new InputError(`${directory} is a file; wanted a directory for the run`);
   return { config, directory };
 }
@@ -70,7 +70,7 @@ function resumed(path: string, source: RunSource): OpenedRun {
     throw new InputError(
       "resume takes the config and directory of the run; leave out both (single keys may be set)",
     );
-  const isCheckpoint = existsSync(join(path, "trainer_state.json"));
+  const isCheckpoint = exists(join(path, "trainer_state.json"));
   const directory = isCheckpoint ? dirname(dirname(path)) : path;
   const record = readRunRecord(directory);
   // Resolved before anything is set: what followed from the old values stays what was promised.

@@ -7,12 +7,12 @@ import { modelToJson } from "../model/config.js";
 import { checkpointConfig } from "../run/load-weights.js";
 import { findCheckpoint } from "../storage/checkpoint-names.js";
 import { CheckpointReader } from "../storage/checkpoint-reader.js";
-import { removeUnfinished, setAsideLater } from "../storage/checkpoint-writer.js";
+import { setAsideLater } from "../storage/checkpoint-writer.js";
 import { type Change, changeText, effectOf, effectText } from "./changes.js";
 import { type TrainerState, loadCheckpoint } from "./checkpoint.js";
 import type { RunConfig } from "./config.js";
 import { type OpenedRun, type ResumedRun, refuseAnotherRun } from "./open-run.js";
-import { recordResume, startRun } from "./run-directory.js";
+import { recordResume, removeHalfWritten, startRun } from "./run-directory.js";
 import type { Trainee } from "./trainee.js";
 
 /** How far a run has come. */
@@ -58,7 +58,7 @@ export function resume(
   reader.close();
   if (world.rank === 0) {
     const checkpoints = join(directory, "checkpoints");
-    removeUnfinished(checkpoints);
+    removeHalfWritten(directory);
     for (const path of setAsideLater(checkpoints, progressed.step))
       say(`Set aside as ${path}: it is later than the checkpoint gone back to`);
     const { text } = data;

@@ -1,11 +1,10 @@
 /** The directory of a run, and `run.json`: what the run is. */
-import { existsSync, readdirSync, rmSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { EnvironmentError, InputError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
 import { newestCheckpoint, whatIsSaved } from "../storage/checkpoint-names.js";
 import { removeUnfinished } from "../storage/checkpoint-writer.js";
-import { makeDirectory, readText, replaceFile } from "../storage/files.js";
+import { exists, listDirectory, makeDirectory, readText, remove, replaceFile } from "../storage/files.js";
 import type { Change } from "./changes.js";
 import type { RunConfig } from "./config.js";
 
@@ -38,7 +37,16 @@ export function writeOfRun<T>(directory: string, write: () => T): T {
     return write();
   } catch (error) {
     if (!(error instanceof EnvironmentError)) throw error;
-    throw new EnvironmentError(`${error.message}; ${whatIsSaved(join(directory, "checkpoints"))}`);
+    throw new EnvironmentError(`${error.message}${savedIn(directory)}`);
+  }
+}
+
+function savedIn(directory: string): string {
+  try {
+    return `; ${whatIsSaved(join(directory, "checkpoints"))}`;
+  } catch {
+    // A disk that cannot be read any more either.
+    return "";
   }
 }
 
@@ -73,7 +81,7 @@ function writeRecord(directory: string, record: RunRecord): void {
 /** @throws InputError when there is no run, or its record is damaged */
 export function readRunRecord(directory: string): RunRecord {
   const file = join(directory, "run.json");
-  if (!existsSync(file)) throw new InputError(`${directory} holds no run: ${file} is missing`);
+  if (!exists(file)) throw new InputError(`${directory} holds no run: ${file} is missing`);
   let stored: Partial<RunRecord> | null = null;
   try {
     stored = JSON.parse(readText(file, "the run")) as Partial<RunRecord> | null;
@@ -97,15 +105,21 @@ export function readRunRecord(directory: string): RunRecord {
 export function wasDocumentMasked(checkpoint: string): boolean {
   const parent = dirname(resolve(checkpoint));
   const directory = dirname(parent);
-  if (basename(parent) !== "checkpoints" || !existsSync(join(directory, "run.json"))) return false;
+  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json"))) return false;
   // Runs of earlier versions did not know the key.
   const { data } = readRunRecord(directory).config as { data?: { document_mask?: boolean } };
   return data?.document_mask ?? false;
 }
 
+/** Removes what a crash left half-written: it has a temporary name. @throws EnvironmentError */
+export function removeHalfWritten(directory: string): void {
+  for (const name of listDirectory(directory)) if (name.endsWith(".tmp")) remove(join(directory, name));
+  removeUnfinished(join(directory, "checkpoints"));
+}
+
 /** An attempt that ended before its first checkpoint left rows that would be mixed with the new run's. */
 function removeAttempt(directory: string): void {
-  removeUnfinished(join(directory, "checkpoints"));
-  for (const name of readdirSync(directory))
-    if (name === "metrics.jsonl" || name.startsWith("events.out.tfevents.")) rmSync(join(directory, name));
+  removeHalfWritten(directory);
+  for (const name of listDirectory(directory))
+    if (name === "metrics.jsonl" || name.startsWith("events.out.tfevents.")) remove(join(directory, name));
 }

@@ -7,6 +7,7 @@ import { expect, it } from "vitest";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SHARES: Readonly<Record<string, number>> = {
   fuzz: 60_000,
+  "io-faults": 40,
 };
 
 it("every campaign has a share", () => {

@@ -1,0 +1,316 @@
+/** What happens on the faulty disk: data are prepared, a small model is trained, a run is resumed; and what must be there after it. */
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { singleCommunicator } from "../../src/comm/single.js";
+import { prepareData } from "../../src/data/prepare.js";
+import { listCheckpoints, newestCheckpoint, stepOf } from "../../src/storage/checkpoint-names.js";
+import { CheckpointReader } from "../../src/storage/checkpoint-reader.js";
+import { type RunSource, openRun, refuseToMix } from "../../src/train/open-run.js";
+import { trainJob } from "../../src/train/train-job.js";
+
+const HERE = new URL("../../", import.meta.url);
+const CLI = fileURLToPath(new URL("dist/cli/main.js", HERE));
+const FAULTY_DISK = new URL("test/faults/faulty-disk.mjs", HERE).href;
+
+const STEPS = 3;
+const KEEP = 2;
+/** Where the run that is resumed had stopped. */
+const HALF = 2;
+const VOCABULARY = 300;
+const SETS = [
+  `model.vocab_size=${VOCABULARY}`,
+  "model.hidden_size=16",
+  "model.intermediate_size=16",
+  "model.num_attention_heads=2",
+  "model.num_hidden_layers=2",
+  "model.num_experts=2",
+  "model.max_position_embeddings=16",
+  "model.arch=scmoe-pos2",
+  "train.batch_size=2",
+  `train.steps=${STEPS}`,
+  "train.checkpoint_interval=1",
+  "train.eval_batches=1",
+  "schedule.policy=sequential",
+];
+
+export interface Scene {
+  readonly name: string;
+  readonly ranks: number;
+  /** Of the command line. */
+  readonly args: readonly string[];
+  /** Steps that are saved before it begins. */
+  readonly saved: number;
+  /** The same in this process, in one thread: faster. */
+  here(work: string): Promise<void>;
+}
+
+const cacheOf = (work: string): string => join(work, "cache");
+const runOf = (work: string): string => join(work, "run");
+/** Not on the disk that fails: nothing of it is written. */
+const corpusOf = (work: string): string => join(work, "../corpus.txt");
+const flags = (sets: readonly string[]): string[] => sets.flatMap((set) => ["--set", set]);
+
+/** Scenes are played in directories of their own, all with the same path: it is part of what is compared. */
+export class Stage {
+  readonly work: string;
+  /** What a directory came to, by its content: many faults leave the same behind. */
+  readonly #ends = new Map<string, readonly string[]>();
+
+  /** @param root a directory to work in */
+  constructor(readonly root: string) {
+    this.work = join(root, "work");
+  }
+
+  /** Plays all scenes undisturbed, to have something to compare with. */
+  async prepare(): Promise<void> {
+    const empty = this.#template("empty");
+    mkdirSync(empty, { recursive: true });
+    writeFileSync(corpusOf(this.work), text());
+    await this.#make("prepared", "empty", () => prepareHere(this.work));
+    for (const ranks of [1, 2]) {
+      await this.#make(`half-${ranks}`, "prepared", () => this.#half(ranks));
+      await this.#make(`whole-${ranks}`, "prepared", () => this.#undisturbed(trainScene(ranks)));
+    }
+  }
+
+  /** Sets the stage. */
+  set(scene: Scene): void {
+    const from = scene.args[0] === "data" ? "empty" : scene.saved === 0 ? "prepared" : `half-${scene.ranks}`;
+    this.#copy(this.#template(from), this.work);
+  }
+
+  /** @param fault for the faulty disk, which is loaded only then @returns exit code, signal, and the lines for people */
+  command(scene: Scene, fault?: unknown): { code: number | null; signal: string | null; stderr: string } {
+    const { status, signal, stderr } = spawnSync(
+      process.execPath,
+      [...(fault === undefined ? [] : ["--import", FAULTY_DISK]), CLI, ...scene.args],
+      {
+        cwd: this.work,
+        encoding: "utf8",
+        env: { ...process.env, IO_FAULT: fault === undefined ? undefined : JSON.stringify(fault) },
+        timeout: 200_000,
+        killSignal: "SIGTERM",
+      },
+    );
+    return { code: status, signal, stderr };
+  }
+
+  /** What is wrong after a fault: with what is there, and with what it comes to when the user goes on. */
+  async problems(scene: Scene): Promise<readonly string[]> {
+    const found = scene.args[0] === "data" ? [] : lost(runOf(this.work), scene.saved);
+    if (found.length > 0) return found;
+    const key = contentOf(this.work, scene.ranks);
+    const known = this.#ends.get(key);
+    if (known !== undefined) return known;
+    const end = await this.#goOn(scene);
+    this.#ends.set(key, end);
+    return end;
+  }
+
+  get numEnds(): number {
+    return this.#ends.size;
+  }
+
+  async #goOn(scene: Scene): Promise<readonly string[]> {
+    const { work } = this;
+    const isPreparing = scene.args[0] === "data";
+    try {
+      if (isPreparing) prepareHere(work);
+      else {
+        const isSaved = newestCheckpoint(runOf(work)) !== undefined;
+        await this.#undisturbed(isSaved ? resumeScene(scene.ranks) : trainScene(scene.ranks));
+      }
+    } catch (error) {
+      return [`does not go on: ${(error as Error).message}`];
+    }
+    const whole = this.#template(isPreparing ? "prepared" : `whole-${scene.ranks}`);
+    if (isPreparing) return differences(filesOf(cacheOf(whole)), filesOf(cacheOf(work)));
+    return [...lost(runOf(work), STEPS), ...differences(filesOf(runOf(whole)), filesOf(runOf(work)))];
+  }
+
+  async #undisturbed(scene: Scene): Promise<void> {
+    if (scene.ranks === 1) return scene.here(this.work);
+    const { code, stderr } = this.command(scene);
+    if (code !== 0 || stderr !== "") throw new Error(`exit code ${code}: ${stderr}`);
+  }
+
+  /** A run that died after a step's row and before its checkpoint. */
+  async #half(ranks: number): Promise<void> {
+    await this.#undisturbed(trainScene(ranks, STEPS));
+    const run = runOf(this.work);
+    rmSync(join(run, "checkpoints", `step-${String(STEPS).padStart(8, "0")}`), { recursive: true });
+    const file = join(run, "run.json");
+    const kept = `"keep_checkpoints": `;
+    writeFileSync(file, readFileSync(file, "utf8").replace(`${kept}${STEPS}`, `${kept}${KEEP}`));
+  }
+
+  async #make(name: string, from: string, play: () => void | Promise<void>): Promise<void> {
+    this.#copy(this.#template(from), this.work);
+    await play();
+    this.#copy(this.work, this.#template(name));
+  }
+
+  #template(name: string): string {
+    return join(this.root, "templates", name);
+  }
+
+  #copy(from: string, to: string): void {
+    rmSync(to, { recursive: true, force: true });
+    cpSync(from, to, { recursive: true });
+  }
+}
+
+export const prepareScene: Scene = {
+  name: "prepare",
+  ranks: 1,
+  saved: 0,
+  args: ["data", "--corpus", "../corpus.txt", "--cache", "cache", "--vocab-size", String(VOCABULARY)],
+  here: (work) => Promise.resolve(prepareHere(work)),
+};
+
+export function trainScene(ranks: number, keep = KEEP): Scene {
+  const sets = [...SETS, `train.keep_checkpoints=${keep}`, "data.corpus=../corpus.txt", "data.cache=cache"];
+  return {
+    name: `train-${ranks}`,
+    ranks,
+    saved: 0,
+    args: ["train", "-q", "-n", String(ranks), "-o", "run", ...flags(sets)],
+    here: (work) =>
+      trainHere({
+        directory: runOf(work),
+        sets: [
+          ...SETS,
+          `train.keep_checkpoints=${keep}`,
+          `data.corpus=${corpusOf(work)}`,
+          `data.cache=${cacheOf(work)}`,
+        ],
+      }),
+  };
+}
+
+export function resumeScene(ranks: number): Scene {
+  return {
+    name: `resume-${ranks}`,
+    ranks,
+    saved: HALF,
+    args: ["train", "-q", "-n", String(ranks), "--resume", "run"],
+    here: (work) =>
+      trainHere({
+        resume: runOf(work),
+        sets: [`data.corpus=${corpusOf(work)}`, `data.cache=${cacheOf(work)}`],
+      }),
+  };
+}
+
+function prepareHere(work: string): void {
+  const { train, validation } = prepareData({
+    corpus: corpusOf(work),
+    vocabSize: VOCABULARY,
+    cacheDirectory: cacheOf(work),
+  });
+  train.close();
+  validation.close();
+}
+
+async function trainHere(source: RunSource): Promise<void> {
+  const run = openRun(source);
+  refuseToMix(run);
+  const ignore = (): void => undefined;
+  const world = singleCommunicator();
+  await trainJob.run({ world, interrupted: () => false, emit: ignore, say: ignore, progress: ignore }, run);
+}
+
+/** Which checkpoints should be there and are not, or are not whole. @param least steps that were saved before */
+function lost(run: string, least: number): string[] {
+  const parent = join(run, "checkpoints");
+  const steps = listCheckpoints(parent).map((name) => stepOf(name) ?? 0);
+  const newest = steps.at(-1) ?? 0;
+  const found = newest < least ? [`step ${least} was saved, the newest is ${newest}`] : [];
+  for (let step = Math.max(1, newest - KEEP + 1); step <= newest; step++)
+    if (!steps.includes(step))
+      found.push(`the checkpoint of step ${step} is gone; there are ${steps.join()}`);
+  for (const name of listCheckpoints(parent))
+    try {
+      const reader = new CheckpointReader(join(parent, name), false);
+      reader.verify();
+      reader.close();
+    } catch (error) {
+      found.push((error as Error).message);
+    }
+  return found;
+}
+
+/** Files of a directory and what is in them, without what is different every time. */
+function filesOf(directory: string, below = ""): Map<string, string> {
+  const files = new Map<string, string>();
+  if (!existsSync(directory)) return files;
+  for (const name of readdirSync(directory).sort()) {
+    const path = join(directory, name);
+    const key = join(below, name).replace(/\.tmp-\w+/, ".tmp-*");
+    if (name.startsWith("events.out.tfevents.")) continue;
+    if (statSync(path).isDirectory()) {
+      files.set(`${key}/`, "");
+      for (const [inner, content] of filesOf(path, key)) files.set(inner, content);
+    } else files.set(key, steady(name, readFileSync(path)));
+  }
+  return files;
+}
+
+function steady(name: string, bytes: Buffer): string {
+  if (name.startsWith("run.json")) return String(bytes).replace(/"(started|corpus|cache)": "[^"]*"/g, "");
+  if (!name.startsWith("metrics.jsonl") && !name.startsWith("timeline."))
+    return createHash("sha256").update(bytes).digest("hex");
+  if (name.startsWith("timeline.")) return "";
+  return String(bytes)
+    .split("\n")
+    .map((line) => {
+      try {
+        const { step, loss, lm_loss, validation_loss } = JSON.parse(line) as Record<string, number>;
+        return JSON.stringify({ step, loss, lm_loss, validation_loss });
+      } catch {
+        return line === "" ? "" : "cut off";
+      }
+    })
+    .join("\n");
+}
+
+function contentOf(directory: string, ranks: number): string {
+  return JSON.stringify([ranks, ...filesOf(directory)]);
+}
+
+function differences(wanted: ReadonlyMap<string, string>, found: ReadonlyMap<string, string>): string[] {
+  const all = new Set([...wanted.keys(), ...found.keys()]);
+  return (
+    [...all]
+      .filter((file) => wanted.get(file) !== found.get(file))
+      // What a killed process leaves in the cache is removed a day later; what could not be rotated away stays.
+      .filter((file) => !file.includes(".tmp-*") && (wanted.has(file) || !/step-\d+\//.test(file)))
+      .map((file) => {
+        if (!found.has(file)) return `${file} is missing in the end`;
+        return `${file} is ${wanted.has(file) ? "different" : "left over"} in the end`;
+      })
+  );
+}
+
+/** A few kilobytes of English-like text. */
+function text(): string {
+  const words =
+    "the nation people of our great state and congress has to make peace with law in every year".split(" ");
+  let state = 1;
+  return Array.from({ length: 1200 }, () => {
+    state = (state * 48271) % 2147483647;
+    return words[state % words.length];
+  }).join(" ");
+}
