@@ -13,7 +13,7 @@ import type { Bindings, Executable } from "./engine.js";
 import { type KernelRoutine, kernelRoutine } from "./kernel-routines.js";
 import { inOneMemory, spareArena } from "./one-memory.js";
 import { arenaOf } from "./shared-arena.js";
-import type { RoutineStage, StagedKernel } from "./stages.js";
+import { type HandedLives, type RoutineStage, type StagedKernel, livesOf } from "./stages.js";
 
 type CompiledRoutine = RoutineStage & { readonly routine: KernelRoutine };
 type CompiledStage =
@@ -23,9 +23,7 @@ type CompiledStage =
 export class StagedExecutable implements Executable {
   readonly #signature: Signature;
   readonly #stages: readonly CompiledStage[];
-  /** By stage: handed values it makes, and those nobody needs after it. */
-  readonly #made: readonly (readonly string[])[];
-  readonly #done: readonly (readonly string[])[];
+  readonly #lives: HandedLives;
 
   constructor(
     readonly kernel: Kernel,
@@ -33,8 +31,7 @@ export class StagedExecutable implements Executable {
     compileGraph: (kernel: Kernel) => Executable,
   ) {
     this.#signature = new Signature(kernel);
-    const { stages, handed } = staged;
-    this.#stages = stages.map((stage): CompiledStage =>
+    this.#stages = staged.stages.map((stage): CompiledStage =>
       stage.kind === "graph"
         ? {
             kind: "graph",
@@ -43,18 +40,7 @@ export class StagedExecutable implements Executable {
           }
         : { ...stage, routine: kernelRoutine(stage.op) as KernelRoutine },
     );
-    const makes = (name: string): number =>
-      stages.findIndex((s) =>
-        s.kind === "graph" ? s.kernel.outputs.some((o) => o.name === name) : s.output === name,
-      );
-    const lastUse = (name: string): number =>
-      stages.findLastIndex((s) =>
-        s.kind === "graph" ? s.kernel.inputs.some((i) => i.name === name) : s.inputs.includes(name),
-      );
-    const at = (index: (name: string) => number) =>
-      stages.map((_, i) => [...handed.keys()].filter((name) => index(name) === i));
-    this.#made = at(makes);
-    this.#done = at(lastUse);
+    this.#lives = livesOf(staged);
   }
 
   run(bindings: Bindings): void {
@@ -64,11 +50,12 @@ export class StagedExecutable implements Executable {
     const values: Record<string, Tensor> = { ...bindings };
     try {
       this.#stages.forEach((stage, i) => {
-        for (const name of this.#made[i]) values[name] = this.#handed(name, i, { values, symbols, scratch });
+        for (const name of this.#lives.made[i])
+          values[name] = this.#handed(name, i, { values, symbols, scratch });
         if (stage.kind === "graph")
           stage.executable.run(Object.fromEntries(stage.names.map((name) => [name, values[name]])));
         else runRoutine(stage, values);
-        for (const name of this.#done[i]) scratch.release(values[name].data);
+        for (const name of this.#lives.done[i]) scratch.release(values[name].data);
       });
     } finally {
       scratch.close();
@@ -87,7 +74,7 @@ export class StagedExecutable implements Executable {
     const stage = this.#stages[index];
     if (stage.kind === "routine" && stage.routine.overwrites !== undefined) {
       const operand = stage.inputs[stage.routine.overwrites];
-      if (this.#done[index].includes(operand) && c.values[operand].data.length === numElements(dims)) {
+      if (this.#lives.done[index].includes(operand) && c.values[operand].data.length === numElements(dims)) {
         c.scratch.keep(c.values[operand].data);
         return { data: c.values[operand].data, dims };
       }

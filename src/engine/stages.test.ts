@@ -7,6 +7,7 @@ import type { Kernel } from "../kernel/kernel.js";
 import { evaluate } from "../../test/reference/evaluate.js";
 import { concreteDims } from "../kernel/symbols.js";
 import type { Arena } from "./arena.js";
+import { kernelMemory } from "./kernel-memory.js";
 import { routineUse } from "./kernel-routines.js";
 import { createOrtEngine } from "./ort-engine.js";
 import { stagesOf } from "./stages.js";
@@ -77,6 +78,22 @@ describe.each(["gpt", "llama"] as const)("%s kernels", (style) => {
       expect(Buffer.compare(bytes(got), bytes(apart[output.name].data)), output.name).toBe(0);
     }
   });
+});
+
+it.each(["gpt", "llama"] as const)("what stages hand to each other is known beforehand, %s", (style) => {
+  const engine = createOrtEngine();
+  for (const [name, kernel] of kernels(style)) {
+    const arena = engine.newArena(2 ** 24, name);
+    const bound = bind(kernel, () => arena);
+    const before = arena.liveBytes;
+    engine.compile(kernel).run(bound);
+    const { handedBytes } = kernelMemory(kernel, SYMBOLS);
+    const taken = Math.max(arena.peakBytes - before, 0);
+    expect(taken, name).toBeGreaterThanOrEqual(handedBytes);
+    // An arena takes multiples of 64 bytes.
+    expect(taken, name).toBeLessThan(handedBytes + 64 * (stagesOf(kernel, routineUse)?.handed.size ?? 1));
+  }
+  engine.dispose();
 });
 
 function bytes(data: Tensor["data"]): Uint8Array {

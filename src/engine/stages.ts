@@ -70,6 +70,27 @@ export function stagesOf(source: Kernel, use: RoutineUse): StagedKernel | undefi
   return { stages, handed: new Map(handed.map(([expr, name]) => [name, expr])) };
 }
 
+/** By stage: handed values that it makes, and those that nobody needs after it. */
+export interface HandedLives {
+  readonly made: readonly (readonly string[])[];
+  readonly done: readonly (readonly string[])[];
+}
+
+/** When each handed value begins and ends. */
+export function livesOf({ stages, handed }: StagedKernel): HandedLives {
+  const makes = (name: string): number =>
+    stages.findIndex((s) =>
+      s.kind === "graph" ? s.kernel.outputs.some((o) => o.name === name) : s.output === name,
+    );
+  const lastUse = (name: string): number =>
+    stages.findLastIndex((s) =>
+      s.kind === "graph" ? s.kernel.inputs.some((i) => i.name === name) : s.inputs.includes(name),
+    );
+  const at = (index: (name: string) => number) =>
+    stages.map((_, i) => [...handed.keys()].filter((name) => index(name) === i));
+  return { made: at(makes), done: at(lastUse) };
+}
+
 /**
  * Weight gradients aᵀ·b with `a` transposed beforehand, where a routine can do it: matrix products read their first
  * operand by rows, and are a fifth slower on one that lies by columns.

@@ -98,7 +98,8 @@ function throughExperts(
   const rows = Math.ceil(wires.tokens / chunks) * shape.topK;
   const rowBytes = shape.width * (shape.wire === "bf16" ? 2 : 4);
   const label = (part: string) => `${branch}.${chunks === 1 ? part : `${part}.${chunk}`}`;
-  const value = (part: string) => builder.value(label(part), rows * rowBytes);
+  // In memory rows are f32 on any wire.
+  const value = (part: string) => builder.value(label(part), rows * shape.width * 4);
   const common = { layer, branch, chunk: chunks === 1 ? undefined : chunk };
   const facts: K.ChunkData = { shape, chunk, chunks };
   const evenRows = (wires.tokens * shape.topK) / chunks;

@@ -11,6 +11,8 @@ export interface PeakMemory {
   readonly bytes: number;
   /** The operator at which the peak is reached. */
   readonly operator: string;
+  /** Most that an operator needs in the engine's own memory. */
+  readonly engineBytes: number;
 }
 
 /** Memory of a value, or shared by several. */
@@ -39,23 +41,25 @@ export function peakMemory(
 
   const pieces = new Map<number, Piece[]>();
   let live = 0;
-  let peak: PeakMemory = { bytes: 0, operator: "" };
-  const hold = ({ value, bytes, shares }: Written): void => {
-    const held = [{ bytes, references: 0 }, ...shares.flatMap((other) => pieces.get(other) ?? [])];
+  let [bytes, operator, mostOfEngine] = [0, "", 0];
+  const hold = ({ value, bytes: own, shares }: Written): void => {
+    const held = [{ bytes: own, references: 0 }, ...shares.flatMap((other) => pieces.get(other) ?? [])];
     for (const piece of held) piece.references++;
-    live += bytes;
+    live += own;
     pieces.set(value, held);
   };
   const drop = (value: number): void => {
     for (const piece of pieces.get(value) ?? []) if (--piece.references === 0) live -= piece.bytes;
     pieces.delete(value);
   };
-  for (const { id, bytes } of program.values) if (!isWritten.has(id)) hold({ value: id, bytes, shares: [] });
+  for (const { id, bytes: own } of program.values)
+    if (!isWritten.has(id)) hold({ value: id, bytes: own, shares: [] });
 
   const run = (op: Operator): void => {
-    const { written, scratchBytes } = footprint(op, program, symbols);
+    const { written, scratchBytes, engineBytes } = footprint(op, program, symbols);
     written.forEach(hold);
-    if (live + scratchBytes > peak.bytes) peak = { bytes: live + scratchBytes, operator: op.name };
+    if (live + scratchBytes > bytes) [bytes, operator] = [live + scratchBytes, op.name];
+    mostOfEngine = Math.max(mostOfEngine, engineBytes);
     for (const value of new Set(op.reads)) if (--readersLeft[value] === 0) drop(value);
     for (const value of op.writes) if (readersLeft[value] === 0) drop(value);
   };
@@ -68,5 +72,5 @@ export function peakMemory(
     run(program.operators[id]);
     stepper.finish(id);
   }
-  return peak;
+  return { bytes, operator, engineBytes: mostOfEngine };
 }

@@ -89,7 +89,7 @@ describe.each(ENGINES)("state, %s", (_, create) => {
   it("counts in the memory that a run needs, to its end", () => {
     const session = new Session(services, program, { state: new Map([[total, filled(arena, "t", [4])]]) });
     // total and x, then total and doubled: the update has no memory of its own.
-    expect(session.peakMemory(sequential(program), symbols)).toEqual({ bytes: 32, operator: "add" });
+    expect(session.peakMemory(sequential(program), symbols)).toMatchObject({ bytes: 32, operator: "add" });
   });
 });
 

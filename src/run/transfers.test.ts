@@ -137,7 +137,10 @@ describe("the storage stream", () => {
   it("has its values in the memory that a run needs", () => {
     const { session } = runMadeUp(program, { load: { polls: 0, queue: ANY } });
     // At the last operator: what was loaded, and the values before and after.
-    expect(session.peakMemory(schedule, new Map())).toEqual({ bytes: 1000 + 30 + 40, operator: "reader" });
+    expect(session.peakMemory(schedule, new Map())).toMatchObject({
+      bytes: 1000 + 30 + 40,
+      operator: "reader",
+    });
   });
 });
 

@@ -7,6 +7,7 @@ import type { ExchangeResult, Regions } from "../../comm/communicator.js";
 import { bytesToOthers } from "../../comm/regions.js";
 import { type ExpertSide, expertSide, localExperts, packedStarts, rowBytes } from "../moe/layout.js";
 import type * as K from "../../program/kinds.js";
+import { POOL_SLACK } from "../../program/footprint.js";
 import type { OperatorOf } from "../../program/operator.js";
 import type { Run, RunContext, Services, Transfer } from "../context.js";
 import type { Allocation } from "../memory.js";
@@ -31,9 +32,6 @@ function keepHere(data: K.TransferData, context: RunContext): undefined {
   return undefined;
 }
 
-/** Room that is taken beforehand: a quarter more than the most rows that this operator has received so far, or, the first time, than it sends. */
-const SLACK = 1.25;
-
 class RowTransfer {
   readonly #rowBytes: number;
   /** Most rows received so far. If more come, the pool grows once, to exactly what is needed. */
@@ -51,7 +49,7 @@ class RowTransfer {
     const { ep, memory } = this.services;
     const side = context.read<RoutingValue>(data.routing).side(data.shape, data.chunk, data.chunks);
     const wire = this.#toWire(context.read<RowBuffer>(data.input).rows);
-    const expected = Math.ceil((this.#mostRows ?? side.numRows) * SLACK);
+    const expected = Math.ceil((this.#mostRows ?? side.numRows) * POOL_SLACK);
     const rooms = [this.#allocate(Math.max(side.rowsTo[ep.rank], expected))];
     const pending = ep.exchange({
       label: name,
