@@ -1,5 +1,6 @@
 /** The command line as a parser: all commands with their options. Running one is left to whoever parses with it. */
 import { Command } from "commander";
+import { oneLine } from "../core/shown.js";
 import { VERSION } from "../core/version.js";
 import { addBench } from "./commands/bench.js";
 import { addData } from "./commands/data.js";
@@ -61,5 +62,5 @@ function usageLine(text: string): string {
     .trim()
     .replace(/^error: /, "")
     .replace(/\s*\n\s*/g, " ");
-  return `scmoe: ${line} (--help shows the usage)\n`;
+  return `scmoe: ${oneLine(line)} (--help shows the usage)\n`;
 }

@@ -4,6 +4,7 @@ import { CommanderError } from "commander";
 import { launcherRank, launcherSize } from "../comm/mpi/library.js";
 import { EnvironmentError, exitCodeOf } from "../core/errors.js";
 import { exitAtOnce } from "../core/exit.js";
+import { oneLine } from "../core/shown.js";
 import { explain } from "../storage/files.js";
 import { commandLine } from "./command-line.js";
 
@@ -32,7 +33,7 @@ function report(error: Error, label: string): number {
   // Commander has printed its own line; help and version are not failures.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const exitCode = exitCodeOf(error);
-  const line = error.message.split("\n")[0];
+  const line = oneLine(error.message.split("\n")[0]);
   if (exitCode !== undefined) {
     process.stderr.write(`scmoe: ${label}${line}\n`);
     return exitCode;

@@ -1,17 +1,25 @@
+import { oneLine } from "./shown.js";
+
 /**
  * Errors a user can act on. Everything that reaches a user as "their input is wrong" is an `InputError`
  * (one line, exit code 2); a failure of the outside world (disk, peer) is an `EnvironmentError` (exit code 1).
- * Anything else is a bug of ours and keeps its stack trace.
+ * Anything else is a bug of ours and keeps its stack trace. Whatever a message quotes, it is one line that people can read.
  */
 export class InputError extends Error {
   override readonly name: string = "InputError";
   readonly exitCode: number = 2;
+  constructor(message = "") {
+    super(oneLine(message));
+  }
 }
 
 /** The outside world failed: a disk, a peer, a missing library. */
 export class EnvironmentError extends Error {
   override readonly name: string = "EnvironmentError";
   readonly exitCode: number = 1;
+  constructor(message = "") {
+    super(oneLine(message));
+  }
 }
 
 /** Numbers that are no longer finite: a run that has diverged, or weights that are damaged. */
@@ -24,6 +32,9 @@ export class NumericsError extends Error {
 export class InterruptedError extends Error {
   override readonly name: string = "InterruptedError";
   readonly exitCode: number = 130;
+  constructor(message = "") {
+    super(oneLine(message));
+  }
 }
 
 /**
@@ -44,7 +55,7 @@ export class CommError extends Error {
     message: string,
     readonly details: { rank: number; peers: readonly number[]; operator: string },
   ) {
-    super(message);
+    super(oneLine(message));
   }
 }
 
@@ -58,6 +69,8 @@ export function didYouMean(word: string, candidates: Iterable<string>): string |
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const candidate of candidates) {
+    // No fewer edits than characters too many: words of any length are refused at once.
+    if (Math.abs(word.length - candidate.length) >= bestDistance) continue;
     const distance = editDistance(word, candidate);
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }

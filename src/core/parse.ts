@@ -1,5 +1,6 @@
 import type { z } from "zod";
 import { InputError, didYouMean } from "./errors.js";
+import { shown } from "./shown.js";
 
 /** Parses with a schema; the first problem becomes one line that names the key, and suggests when it is unknown. */
 export function parseWith<T extends z.ZodObject>(schema: T, input: unknown, where: string): z.output<T> {
@@ -18,9 +19,7 @@ export function parseWith<T extends z.ZodObject>(schema: T, input: unknown, wher
     (value, key) => (value as Record<PropertyKey, unknown>)?.[key],
     input,
   );
-  throw new InputError(
-    `${where}: ${path || "value"}: ${issue.message} (found ${found === undefined ? "nothing" : JSON.stringify(found)})`,
-  );
+  throw new InputError(`${where}: ${path || "value"}: ${issue.message} (found ${shown(found)})`);
 }
 
 function keysAt(schema: z.ZodObject, path: readonly PropertyKey[]): string[] {

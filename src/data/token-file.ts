@@ -73,30 +73,11 @@ export class TokenFile {
       throw new InputError(`Cannot open the token file ${path}: ${explain(error)}`);
     }
     try {
-      return TokenFile.#check(path, file);
+      return new TokenFile(path, file, ...readHeader(path, file));
     } catch (error) {
       closeRead(file);
       throw error;
     }
-  }
-
-  static #check(path: string, file: number): TokenFile {
-    const bytes = reading(path, () => readAt(file, 0, HEADER_BYTES));
-    const header = new DataView(new ArrayBuffer(HEADER_BYTES));
-    new Uint8Array(header.buffer).set(bytes);
-    const magic = new TextDecoder().decode(new Uint8Array(header.buffer, 0, 8));
-    if (bytes.length < HEADER_BYTES || magic !== MAGIC || header.getUint32(8, true) !== VERSION)
-      throw new InputError(
-        `${path} is not a token file of version ${VERSION}; make it again with: scmoe data`,
-      );
-    const width = header.getUint32(12, true);
-    const length = Number(header.getBigUint64(24, true));
-    const { size } = reading(path, () => fstatSync(file));
-    if (size !== HEADER_BYTES + length * width)
-      throw new InputError(
-        `${path} has ${size} bytes, its header says ${HEADER_BYTES + length * width}; make it again with: scmoe data`,
-      );
-    return new TokenFile(path, file, length, header.getUint32(16, true), width);
   }
 
   /** Tokens [start, start + out.length). @throws InputError when the file ends early or holds no token of the vocabulary */
@@ -113,4 +94,26 @@ export class TokenFile {
   close(): void {
     closeRead(this.file);
   }
+}
+
+/** @returns length, size of the vocabulary, bytes per token */
+function readHeader(path: string, file: number): [length: number, vocabSize: number, width: number] {
+  const bytes = reading(path, () => readAt(file, 0, HEADER_BYTES));
+  const header = new DataView(new ArrayBuffer(HEADER_BYTES));
+  new Uint8Array(header.buffer).set(bytes);
+  const magic = new TextDecoder().decode(new Uint8Array(header.buffer, 0, 8));
+  if (bytes.length < HEADER_BYTES || magic !== MAGIC || header.getUint32(8, true) !== VERSION)
+    throw new InputError(`${path} is not a token file of version ${VERSION}; make it again with: scmoe data`);
+  const width = header.getUint32(12, true);
+  if (width !== 2 && width !== 4)
+    throw new InputError(
+      `${path} is damaged: tokens of ${width} bytes, wanted 2 or 4; make it again with: scmoe data`,
+    );
+  const length = Number(header.getBigUint64(24, true));
+  const { size } = reading(path, () => fstatSync(file));
+  if (size !== HEADER_BYTES + length * width)
+    throw new InputError(
+      `${path} has ${size} bytes, its header says ${HEADER_BYTES + length * width}; make it again with: scmoe data`,
+    );
+  return [length, header.getUint32(16, true), width];
 }

@@ -3,6 +3,7 @@
  * names a setting of ours, or fixes something that only one value of is implemented, or has no influence on the numbers.
  */
 import { InputError } from "../core/errors.js";
+import { shown } from "../core/shown.js";
 
 type Raw = Readonly<Record<string, unknown>>;
 
@@ -35,6 +36,11 @@ const isDefaultRope = (value: unknown): boolean => {
   const { rope_type, type } = value as { rope_type?: unknown; type?: unknown };
   return (rope_type ?? type ?? "default") === "default";
 };
+
+/** A table's row of a name that is not ours: "constructor" has none. */
+function own<T>(table: Readonly<Record<string, T>>, name: string): T | undefined {
+  return Object.hasOwn(table, name) ? table[name] : undefined;
+}
 
 /** What only one value of is implemented; null means "not used" and always fits. */
 const FIXED: Readonly<Record<string, Fixed>> = {
@@ -98,32 +104,33 @@ const NEUTRAL: ReadonlySet<string> = new Set([
  * @throws InputError when a key asks for mathematics that is not implemented, or two names of one setting disagree
  */
 export function fromHuggingFace(config: Raw, where: string): Record<string, unknown> {
-  const result: Record<string, unknown> = {};
-  const from: Record<string, string> = {};
+  // Maps: a key may have the name of something that every object has.
+  const result = new Map<string, unknown>();
+  const from = new Map<string, string>();
   const set = (key: string, value: unknown, source: string): void => {
-    if (key in result && result[key] !== value)
+    if (result.has(key) && result.get(key) !== value)
       throw new InputError(
-        `${where}: ${from[key]} is ${JSON.stringify(result[key])}, but ${source} is ${JSON.stringify(value)}; they are one setting`,
+        `${where}: ${from.get(key)} is ${shown(result.get(key))}, but ${source} is ${shown(value)}; they are one setting`,
       );
-    result[key] = value;
-    from[key] = source;
+    result.set(key, value);
+    from.set(key, source);
   };
   for (const [key, value] of Object.entries(config)) {
     // Only here null is a value of its own: dropless.
     if (key !== "capacity_factor" && (value === null || value === undefined)) continue;
     if (NEUTRAL.has(key)) continue;
-    const fixed = FIXED[key];
+    const fixed = own(FIXED, key);
     if (fixed === undefined) {
-      set(ALIASES[key] ?? key, value, key);
+      set(own(ALIASES, key) ?? key, value, key);
       continue;
     }
     if (!fixed.accepts(value, config))
       throw new InputError(
-        `${where}: ${key} is ${JSON.stringify(value)}, which is not implemented (wanted ${fixed.wanted})`,
+        `${where}: ${key} is ${shown(value)}, which is not implemented (wanted ${fixed.wanted})`,
       );
     const theta = (value as { rope_theta?: unknown }).rope_theta;
     if (key === "rope_parameters" && theta !== undefined)
       set("rope_theta", theta, "rope_parameters.rope_theta");
   }
-  return result;
+  return Object.fromEntries(result);
 }

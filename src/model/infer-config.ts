@@ -4,6 +4,7 @@
  * suggest.
  */
 import { didYouMean } from "../core/errors.js";
+import { oneLine } from "../core/shown.js";
 import { type ModelConfig, modelSchema, resolveModel } from "./config.js";
 import { fromHuggingFace } from "./hugging-face.js";
 
@@ -24,9 +25,8 @@ export function inferConfig(given: Keys, shapes: Shapes, where: string): Inferre
   const warnings: string[] = [];
   for (const key of Object.keys(keys).filter((name) => !known.includes(name))) {
     const near = didYouMean(key, known);
-    warnings.push(
-      `${where}: key "${key}" is unknown and not used${near === undefined ? "" : `; did you mean "${near}"?`}`,
-    );
+    const hint = near === undefined ? "" : `; did you mean "${near}"?`;
+    warnings.push(oneLine(`${where}: key "${key}" is unknown and not used${hint}`));
     delete keys[key];
   }
   dropUnused(keys);

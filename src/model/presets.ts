@@ -94,8 +94,7 @@ export const PRESETS: Readonly<Record<string, ModelInput>> = {
  * @throws InputError with a suggestion when there is no such preset
  */
 export function preset(name: string): ModelInput {
-  const found = PRESETS[name];
-  if (found !== undefined) return found;
+  if (Object.hasOwn(PRESETS, name)) return PRESETS[name];
   const near = didYouMean(name, Object.keys(PRESETS));
   throw new InputError(
     `Unknown preset "${name}"${near ? `: did you mean "${near}"?` : ""} (known: ${Object.keys(PRESETS).join(", ")})`,

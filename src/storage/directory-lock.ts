@@ -6,9 +6,9 @@ import {
   readFileSync,
   readlinkSync,
   renameSync,
-  rmSync,
   rmdirSync,
   statSync,
+  writeSync,
 } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";

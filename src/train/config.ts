@@ -1,5 +1,4 @@
 /** The configuration of a run: YAML, presets, `--set a.b=c`. */
-import { parse } from "yaml";
 import { z } from "zod";
 import { BOUNDS } from "../core/bounds.js";
 import { InputError, didYouMean } from "../core/errors.js";
@@ -12,6 +11,7 @@ import {
   resolveModel,
 } from "../model/config.js";
 import { parseWith } from "../core/parse.js";
+import { parseYaml } from "../core/yaml.js";
 import { PRESETS, preset } from "../model/presets.js";
 import { type ConfigKey, schemaKeys } from "../model/schema-keys.js";
 import { parsePolicy } from "../schedule/policy.js";
@@ -212,14 +212,6 @@ export function readRunConfig(
   if (path === undefined) input.model ??= { preset: "tiny" };
   for (const set of sets) applySet(input, set);
   return resolveRun(input, path ?? "config");
-}
-
-function parseYaml(text: string, where: string): unknown {
-  try {
-    return parse(text) as unknown;
-  } catch (error) {
-    throw new InputError(`${where}: not YAML: ${(error as Error).message.split("\n")[0].replace(/:$/, "")}`);
-  }
 }
 
 function applySet(target: Record<string, unknown>, set: string): void {

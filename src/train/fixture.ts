@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { InputError } from "../core/errors.js";
+import { parseJson } from "../core/json.js";
 import type { ModelConfig } from "../model/config.js";
 import { parseWith } from "../core/parse.js";
 import { inferConfig } from "../model/infer-config.js";
@@ -95,11 +96,7 @@ function readJson(path: string): unknown {
       `Cannot read ${path}; a fixture directory holds run.json and five .safetensors files`,
     );
   }
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (error) {
-    throw new InputError(`${path} is not JSON: ${(error as Error).message.split("\n")[0]}`);
-  }
+  return parseJson(text, path);
 }
 
 function readTokens(

@@ -1,5 +1,6 @@
 /** The directory of a run, and `run.json`: what the run is. */
 import { basename, dirname, join, resolve } from "node:path";
+import { parseJson } from "../core/json.js";
 import { EnvironmentError, InputError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
 import { newestCheckpoint, whatIsSaved } from "../storage/checkpoint-names.js";
@@ -82,17 +83,11 @@ function writeRecord(directory: string, record: RunRecord): void {
 export function readRunRecord(directory: string): RunRecord {
   const file = join(directory, "run.json");
   if (!exists(file)) throw new InputError(`${directory} holds no run: ${file} is missing`);
-  let stored: Partial<RunRecord> | null = null;
-  try {
-    stored = JSON.parse(readText(file, "the run")) as Partial<RunRecord> | null;
-  } catch (error) {
-    if (error instanceof InputError) throw error;
-    throw new InputError(`${file} is damaged: it is not JSON`);
-  }
+  const stored = parseJson(readText(file, "the run"), file) as Partial<RunRecord> | null;
   const wanted = (key: string, isFit: boolean): void => {
     if (!isFit) throw new InputError(`${file} is damaged: it has no ${key}`);
   };
-  wanted("config", typeof stored?.config === "object" && stored.config !== null);
+  wanted("config", isObject(stored?.config));
   wanted("number of ranks", Number.isInteger(stored?.ranks) && Number(stored?.ranks) >= 1);
   wanted("list of changes", stored?.changes === undefined || Array.isArray(stored.changes));
   return stored as RunRecord;
@@ -115,6 +110,10 @@ export function wasDocumentMasked(checkpoint: string): boolean {
 export function removeHalfWritten(directory: string): void {
   for (const name of listDirectory(directory)) if (name.endsWith(".tmp")) remove(join(directory, name));
   removeUnfinished(join(directory, "checkpoints"));
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** An attempt that ended before its first checkpoint left rows that would be mixed with the new run's. */
