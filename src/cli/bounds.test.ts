@@ -11,7 +11,7 @@ import { addPlan } from "./commands/plan.js";
 import { addStart } from "./commands/start.js";
 import { addTokenizer } from "./commands/tokenizer.js";
 import { addTrain } from "./commands/train.js";
-import { collect } from "./options.js";
+import { collect, encodingName } from "./options.js";
 
 function program(): Command {
   const root = new Command("scmoe")
@@ -53,12 +53,15 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
   "tokenizer train": ["-o", "tokenizer.json"],
 };
 
+/** Readers of options that are no numbers. */
+const WORDS = new Set<unknown>([collect, encodingName]);
+
 function numericOptions(
   command: Command,
   path: readonly string[],
 ): { path: readonly string[]; option: Option }[] {
   const own = command.options
-    .filter(({ parseArg }) => parseArg !== undefined && parseArg !== collect)
+    .filter(({ parseArg }) => parseArg !== undefined && !WORDS.has(parseArg))
     .map((option) => ({ path, option }));
   return [...own, ...command.commands.flatMap((child) => numericOptions(child, [...path, child.name()]))];
 }

@@ -71,7 +71,8 @@ export function prepareData(options: PrepareOptions): PreparedData {
   return { ...openPrepared(directory, options.vocabSize), text: textHash.digest("hex") };
 }
 
-function openPrepared(directory: string, vocabSize: number): Omit<PreparedData, "text"> {
+/** @throws InputError when files are missing or damaged, or the tokenizer has more tokens than the model */
+export function openPrepared(directory: string, vocabSize: number): Omit<PreparedData, "text"> {
   const tokenizer = loadFitting(directory, vocabSize);
   let facts: { unigramEntropy?: number } | undefined;
   try {

@@ -20,7 +20,7 @@ import { parsePolicy } from "../../../src/schedule/policy.js";
 import { cluster } from "../../../src/simulate/clusters.js";
 import { findCheckpoint, newestCheckpoint } from "../../../src/storage/checkpoint-names.js";
 import { CheckpointReader } from "../../../src/storage/checkpoint-reader.js";
-import { openMetrics, readMetrics } from "../../../src/storage/metrics.js";
+import { openMetrics } from "../../../src/storage/metrics.js";
 import { SafetensorsReader } from "../../../src/storage/safetensors.js";
 import { modelOf, readRunConfig } from "../../../src/train/config.js";
 import { openFixture } from "../../../src/train/fixture.js";
@@ -314,10 +314,10 @@ const tokenFile: Target = {
       run() {
         const file = TokenFile.open(path);
         try {
-          const shape = { sequence: 8, batch: 2, ranks: 2, microBatches: 1, seed: 1 };
+          const shape = { sequence: 8, batch: 2, ranks: 2, seed: 1 };
           numWindows(file, 8);
-          attempt(() => trainBatch(file, shape, { step: 3, micro: 0, rank: 1 }));
-          attempt(() => evalBatch(file, shape, 2, 1));
+          attempt(() => trainBatch(file, shape, { position: 12, micro: 0, rank: 1 }));
+          attempt(() => evalBatch(file, shape, { first: 2, real: 1 }));
           attempt(() => file.read(file.length - 1, new Int32Array(1)));
         } finally {
           file.close();
@@ -416,7 +416,6 @@ export const READERS: readonly Target[] = [
   corpus,
   facts,
   ofFile("metrics.jsonl", 50, "metrics.jsonl", changedMetrics, (path) => {
-    readMetrics(path);
     openMetrics(path, 2);
   }),
   { name: "config.json", weight: 70, make: infer },
