@@ -2,7 +2,8 @@ import { appendFileSync, mkdtempSync, readFileSync, readdirSync, statSync, write
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { expect, it } from "vitest";
-import { InputError } from "../core/errors.js";
+import { type Mode, type Operation, breakDisk, mendDisk } from "../../test/faults/faulty-disk.mjs";
+import { EnvironmentError, InputError } from "../core/errors.js";
 import { openMetrics } from "./metrics.js";
 
 const newFile = (): string => join(mkdtempSync(join(tmpdir(), "scmoe-metrics-")), "metrics.jsonl");
@@ -71,4 +72,31 @@ it("a file longer than what is read at a time is cut like any other, and one tha
 it("what cannot be read is refused in one line", () => {
   expect(() => openMetrics(tmpdir(), 1)).toThrow(InputError);
   expect(() => openMetrics(tmpdir(), 1)).toThrow(/^Cannot read .*: it is a directory, wanted a file$/);
+});
+
+it("a disk that fails or is full changes nothing, and is not taken for a file that is not there", () => {
+  const path = newFile();
+  const text = '{"step":1}\n{"step":2}\n';
+  writeFileSync(path, text);
+  const cut = (at: number, mode: Mode): void => {
+    breakDisk({ root: dirname(path), at, mode });
+    try {
+      openMetrics(path, 1);
+    } finally {
+      operations = mendDisk();
+    }
+  };
+  let operations: Operation[] = [];
+  cut(0, "EIO");
+  const all = operations;
+  all.forEach(({ name, path: file, modes }, i) => {
+    writeFileSync(path, text);
+    for (const mode of modes.filter((mode) => !mode.startsWith("kill"))) {
+      // What was only read was read.
+      if (name === "closeSync" && !file.endsWith(".tmp")) continue;
+      expect(() => cut(i + 1, mode), `${name}: ${mode}`).toThrow(EnvironmentError);
+      expect(readFileSync(path, "utf8")).toBe(text);
+      expect(readdirSync(dirname(path))).toEqual(["metrics.jsonl"]);
+    }
+  });
 });
