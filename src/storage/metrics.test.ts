@@ -58,7 +58,7 @@ it.each([
 it("a file longer than what is read at a time is cut like any other, and one that needs no cut is left alone", () => {
   const path = newFile();
   const row = (step: number): string => `${JSON.stringify({ step, text: "é".repeat(1 << 20) })}\n`;
-  writeFileSync(path, Array.from({ length: 20 }, (_, i) => row(i + 1)).join(""));
+  writeFileSync(path, Array.from({ length: 18 }, (_, i) => row(i + 1)).join(""));
   openMetrics(path, 12);
   expect(steps(path)).toEqual(Array.from({ length: 12 }, (_, i) => i + 1));
   expect(statSync(path).size).toBe(

@@ -269,7 +269,8 @@ function filesOf(directory: string, below = ""): Map<string, string> {
 }
 
 function steady(name: string, bytes: Buffer): string {
-  if (name.startsWith("run.json")) return String(bytes).replace(/"(started|corpus|cache)": "[^"]*"/g, "");
+  if (/^(run|facts)\.json/.test(name))
+    return String(bytes).replace(/"(started|corpus|cache)": ?"[^"]*"/g, "");
   if (!name.startsWith("metrics.jsonl") && !name.startsWith("timeline."))
     return createHash("sha256").update(bytes).digest("hex");
   if (name.startsWith("timeline.")) return "";
