@@ -7,7 +7,9 @@ import { commandLine } from "../src/cli/command-line.js";
 import { findCluster, readCalibration } from "../src/cli/plan-files.js";
 import { InputError } from "../src/core/errors.js";
 import { parseYaml } from "../src/core/yaml.js";
+import { trainBpe } from "../src/data/bpe.js";
 import { TokenFile } from "../src/data/token-file.js";
+import { bpeToJson, loadTokenizer } from "../src/data/tokenizer.js";
 import { inferConfig } from "../src/model/infer-config.js";
 import { preset } from "../src/model/presets.js";
 import { readRunConfig } from "../src/train/config.js";
@@ -151,6 +153,42 @@ describe("what is quoted", () => {
     await expect(commandLine({ speaks: true }).parseAsync([word], { from: "user" })).rejects.toThrow();
     expect(told.length).toBeLessThan(600);
     expect(told).toMatch(/^scmoe: unknown command [^\u0000-\u001f]*\n$/);
+  });
+});
+
+describe("a tokenizer.json", () => {
+  const own = bpeToJson(trainBpe(["a text"], 260)) as { model: object; added_tokens: object[] };
+  const foreign = {
+    model: { type: "WordPiece", unk_token: "[UNK]", vocab: { "[UNK]": 0, "[SEP]": 1, a: 2 } },
+    added_tokens: [{ id: 1, content: "[SEP]" }],
+    decoder: { type: "WordPiece", prefix: "##", cleanup: true },
+    ...{ normalizer: null, pre_tokenizer: null, post_processor: null },
+  };
+  it.each<[string, object, RegExp]>([
+    ["merges of numbers", { ...own, model: { ...own.model, merges: [101] } }, /model\.merges is \[101\]/],
+    ["merges of one token", { ...own, model: { ...own.model, merges: ["ab"] } }, /model\.merges/],
+    ["a merge of nothing", { ...own, model: { ...own.model, merges: [null] } }, /model\.merges is \[null\]/],
+    [
+      "ids that are no numbers",
+      { ...foreign, model: { ...foreign.model, vocab: { a: "0" } } },
+      /model\.vocab/,
+    ],
+    [
+      "an id beyond any table",
+      { ...foreign, model: { ...foreign.model, vocab: { a: 2 ** 31 } } },
+      /model\.vocab/,
+    ],
+    ["an added token of nothing", { ...foreign, added_tokens: [null] }, /added_tokens is \[null\]/],
+    ["added tokens that are none", { ...foreign, added_tokens: true }, /added_tokens is true/],
+    ["an added token without text", { ...foreign, added_tokens: [{ id: 1 }] }, /added_tokens/],
+    [
+      "a part of an unknown kind",
+      { ...foreign, pre_tokenizer: { type: {} } },
+      /pre_tokenizer is \{"type":\{\}\}/,
+    ],
+  ])("with %s", (_, json, message) => {
+    const path = file("tokenizer.json", JSON.stringify(json));
+    expect(refusal(() => loadTokenizer(path))).toMatch(message);
   });
 });
 

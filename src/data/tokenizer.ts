@@ -1,7 +1,8 @@
 import { dirname, join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { InputError } from "../core/errors.js";
-import { explain, isDirectory, makeDirectory, readText, replaceFile } from "../storage/files.js";
+import { isDirectory, makeDirectory, readText, replaceFile } from "../storage/files.js";
+import { checkTokenizerJson, guarded } from "./tokenizer-json.js";
 import { BYTE_CHARACTERS, BpeTokenizer, type BpeModel, END_OF_TEXT } from "./bpe.js";
 
 export interface Tokenizer {
@@ -106,6 +107,7 @@ export function loadTokenizer(path: string): Tokenizer {
   } catch {
     throw new InputError(`${file} is not a tokenizer.json: it is not JSON`);
   }
+  checkTokenizerJson(json, file);
   if (typeof json?.model?.vocab !== "object" || json.model.vocab === null)
     throw new InputError(`${file} is not a Hugging Face tokenizer.json: it has no model.vocab`);
   const own = ownModel(json);
@@ -156,12 +158,7 @@ function foreignTokenizer(json: TokenizerJson, file: string): Tokenizer {
   const end = END_NAMES.find((name) => idOf.has(name));
   if (end === undefined)
     throw new InputError(`${file} has no token that ends a text; wanted one of ${END_NAMES.join(", ")}`);
-  let foreign: HuggingFaceTokenizer;
-  try {
-    foreign = new HuggingFaceTokenizer(json, {});
-  } catch (error) {
-    throw new InputError(`${file} is not a tokenizer that can be used: ${explain(error)}`);
-  }
+  const foreign = guarded(() => new HuggingFaceTokenizer(json, {}), file);
   const encode = (text: string): number[] => {
     try {
       // No "begin of text" in the middle of a corpus or prompt.
