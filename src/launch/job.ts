@@ -13,6 +13,8 @@ export interface JobContext<E = never> {
   readonly world: Communicator;
   /** Whether somebody has asked to stop (Ctrl-C, an `AbortSignal`): finish the step, save, return. */
   readonly interrupted: () => boolean;
+  /** Notes the last step that this rank has completed, from 1: named when a rank is lost. */
+  readonly completed: (step: number) => void;
   /** Tells whoever launched the job; heard from rank 0 only. */
   readonly emit: (event: LineEvent | E) => void;
   /** `emit` of a message. */

@@ -1,6 +1,7 @@
 /** What goes between a rank's thread and the thread that launched it; plain data. */
 import type { Board } from "../comm/threads/board.js";
 import { CommError, EnvironmentError, InputError, InterruptedError, exitCodeOf } from "../core/errors.js";
+import type { RankProcess } from "./lost.js";
 
 export interface WorkerData {
   /** Where the rank finds its job. */
@@ -13,6 +14,8 @@ export interface WorkerData {
   readonly mpi?: { readonly deadlineMs: number; readonly label: Uint8Array };
   /** [1] 0, or 1 once somebody has asked to stop. */
   readonly stop: Int32Array;
+  /** [1] the last step that this rank has completed. */
+  readonly step: Int32Array;
 }
 
 export interface Failure {
@@ -20,13 +23,15 @@ export interface Failure {
   readonly message: string;
   readonly exitCode?: number;
   readonly stack?: string;
-  /** It is about a peer, so a peer's own error says more. */
-  readonly aboutPeer: boolean;
+  /** It is about these peers, so a peer's own error says more. */
+  readonly peers?: readonly number[] | undefined;
 }
 
 export type FromWorker =
   | { readonly kind: "event"; readonly event: unknown }
   | { readonly kind: "result"; readonly value: unknown }
+  /** Ranks of an MPI job: where each of them runs. */
+  | { readonly kind: "ranks"; readonly ranks: readonly RankProcess[] }
   | Failure;
 
 export function failureOf(error: Error): Failure {
@@ -36,7 +41,7 @@ export function failureOf(error: Error): Failure {
     message,
     exitCode: exitCodeOf(error),
     stack,
-    aboutPeer: error instanceof CommError,
+    peers: error instanceof CommError ? error.details.peers : undefined,
   };
 }
 

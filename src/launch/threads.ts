@@ -5,6 +5,7 @@ import { BOUNDS, fits, wanted } from "../core/bounds.js";
 import { EnvironmentError, InputError } from "../core/errors.js";
 import { refuseTelemetry } from "../core/telemetry.js";
 import type { Job, LineEvent, Outcome } from "./job.js";
+import { stepText } from "./lost.js";
 import { type FromWorker, revive } from "./messages.js";
 import { startRank } from "./module.js";
 import { DEFAULT_DEADLINE_MS, type LaunchOptions } from "./options.js";
@@ -26,6 +27,7 @@ export async function launchThreads<O, R, E = never>(
   const board = createBoard({ size: ranks, link, deadlineMs });
   const stop = stopOn(how.signal);
   const view = new BoardView(board);
+  const step = new Int32Array(new SharedArrayBuffer(4));
   let firstError: Error | undefined;
   let isAboutPeer = false;
   let result: unknown;
@@ -36,6 +38,7 @@ export async function launchThreads<O, R, E = never>(
       rank,
       board: ranks > 1 ? board : undefined,
       stop: stop.word,
+      step,
     });
     workers.push(worker);
     const fail = (error: Error, aboutPeer = false): void => {
@@ -47,8 +50,9 @@ export async function launchThreads<O, R, E = never>(
       setTimeout(() => workers.forEach((w) => void w.terminate()), GRACE_MS).unref();
     };
     worker.on("message", (message: FromWorker) => {
-      if (message.kind === "error") fail(revive(message, ranks > 1 ? rank : undefined), message.aboutPeer);
-      else if (rank > 0) return;
+      if (message.kind === "error")
+        fail(revive(message, ranks > 1 ? rank : undefined), message.peers !== undefined);
+      else if (rank > 0 || message.kind === "ranks") return;
       else if (message.kind === "result") result = message.value;
       else onEvent?.(message.event as LineEvent | E);
     });
@@ -63,6 +67,7 @@ export async function launchThreads<O, R, E = never>(
   });
   await Promise.all(ended);
   stop.release();
+  if (firstError instanceof EnvironmentError && ranks > 1) firstError.message += stepText(step[0]);
   if (firstError !== undefined) throw firstError;
   return { result: result as R, interrupted: stop.isAsked() };
 }

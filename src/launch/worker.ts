@@ -3,12 +3,14 @@
  * the other ranks hear of a failure.
  */
 import { parentPort, workerData } from "node:worker_threads";
+import { gatherJson } from "../comm/collectives.js";
 import type { Communicator } from "../comm/communicator.js";
 import { joinMpi } from "../comm/mpi/mpi.js";
 import { singleCommunicator } from "../comm/single.js";
 import { writeText } from "../comm/threads/board.js";
 import { joinThreads } from "../comm/threads/threads.js";
 import type { JobContext } from "./job.js";
+import { thisProcess } from "./lost.js";
 import { type FromWorker, type WorkerData, failureOf } from "./messages.js";
 import { importJob } from "./module.js";
 
@@ -17,6 +19,7 @@ const post = (message: FromWorker): void => parentPort?.postMessage(message);
 let world: Communicator | undefined;
 try {
   world = join();
+  if (data.mpi !== undefined) post({ kind: "ranks", ranks: gatherJson(world, thisProcess(), "start-up") });
   const job = await importJob(data.job);
   post({ kind: "result", value: await job.run(contextOf(world), data.options) });
 } catch (thrown) {
@@ -32,6 +35,7 @@ function contextOf(world: Communicator): JobContext {
   return {
     world,
     interrupted: () => Atomics.load(data.stop, 0) > 0,
+    completed: (step) => void Atomics.store(data.step, 0, step),
     emit,
     say: (line) => emit({ kind: "message", line }),
     progress: (line) => emit({ kind: "progress", line }),

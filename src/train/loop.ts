@@ -41,8 +41,8 @@ export async function trainLoop(
     const startMs = nowMs();
     const report = trainStep(rank, sessions, batches, options);
     const timing = stepTiming(report, nowMs() - startMs);
-    step++;
-    skips.count(step, report);
+    skips.count(++step, report);
+    run.context.completed(step);
     if (step % COLLECT_INTERVAL === 1) collectGarbage();
     const wishes = await agreedWishes(run, observers);
     isStopped = wishes.isStopped;

@@ -54,3 +54,28 @@ it.skipIf(!HAS_MPI).each([
     expect.arrayContaining([{ kind: "message", line: "started" }, [0, 2, "mpi"], [1, 2, "mpi"]]),
   );
 });
+
+it.skipIf(!HAS_MPI)("a rank that throws says why, and the lowest of the others names it, once", () => {
+  const file = join(dir, "throws.mjs");
+  writeFileSync(
+    file,
+    `import { isMainThread } from "node:worker_threads";
+     import { EnvironmentError, defineJob, launch, maxScalars } from "${index}";
+     export const job = defineJob(import.meta.url, "job", async ({ world, completed }) => {
+       for (let step = 1; ; step++) {
+         maxScalars(world, [step], "meeting");
+         completed(step);
+         if (world.rank === 1 && step === 9) throw new EnvironmentError("the sensor is broken");
+       }
+     });
+     if (isMainThread) await launch(job, {});`,
+  );
+  const args = ["--bind-to", "none", "--oversubscribe", "-n", "3", process.execPath, file];
+  const { stderr } = spawnSync("mpirun", args, { env: MPI_ENV, encoding: "utf8", timeout: 60_000 });
+  expect(stderr.match(/^scmoe: .*$/gm)).toEqual([
+    "scmoe: rank 1: the sensor is broken; last completed step 9",
+    expect.stringMatching(
+      /^scmoe: rank 0: lost rank 1 \(host \S+\), whose process has ended, while in meeting; last completed step 9$/,
+    ),
+  ]);
+});

@@ -74,13 +74,14 @@ async function disturb(
   signal: NodeJS.Signals,
   delayMs: number,
   isReady = (): boolean => existsSync(join(dir, out, "checkpoints", "latest")),
+  ranks = 2,
 ): Promise<Disturbed> {
   const child: ChildProcess = spawn(
     MPIRUN[0],
     [
       ...MPIRUN.slice(1),
       "-n",
-      "2",
+      String(ranks),
       process.execPath,
       CLI,
       "train",
@@ -90,6 +91,7 @@ async function disturb(
       "--deadline",
       "5",
       ...LONG,
+      ...(ranks === 3 ? ["--set", "train.batch_size=9", "--set", "model.num_experts=6"] : []),
     ],
     { cwd: dir, env: MPI_ENV, stdio: ["ignore", "pipe", "pipe"] },
   );
@@ -164,18 +166,33 @@ describe.skipIf(!HAS_MPI)("MPI", () => {
         expect(code).not.toBe(0);
         expect(ms).toBeLessThan(10_000);
         expect(output).toMatch(new RegExp(`rank ${rank}.*signal 9|signal 9.*rank ${rank}`, "s"));
-        expect(output).toMatch(/ended by the launcher.*while in \S+/);
+        expect(output.match(/^scmoe: .*$/gm)).toEqual([
+          expect.stringMatching(
+            new RegExp(
+              `^scmoe: rank ${1 - rank}: lost rank ${rank} \\(host \\S+\\), whose process has ended, while in \\S.*; last completed step \\d+$`,
+            ),
+          ),
+        ]);
         expect(scmoe(["train", "-q", "--resume", out, "-n", "2"], dir).stderr).toBe("");
         expect(losses(out)).toEqual(losses("undisturbed"));
       }
     }, 900_000);
+
+    it.each([0, 1, 2])("is named once, by the lowest of three: rank %i", async (rank) => {
+      const { output } = await disturb(`lost-${rank}`, rank, "SIGKILL", 0, undefined, 3);
+      const told = `scmoe: rank ${rank === 0 ? 1 : 0}: lost rank ${rank} (host `;
+      expect(output.match(/^scmoe: .*$/gm)).toEqual([expect.stringContaining(told)]);
+      expect(output).toMatch(/whose process has ended, while in \S.*; last completed step \d+$/m);
+    });
 
     it("is named when it is only stopped", async () => {
       for (let i = 0; i < STOPS; i++) {
         const { output, code, ms } = await disturb(`stopped-${i}`, 1, "SIGSTOP", 100 * i);
         expect(code).not.toBe(0);
         expect(ms).toBeLessThan(20_000);
-        expect(output).toMatch(/rank 0: .*no answer from rank 1 \(last seen in \S.*\) within 5 s/);
+        expect(output).toMatch(
+          /rank 0: .*no answer from rank 1 \(last seen in \S.*\) within 5 s; missing: rank 1 \(host \S+\); last completed step \d+/,
+        );
       }
     });
   });

@@ -36,6 +36,7 @@ export interface MpiLibrary {
   released(id: number): number;
   error(id: number): string;
   last_label(rank: number): string;
+  missing(ranks: Int32Array, most: number): number;
   abort(code: number): void;
   finalize(timeoutMs: number): number;
   stop(timeoutMs: number): number;
@@ -54,6 +55,7 @@ const SIGNATURES: Readonly<Record<keyof MpiLibrary, string>> = {
   released: "int scmoe_mpi_released(int64_t)",
   error: "const char *scmoe_mpi_error(int64_t)",
   last_label: "const char *scmoe_mpi_last_label(int)",
+  missing: "int scmoe_mpi_missing(void *, int)",
   abort: "void scmoe_mpi_abort(int)",
   finalize: "int scmoe_mpi_finalize(double)",
   stop: "int scmoe_mpi_stop(double)",
