@@ -229,7 +229,8 @@ async function trainHere(source: RunSource): Promise<void> {
   refuseToMix(run);
   const ignore = (): void => undefined;
   const world = singleCommunicator();
-  await trainJob.run({ world, interrupted: () => false, emit: ignore, say: ignore, progress: ignore }, run);
+  const heard = { emit: ignore, say: ignore, progress: ignore, completed: ignore };
+  await trainJob.run({ world, interrupted: () => false, ...heard }, run);
 }
 
 /** Which checkpoints should be there and are not, or are not whole. @param least steps that were saved before */
