@@ -111,7 +111,7 @@ describe("bad input gets one line and exit code 2", () => {
     ],
     ["no tokens", ["generate", "whole", "--tokens", "0"], /wanted a whole number from 1/],
     ["a sequence beyond the model", ["eval", "whole", "--sequence", "33"], /33 is beyond .* 32/],
-    ["ids that are none", ["tokenizer", "decode", "whole", "x"], /'x' is invalid.* whole numbers/],
+    ["ids that are none", ["tokenizer", "decode", "whole", "x"], /'x' is invalid.* a whole number/],
     [
       "an id beyond the tokenizer",
       ["tokenizer", "decode", "whole", "300"],
