@@ -36,6 +36,7 @@ export { type Job, type JobContext, type LineEvent, type Outcome, defineJob } fr
 export { launch } from "./launch/launch.js";
 export type { LaunchOptions } from "./launch/options.js";
 export type { ParameterCount } from "./model/parameters.js";
+export type { MemoryOptions } from "./run/memory-need.js";
 export { type RunConfig, type RunInput, readRunConfig } from "./train/config.js";
 export type { EvaluateResult, EvaluateTask } from "./train/evaluate.js";
 export type { StepEvent } from "./train/event.js";

@@ -220,6 +220,38 @@ describe("memory", () => {
     expect(memory.activationBytes / memory.predictedBytes).toBeLessThan(1.02);
   });
 
+  it("of the whole process is predicted, too", () => {
+    const { memory } = result("whole process", "-n", "2");
+    expect(memory.peakRssBytes / memory.neededBytes).toBeGreaterThan(0.85);
+    expect(memory.peakRssBytes / memory.neededBytes).toBeLessThan(1.15);
+  });
+
+  it("that no machine has is refused before anything is written, unless that is to be ignored", () => {
+    const huge = ["--set", "model.preset=gpt3-moe-xl", "--set", "train.batch_size=65536"];
+    const wanted = /1 rank needs \d+\.\d\d GB memory: weights 18\.15 GB, .* available .*--ignore-memory/;
+    for (const args of [["-o", "huge", "-q"], ["--dry-run"]]) {
+      const { code, stderr } = scmoe(["train", ...args, ...huge], dir);
+      expect([code, stderr]).toEqual([2, expect.stringMatching(wanted)]);
+      expect(stderr.trim().split("\n")).toHaveLength(1);
+    }
+    expect(existsSync(join(dir, "huge"))).toBe(false);
+    const ignored = scmoe(["train", "--dry-run", "--ignore-memory", ...huge], dir);
+    expect([ignored.code, ignored.stderr]).toEqual([
+      0,
+      expect.stringMatching(/^Memory per rank: .* too little/),
+    ]);
+  });
+
+  it("is said by every command that runs a model", () => {
+    const said = (...args: string[]): string => scmoe(args, dir).stderr;
+    expect(said("eval", "whole", "--batches", "1")).toMatch(/^Memory per rank: weights \d+ MB.* available/);
+    expect(said("generate", "whole", "--tokens", "1")).toMatch(
+      /^Memory per rank: weights \d+ MB.* available/,
+    );
+    const checks = scmoe(["doctor", "--preset", "small", "--ranks", "2"], dir).stdout;
+    expect(checks).toMatch(/ok +memory: .* preset small: Memory per rank: .*2 ranks need .* GB of/);
+  });
+
   it("is less with recomputation, which gives the same numbers", () => {
     const [kept, recomputed] = [result("kept"), result("recomputed", "--set", "train.recompute=true")];
     expect(recomputed.memory.activationBytes).toBeLessThan(0.7 * kept.memory.activationBytes);

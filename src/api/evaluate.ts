@@ -1,14 +1,18 @@
 import { BOUNDS, checkBounds } from "../core/bounds.js";
 import { launch } from "../launch/launch.js";
+import type { MemoryOptions } from "../run/memory-need.js";
 import { type EvaluateResult, type EvaluateTask, evaluateJob } from "../train/evaluate.js";
+import { evaluationNeed } from "../train/memory-need.js";
+import { announceMemory, modelAt, rankPlaces } from "./memory.js";
 import { type RunOptions, launchOptions } from "./run-options.js";
 
 /** What to evaluate, on which text, and how to run it. */
-export interface EvaluateOptions extends RunOptions, EvaluateTask {}
+export interface EvaluateOptions extends RunOptions, EvaluateTask, MemoryOptions {}
 
 /**
  * Validation loss (nats per token) and perplexity of a model.
- * @throws InputError when the checkpoint is missing or damaged, or the sequence is too long for the model
+ * @throws InputError when the checkpoint is missing or damaged, the sequence is too long for the model, or there is too
+ *   little memory
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
   const { model, corpus, encoding, cache, batches, batchSize, sequence, capacity, documentMask } = options;
@@ -17,6 +21,13 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
     batchSize: BOUNDS.batch,
     sequence: BOUNDS.sequence,
   });
+  const config = modelAt(model);
+  const shape = {
+    corpus: corpus ?? "sotu",
+    batch: batchSize ?? 4,
+    sequence: sequence ?? config.max_position_embeddings,
+  };
+  announceMemory(evaluationNeed(config, { ...rankPlaces(options.ranks), ...shape }), options);
   const task = { model, corpus, encoding, cache, batches, batchSize, sequence, capacity, documentMask };
   return (await launch(evaluateJob, task, launchOptions(options))).result;
 }

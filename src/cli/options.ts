@@ -94,6 +94,12 @@ function markdownTable(header: readonly string[], rows: readonly (readonly strin
   return [header, header.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
 }
 
+/** Of the commands that run models. */
+export const IGNORE_MEMORY = [
+  "--ignore-memory",
+  "go on although this machine or its control group has less memory than the run will need",
+] as const;
+
 export function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(0)} MB`;
 }

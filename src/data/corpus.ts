@@ -1,5 +1,4 @@
 /** The documents of a corpus. */
-import { constants } from "node:buffer";
 import { createRequire } from "node:module";
 import { existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -45,14 +44,8 @@ export function readCorpus(source: string, { encoding, say }: ReadOptions = {}):
   return { name: source, ...holdOut(documents) };
 }
 
-/**
- * Every tenth document; of fewer than ten, the last tenth of their text.
- * @param longest characters that a string can have: what is longer stays in documents
- */
-export function holdOut(
-  documents: readonly string[],
-  longest: number = constants.MAX_STRING_LENGTH,
-): Omit<Corpus, "name"> {
+/** Every tenth document; of fewer than ten, the last tenth of their text. */
+export function holdOut(documents: readonly string[]): Omit<Corpus, "name"> {
   if (documents.length >= HELD_OUT) {
     const isHeldOut = (i: number) => i % HELD_OUT === HELD_OUT - 1;
     return {
@@ -60,14 +53,11 @@ export function holdOut(
       validation: documents.filter((_, i) => isHeldOut(i)),
     };
   }
-  const between = "\n\n";
-  const length = documents.reduce((sum, text) => sum + text.length + between.length, -between.length);
-  const whole = length <= longest ? [documents.join(between)] : documents;
-  const wanted = Math.floor(whole.reduce((sum, text) => sum + text.length, 0) * (1 - 1 / HELD_OUT));
+  const wanted = Math.floor(documents.reduce((sum, text) => sum + text.length, 0) * (1 - 1 / HELD_OUT));
   const train: string[] = [];
   const validation: string[] = [];
   let before = 0;
-  for (const text of whole) {
+  for (const text of documents) {
     const cut = cutAt(text, Math.max(0, wanted - before));
     if (cut > 0) train.push(text.slice(0, cut));
     if (cut < text.length) validation.push(text.slice(cut));
@@ -94,6 +84,13 @@ function readSotu(): Corpus {
     train: files.filter((file) => year(file) < FIRST_HELD_OUT_YEAR).map(read),
     validation: files.filter((file) => year(file) >= FIRST_HELD_OUT_YEAR).map(read),
   };
+}
+
+/** Bytes of the text that `readCorpus` would hold; 0 where there is none, and for the built-in one. */
+export function corpusBytes(source: string): number {
+  if (source === "sotu" || source === "" || !existsSync(source)) return 0;
+  const files = statSync(source).isDirectory() ? textFiles(source) : [source];
+  return files.reduce((sum, file) => sum + statSync(file).size, 0);
 }
 
 /** The .txt files of a directory and those below it, by path. @param say told of the others, in one line */

@@ -43,7 +43,7 @@ export interface PrepareOptions {
 }
 
 /** Part of the key of the cache: raised when the same corpus would give other files. */
-const FORMAT = 3;
+const FORMAT = 4;
 /** What a rank that was killed left in the cache is removed after this time. */
 const STALE_MS = 24 * 3600 * 1e3;
 
@@ -56,10 +56,9 @@ export function prepareData(options: PrepareOptions): PreparedData {
   const corpus = readCorpus(options.corpus, options);
   const hash = createHash("sha256").update(JSON.stringify([FORMAT, options.vocabSize]));
   const textHash = createHash("sha256");
-  for (const text of [...corpus.train, "\0", ...corpus.validation]) {
-    hash.update(text);
-    textHash.update(text);
-  }
+  // Where documents part counts: an end of text stands there.
+  for (const text of [...corpus.train, "", ...corpus.validation])
+    for (const of of [hash, textHash]) of.update(text).update("\0");
   let tokenizer: string | undefined;
   if (options.tokenizer !== undefined) {
     loadFitting(options.tokenizer, options.vocabSize);

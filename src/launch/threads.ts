@@ -21,8 +21,7 @@ export async function launchThreads<O, R, E = never>(
   how: LaunchOptions<E>,
 ): Promise<Outcome<R>> {
   const { ranks = 1, link, deadlineMs = DEFAULT_DEADLINE_MS, onEvent } = how;
-  if (!fits(ranks, BOUNDS.ranks))
-    throw new InputError(`The number of ranks is ${ranks}; wanted ${wanted(BOUNDS.ranks)}`);
+  checkRanks(ranks);
   refuseTelemetry();
   const board = createBoard({ size: ranks, link, deadlineMs });
   const stop = stopOn(how.signal);
@@ -70,6 +69,12 @@ export async function launchThreads<O, R, E = never>(
   if (firstError instanceof EnvironmentError && ranks > 1) firstError.message += stepText(step[0]);
   if (firstError !== undefined) throw firstError;
   return { result: result as R, interrupted: stop.isAsked() };
+}
+
+/** @throws InputError when so many threads cannot be launched */
+export function checkRanks(ranks: number): void {
+  if (!fits(ranks, BOUNDS.ranks))
+    throw new InputError(`The number of ranks is ${ranks}; wanted ${wanted(BOUNDS.ranks)}`);
 }
 
 /** A thread that died of something no rank reports itself. */

@@ -3,7 +3,7 @@ import { type KernelMemory, kernelMemory } from "../engine/kernel-memory.js";
 import type { Kernel } from "../kernel/kernel.js";
 import type { Symbols } from "../kernel/symbols.js";
 import { elementBytes } from "../kernel/workspace.js";
-import type { MoeShape } from "./kinds.js";
+import type { ChunkData, MoeShape } from "./kinds.js";
 import { type Operator, type OperatorOf, type RuleTable, applyRule } from "./operator.js";
 import type { Program } from "./program.js";
 
@@ -27,7 +27,11 @@ export interface Footprint {
  */
 export const POOL_SLACK = 1.25;
 
+/** Rows as they are routed: as many to every expert, or all to one. */
+export type Spread = "even" | "one expert";
+
 interface Sizes {
+  readonly spread: Spread;
   /** T (tokens) and B (sequences) of a micro-batch on one rank. */
   readonly symbols: Symbols;
   /** Upper bound of a value. */
@@ -63,41 +67,46 @@ const FOOTPRINTS: RuleTable<[sizes: Sizes], Exceptions> = {
   "route'": asBound,
   encode: asBound,
   "encode'": asBound,
-  transfer({ data: { shape, input, output, bringsCounts } }, { boundOf }) {
+  transfer({ data: { shape, input, output, bringsCounts, direction } }, { boundOf, spread }) {
     // One rank sends to itself: the same memory under another name.
     if (shape.epSize === 1) return { written: [{ value: output, bytes: 0, shares: [input] }] };
     // On the wire in halves: those sent, and those received.
     const halves = shape.wire === "bf16" ? (boundOf(input) + boundOf(output)) / 2 : 0;
     const isPool = bringsCounts && shape.wire === "f32";
-    const bytes = boundOf(output) * (isPool ? POOL_SLACK : 1);
+    const share = direction === "to-experts" ? rowShare(shape, spread) : 1;
+    const bytes = boundOf(output) * share * (isPool ? POOL_SLACK : 1);
     return { scratchBytes: halves, written: [{ value: output, bytes, shares: [] }] };
   },
-  expert({ data: { kernel, saved, shape, chunks, arrived, output } }, { symbols, boundOf }) {
-    const scratch = oneExpert(kernel, shape, chunks, symbols);
+  expert({ data: { kernel, saved, shape, chunks, arrived, output } }, sizes) {
+    const scratch = oneExpert(kernel, { shape, chunks }, sizes);
+    const share = rowShare(shape, sizes.spread);
+    const bytesOf = (value: number): number => sizes.boundOf(value) * share;
     const isSingle = shape.epSize === 1;
     // Rows in the layout by expert, as they came and as they go: on one rank both layouts are one.
-    const [rows, results] = isSingle ? [0, 0] : [boundOf(arrived), boundOf(output)];
+    const [rows, results] = isSingle ? [0, 0] : [bytesOf(arrived), bytesOf(output)];
     const scratchBytes = scratch.scratchBytes + results;
     if (saved === undefined) return { ...scratch, scratchBytes: scratchBytes + rows };
-    const bytes = rowOutputs(kernel, { shape, chunks, symbols }, (name) => name !== "y") + rows;
+    const bytes = rowOutputs(kernel, { shape, chunks, ...sizes }, (name) => name !== "y") + rows;
     const written = [
-      { value: output, bytes: boundOf(output), shares: [] },
+      { value: output, bytes: bytesOf(output), shares: [] },
       { value: saved, bytes, shares: isSingle ? [arrived] : [] },
     ];
     return { ...scratch, scratchBytes, written };
   },
-  "expert'"({ data }, { symbols, boundOf }) {
+  "expert'"({ data }, sizes) {
     const { kernel, forward, part } = data;
     const { shape, chunks } = forward;
-    const scratch = oneExpert(kernel, shape, chunks, symbols);
+    const scratch = oneExpert(kernel, forward, sizes);
+    const share = rowShare(shape, sizes.spread);
+    const bytesOf = (value: number): number => sizes.boundOf(value) * share;
     if (part === "weight") return scratch;
     const isSingle = shape.epSize === 1;
-    const [rows, results] = isSingle ? [0, 0] : [boundOf(data.dOutput), boundOf(data.dArrived)];
-    const carried = rowOutputs(kernel, { shape, chunks, symbols }, (name) => name.startsWith("t_")) + rows;
+    const [rows, results] = isSingle ? [0, 0] : [bytesOf(data.dOutput), bytesOf(data.dArrived)];
+    const carried = rowOutputs(kernel, { shape, chunks, ...sizes }, (name) => name.startsWith("t_")) + rows;
     const scratchBytes = scratch.scratchBytes + results;
     if (part === "both") return { ...scratch, scratchBytes: scratchBytes + carried };
     const written = [
-      { value: data.dArrived, bytes: boundOf(data.dArrived), shares: [] },
+      { value: data.dArrived, bytes: bytesOf(data.dArrived), shares: [] },
       { value: data.carried, bytes: carried, shares: isSingle ? [data.dOutput] : [] },
     ];
     return { ...scratch, scratchBytes, written };
@@ -111,9 +120,14 @@ const FOOTPRINTS: RuleTable<[sizes: Sizes], Exceptions> = {
   "all-gather": asBound,
 };
 
-export function footprint(op: Operator, program: Program, symbols: Symbols): Footprint {
+export function footprint(
+  op: Operator,
+  program: Program,
+  { symbols, spread }: Pick<Sizes, "symbols" | "spread">,
+): Footprint {
   const boundOf = (value: number): number => program.values[value].bytes;
-  const { written = [], scratchBytes = 0, engineBytes = 0 } = applyRule(FOOTPRINTS, op, { symbols, boundOf });
+  const rule = applyRule(FOOTPRINTS, op, { symbols, spread, boundOf });
+  const { written = [], scratchBytes = 0, engineBytes = 0 } = rule;
   const known = new Map(written.map((w) => [w.value, w]));
   return {
     written: op.writes.map((value) => known.get(value) ?? { value, bytes: boundOf(value), shares: [] }),
@@ -122,17 +136,28 @@ export function footprint(op: Operator, program: Program, symbols: Symbols): Foo
   };
 }
 
-function scratchOf({ handedBytes, graphBytes }: KernelMemory): Omit<Footprint, "written"> {
+type Scratch = Omit<Footprint, "written">;
+
+function scratchOf({ handedBytes, graphBytes }: KernelMemory): Scratch {
   return { scratchBytes: handedBytes, engineBytes: graphBytes };
 }
 
-/** Bytes of those of a kernel's outputs that are kept for all rows of a chunk, spread evenly over ranks. */
-function rowOutputs(
-  kernel: Kernel,
-  at: { readonly shape: MoeShape; readonly chunks: number; readonly symbols: Symbols },
-  isWanted: (name: string) => boolean,
-): number {
-  const rows = new Map([["R", Math.ceil((tokens(at.symbols) * at.shape.topK) / at.chunks)]]);
+/** Rows at a rank's experts, as a multiple of the rows of its tokens. */
+function rowShare({ epSize }: MoeShape, spread: Spread): number {
+  return spread === "even" ? 1 : epSize;
+}
+
+/** Where rows are at experts, and how they were routed. */
+type Routed = Pick<ChunkData, "shape" | "chunks"> & Pick<Sizes, "symbols" | "spread">;
+
+/** Rows of a chunk at a rank's experts. */
+function rowsAtExperts({ shape, chunks, symbols, spread }: Routed): number {
+  return (((symbols.get("T") as number) * shape.topK) / chunks) * rowShare(shape, spread);
+}
+
+/** Bytes of those of a kernel's outputs that are kept for all rows of a chunk. */
+function rowOutputs(kernel: Kernel, at: Routed, isWanted: (name: string) => boolean): number {
+  const rows = new Map([["R", Math.ceil(rowsAtExperts(at))]]);
   const wanted = kernel.outputs.filter(({ name }) => isWanted(name));
   return wanted.reduce((sum, { expr }) => sum + elementBytes(expr, rows), 0);
 }
@@ -140,14 +165,10 @@ function rowOutputs(
 /** Experts run one at a time, each on its share of the rows. */
 function oneExpert(
   kernel: Kernel,
-  { topK, numExperts }: MoeShape,
-  chunks: number,
-  symbols: Symbols,
-): Omit<Footprint, "written"> {
-  const rows = (tokens(symbols) * topK) / chunks / numExperts;
+  { shape, chunks }: Pick<ChunkData, "shape" | "chunks">,
+  { symbols, spread }: Sizes,
+): Scratch {
+  const local = shape.numExperts / shape.epSize;
+  const rows = rowsAtExperts({ shape, chunks, symbols, spread }) / (spread === "even" ? local : 1);
   return scratchOf(kernelMemory(kernel, new Map([["R", Math.ceil(rows)]])));
-}
-
-function tokens(symbols: Symbols): number {
-  return symbols.get("T") as number;
 }

@@ -1,6 +1,6 @@
 /** Activation memory of a program under a schedule, computed before anything runs. */
 import type { Symbols } from "../kernel/symbols.js";
-import { type Written, footprint } from "../program/footprint.js";
+import { type Spread, type Written, footprint } from "../program/footprint.js";
 import type { Operator, Stream } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
@@ -25,16 +25,16 @@ interface Piece {
 const STREAM_ORDER: readonly Stream[] = ["network", "storage", "compute"];
 
 /**
- * Follows the schedule as a run does, with every transfer arriving at once. Routed rows are counted as if spread evenly: T·k
- * per rank.
- * @param options values kept to the end; sizes T (tokens) and B (sequences) of a micro-batch on one rank
+ * Follows the schedule as a run does, with every transfer arriving at once.
+ * @param options values kept to the end; sizes T (tokens) and B (sequences) of a micro-batch on one rank; how routed rows
+ *   are spread, by default evenly: T·k per rank
  */
 export function peakMemory(
   program: Program,
   schedule: Schedule,
-  options: { readonly keep: ReadonlySet<number>; readonly symbols: Symbols },
+  options: { readonly keep: ReadonlySet<number>; readonly symbols: Symbols; readonly spread?: Spread },
 ): PeakMemory {
-  const { keep, symbols } = options;
+  const { keep, symbols, spread = "even" } = options;
   const readersLeft = program.values.map((value) => (keep.has(value.id) || value.isState ? 1 : 0));
   for (const op of program.operators) for (const value of new Set(op.reads)) readersLeft[value]++;
   const isWritten = new Set(program.operators.flatMap((op) => op.writes));
@@ -56,7 +56,7 @@ export function peakMemory(
     if (!isWritten.has(id)) hold({ value: id, bytes: own, shares: [] });
 
   const run = (op: Operator): void => {
-    const { written, scratchBytes, engineBytes } = footprint(op, program, symbols);
+    const { written, scratchBytes, engineBytes } = footprint(op, program, { symbols, spread });
     written.forEach(hold);
     if (live + scratchBytes > bytes) [bytes, operator] = [live + scratchBytes, op.name];
     mostOfEngine = Math.max(mostOfEngine, engineBytes);

@@ -5,6 +5,7 @@ import { InputError } from "../core/errors.js";
 import type { Engine } from "../engine/engine.js";
 import type { ModelConfig } from "../model/config.js";
 import { listParameters } from "../model/parameters.js";
+import type { ParameterInfo } from "../model/parts/part.js";
 import type { Services } from "./context.js";
 import { Memory } from "./memory.js";
 import { type WeightLayout, Weights } from "./weights.js";
@@ -21,20 +22,33 @@ export interface Rank extends Services {
   readonly config: ModelConfig;
 }
 
-/** @throws InputError when the expert-parallel size divides neither the world nor the experts */
-export function createRank(options: RankOptions): Rank {
-  const { config, engine, world, bucketElements, beside } = options;
-  const parameters = listParameters(config);
+/**
+ * Ranks that share one copy of the experts.
+ * @throws InputError when they divide neither the ranks nor the experts
+ */
+export function expertParallelSize(
+  parameters: readonly ParameterInfo[],
+  of: { readonly config: ModelConfig; readonly ranks: number; readonly wanted: number | undefined },
+): number {
+  const { config, ranks, wanted } = of;
   const hasExperts = parameters.some(({ expert }) => expert !== undefined);
-  const epSize = options.epSize ?? (hasExperts ? world.size : 1);
-  if (world.size % epSize !== 0)
+  const epSize = wanted ?? (hasExperts ? ranks : 1);
+  if (ranks % epSize !== 0)
     throw new InputError(
-      `The expert-parallel size ${epSize} does not divide the number of ranks ${world.size}; choose a number of ranks or an expert-parallel size so that it does`,
+      `The expert-parallel size ${epSize} does not divide the number of ranks ${ranks}; choose a number of ranks or an expert-parallel size so that it does`,
     );
   if (hasExperts && config.num_experts % epSize !== 0)
     throw new InputError(
       `num_experts ${config.num_experts} is not a multiple of the expert-parallel size ${epSize}; choose a number of ranks or an expert-parallel size that divides it (all ranks share the experts unless a size is given)`,
     );
+  return epSize;
+}
+
+/** @throws InputError when the expert-parallel size divides neither the world nor the experts */
+export function createRank(options: RankOptions): Rank {
+  const { config, engine, world, bucketElements, beside } = options;
+  const parameters = listParameters(config);
+  const epSize = expertParallelSize(parameters, { config, ranks: world.size, wanted: options.epSize });
   const epRank = world.rank % epSize;
   // A group of all ranks, or of one, needs no communicator of its own.
   const group = (size: number, colorOf: (rank: number) => number): Communicator =>

@@ -19,11 +19,8 @@ export interface BucketTensor {
   readonly size: number;
 }
 
-export interface Bucket {
-  readonly name: string;
-  readonly kind: "replicated" | "expert";
+export interface Bucket extends TensorRun {
   readonly tensors: readonly BucketTensor[];
-  readonly size: number;
   readonly weights: Float32Array;
   readonly arena: Arena;
 }
@@ -131,13 +128,13 @@ function allocateBucket(engine: Engine, run: TensorRun, layout: WeightLayout): B
     offset += tensor.size;
     return tensor;
   });
-  const { name, kind, size } = run;
+  const { name, size } = run;
   const largest = tensors.reduce((a, b) => (b.size > a.size ? b : a));
   if (size * 4 > ARENA_BYTES)
     throw new InputError(
       `The parameters around ${largest.info.name} [${largest.info.dims.join(", ")}] need ${gib(size * 4)} in one piece; the limit is ${gib(ARENA_BYTES)}`,
     );
-  const together = (size + (layout.beside?.({ kind, size }) ?? 0)) * 4 + 2 * SLACK_BYTES;
+  const together = (size + (layout.beside?.(run) ?? 0)) * 4 + 2 * SLACK_BYTES;
   const arena = engine.newArena(together <= ARENA_BYTES ? together : size * 4 + SLACK_BYTES, name);
-  return { name, kind, tensors, size, weights: arena.f32(size), arena };
+  return { ...run, tensors, weights: arena.f32(size), arena };
 }

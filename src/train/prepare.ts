@@ -148,7 +148,8 @@ function documentEnd({ data }: RunConfig, { tokenizer }: PreparedData): number |
   return data.document_mask ? tokenizer.endOfText : undefined;
 }
 
-function divideBatch({ train, data }: RunConfig, ranks: number): StepShape {
+/** @throws InputError when the sequences of a step cannot be dealt evenly */
+export function divideBatch({ train, data }: RunConfig, ranks: number): StepShape {
   const { batch_size, micro_batch_size } = train;
   const batch = micro_batch_size ?? batch_size / ranks;
   const microBatches = batch_size / (ranks * batch);

@@ -6,6 +6,7 @@ import {
   buildTrainingProgram,
   countsWholeStep,
 } from "../model/training-program.js";
+import type { TensorRun } from "../model/buckets.js";
 import type { ModelProgram } from "../model/language-model.js";
 import type { Program } from "../program/program.js";
 import { type ReductionBucket, weightGathering, withReduction } from "../program/reduction.js";
@@ -51,8 +52,7 @@ export function openStep(rank: Trainee, options: StepProgram, scheduler: Schedul
   const wires = { ...program, ranks: rank.world.size };
   const model = buildTrainingProgram(rank.config, { ...wires, statistics: isAhead ? "fed" : "summed" });
   const routings = ({ routings: of }: ModelProgram): number[] => of.map(({ data }) => data.routing);
-  const keep = [model.output, ...routings(model)];
-  if (model.statistics !== undefined && !isAhead) keep.push(model.statistics);
+  const keep = isAhead ? [model.output, ...routings(model)] : keptValues(model);
   const scheduled = (of: Program, by: Scheduler, kept = keep): Scheduled => ({
     session: new Session(rank, of, { keep: kept }),
     schedule: by(of),
@@ -92,11 +92,24 @@ export function runsOfStep(
   ];
 }
 
+/** What is read after a micro-batch: losses, routings, statistics. */
+export function keptValues({ output, routings, statistics }: TrainingProgram): number[] {
+  const kept = [output, ...routings.map(({ data }) => data.routing)];
+  return statistics === undefined ? kept : [...kept, statistics];
+}
+
+/** A rank as the reduction of its gradients sees it: before it is made, too. */
+export interface Reducing extends Pick<Trainee, "zero"> {
+  readonly world: Pick<Trainee["world"], "size">;
+  readonly replicas: Pick<Trainee["world"], "size">;
+  readonly weights: { readonly buckets: readonly Pick<TensorRun, "name" | "kind" | "size" | "infos">[] };
+}
+
 /** What `withReduction` must know of a rank's gradient buckets. */
-export function reductionBuckets(rank: Trainee): ReductionBucket[] {
+export function reductionBuckets(rank: Reducing): ReductionBucket[] {
   return rank.weights.buckets.map((bucket) => ({
     name: bucket.name,
-    families: bucket.tensors.map((t) => t.info.family),
+    families: bucket.infos.map(({ family }) => family),
     bytes: bucket.size * 4,
     group: groupOf(bucket),
     ranks: rank[groupOf(bucket)].size,

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type ParameterCount, countParameters } from "../model/parameters.js";
+import { peakResidentBytes } from "../core/available-memory.js";
 import { type JobContext, defineJob } from "../launch/job.js";
 import type { TimelineSummary } from "../timeline/timeline.js";
 import { type LoopEnd, trainLoop } from "./loop.js";
@@ -9,6 +10,7 @@ import { checkpoints } from "./observers/checkpoints.js";
 import { metricsFiles } from "./observers/metrics.js";
 import type { Observer } from "./observers/observer.js";
 import type { StepEvent } from "./event.js";
+import { trainingNeed } from "./memory-need.js";
 import type { OpenedRun } from "./open-run.js";
 import { StepPicture } from "./observers/picture.js";
 import { Progress } from "./observers/progress.js";
@@ -51,6 +53,8 @@ export interface TrainResult {
     readonly stateBytes: number;
     /** Peak of activations and kernels' intermediate results, worked out from program and schedule before the first step. */
     readonly predictedBytes: number;
+    /** What the ranks of this process were predicted to need in all, before anything was allocated; and their peak as it was. */
+    readonly neededBytes: number;
     /** The peak of activation memory as it was. */
     readonly activationBytes: number;
     readonly peakRssBytes: number;
@@ -125,11 +129,13 @@ function watch(run: PreparedRun, options: TrainTask): Watching {
 }
 
 function resultOf(
-  { rank, data, placer, tokensPerStep }: PreparedRun,
+  { rank, config, data, placer, tokensPerStep }: PreparedRun,
   { progress, proof, picture }: Watching,
   { steps, validationLoss }: LoopEnd,
-  { directory }: TrainTask,
+  { directory, proveOverlap }: TrainTask,
 ): TrainResult {
+  const { kind, size: ranks } = rank.world;
+  const places = { ranks, inProcess: kind === "mpi" ? 1 : ranks };
   const { typical, last } = progress;
   const isIdle = last === undefined;
   const { model, accumulate, last: reducing } = placer.sessions;
@@ -153,7 +159,8 @@ function resultOf(
       stateBytes: rank.stateBytes,
       predictedBytes: Math.max(...peaks),
       activationBytes: rank.memory.peakBytes,
-      peakRssBytes: process.resourceUsage().maxRSS * 1024,
+      neededBytes: trainingNeed(config, { ...places, proveOverlap }).process,
+      peakRssBytes: peakResidentBytes(),
     },
   };
 }

@@ -1,14 +1,18 @@
 import { existsSync, statfsSync } from "node:fs";
-import { availableParallelism, freemem, totalmem } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
 import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
 import { mpiLibrary } from "../../comm/mpi/library.js";
+import { availableMemory } from "../../core/available-memory.js";
 import { VERSION } from "../../core/version.js";
 import { gelu, input, kernel } from "../../kernel/build.js";
 import { readCorpus } from "../../data/corpus.js";
 import { createOrtEngine } from "../../engine/ort-engine.js";
 import { wasmKernels } from "../../engine/wasm-module.js";
-import { printJson } from "../options.js";
+import { checkMemory, thisHost } from "../../run/memory-need.js";
+import { trainingNeed } from "../../train/memory-need.js";
+import { openRun } from "../../train/open-run.js";
+import { RANKS, printJson } from "../options.js";
 
 interface Check {
   readonly name: string;
@@ -23,10 +27,12 @@ export function addDoctor(program: Command): void {
     .command("doctor")
     .description("check what this machine has and whether everything needed works")
     .option("--out <dir>", "where runs will be written", ".")
+    .option("--preset <name>", "model that memory is wanted for", "tiny")
+    .option("-n, --ranks <n>", "ranks that will train it, as threads", RANKS, 1)
     .option("--json", "print the result as JSON")
-    .addHelpText("after", "\nExample:\n  scmoe doctor --out /data/runs")
-    .action((flags: { out: string; json?: boolean }) => {
-      const checks = runChecks(flags.out);
+    .addHelpText("after", "\nExample:\n  scmoe doctor --out /data/runs --preset small --ranks 2")
+    .action((flags: Flags) => {
+      const checks = runChecks(flags);
       if (flags.json) printJson(checks);
       else
         for (const { name, ok, optional, detail } of checks)
@@ -35,14 +41,28 @@ export function addDoctor(program: Command): void {
     });
 }
 
-function runChecks(out: string): Check[] {
+interface Flags {
+  readonly out: string;
+  readonly preset: string;
+  readonly ranks: number;
+  readonly json?: boolean;
+}
+
+function runChecks({ out, preset, ranks }: Flags): Check[] {
+  // A misspelt preset is bad input, no failed check.
+  const { config } = openRun({ config: { model: { preset } } });
+  const need = trainingNeed(config, { ranks, inProcess: ranks });
   return [
     attempt("scmoe", () => `${VERSION} on Node ${process.version}, ${process.platform} ${process.arch}`),
     attempt(
       "machine",
-      () =>
-        `${availableParallelism()} cores, ${(totalmem() / 2 ** 30).toFixed(1)} GiB memory, ${(freemem() / 2 ** 30).toFixed(1)} free`,
+      () => `${availableParallelism()} cores, ${(totalmem() / 2 ** 30).toFixed(1)} GiB memory`,
     ),
+    attempt("memory", () => {
+      const { bytes, source } = availableMemory();
+      const line = checkMemory(need, thisHost());
+      return `${gigabytes(bytes)} ${source}; to train preset ${preset}: ${line}`;
+    }),
     attempt("engine", () => {
       const engine = createOrtEngine();
       const arena = engine.newArena(2 ** 20, "doctor");

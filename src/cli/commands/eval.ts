@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { type EvaluateOptions, evaluate } from "../../api/evaluate.js";
 import { BOUNDS } from "../../core/bounds.js";
 import { DEFAULT_ENCODING } from "../../data/encoding.js";
-import { CORPUS, ENCODING, RANKS, encodingName, numberIn, print } from "../options.js";
+import { CORPUS, ENCODING, IGNORE_MEMORY, RANKS, encodingName, numberIn, print } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags extends Omit<EvaluateOptions, "model" | "onEvent"> {
@@ -29,6 +29,7 @@ export function addEval(program: Command): void {
     .option("--no-document-mask", "documents in a window see each other")
     .option("--capacity", "drop tokens beyond the model's capacity_factor, as training does")
     .option("-n, --ranks <n>", "ranks", RANKS)
+    .option(...IGNORE_MEMORY)
     .option("--json", "print the result as JSON")
     .addHelpText(
       "after",

@@ -2,11 +2,13 @@ import type { Command } from "commander";
 import { SAMPLING, generate } from "../../api/generate.js";
 import { BOUNDS } from "../../core/bounds.js";
 import type { SamplingOptions } from "../../infer/sampling.js";
-import { numberIn, printJson } from "../options.js";
+import { IGNORE_MEMORY, numberIn, printJson } from "../options.js";
+import { openTerminal } from "../terminal.js";
 
 interface Flags extends Omit<SamplingOptions, "maxNewTokens"> {
   readonly prompt: string;
   readonly tokens: number;
+  readonly ignoreMemory?: boolean;
   readonly json?: boolean;
 }
 
@@ -36,6 +38,7 @@ export function addGenerate(program: Command): void {
       SAMPLING.topP,
     )
     .option("--seed <n>", "same seed, same text", numberIn(BOUNDS.seed), SAMPLING.seed)
+    .option(...IGNORE_MEMORY)
     .option("--json", "print the result as JSON")
     .addHelpText(
       "after",
@@ -54,9 +57,10 @@ Examples:
         unsaid = "";
       };
       const options = { maxNewTokens, temperature, topK, topP, seed };
+      const how = { ignoreMemory: flags.ignoreMemory, onEvent: openTerminal().onEvent };
       if (flags.json)
-        return printJson({ prompt, ...(await generate({ model, prompt, ...options })), ...options });
-      await generate({ model, prompt, ...options, onText: show });
+        return printJson({ prompt, ...(await generate({ model, prompt, ...options, ...how })), ...options });
+      await generate({ model, prompt, ...options, ...how, onText: show });
       show("\n");
     });
 }

@@ -1,15 +1,18 @@
 import type { Command } from "commander";
+import { announceMemory, rankPlaces } from "../../api/memory.js";
 import { type TrainOptions, train } from "../../api/train.js";
+import type { LineEvent } from "../../launch/job.js";
 import { type RunConfig, listKeys } from "../../train/config.js";
 import { openRun } from "../../train/open-run.js";
 import type { TimelineSummary } from "../../timeline/timeline.js";
 import type { TrainResult } from "../../train/train-job.js";
-import { RANKS, collect, megabytes, numberIn, print, printJson } from "../options.js";
+import { trainingNeed } from "../../train/memory-need.js";
+import { IGNORE_MEMORY, RANKS, collect, megabytes, numberIn, print, printJson } from "../options.js";
 import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags extends Pick<
   TrainOptions,
-  "config" | "resume" | "allowChange" | "ranks" | "link" | "proveOverlap" | "timeline"
+  "config" | "resume" | "allowChange" | "ranks" | "link" | "proveOverlap" | "timeline" | "ignoreMemory"
 > {
   readonly set: string[];
   readonly out?: string;
@@ -53,7 +56,11 @@ export function addTrain(program: Command): void {
       "train a twin sequentially beside it and compare losses, gradients and weights byte by byte",
     )
     .option("--timeline", "draw timeline.html of a typical step on one rank, too (several ranks: always)")
-    .option("--dry-run", "print the resolved config as YAML, every key explained, and train nothing")
+    .option(
+      "--dry-run",
+      "print the resolved config as YAML, every key explained, and what memory it takes; train nothing",
+    )
+    .option(...IGNORE_MEMORY)
     .option("-q, --quiet", "no progress")
     .option("--json", "print the result as JSON")
     .addHelpText(
@@ -65,11 +72,22 @@ export function addTrain(program: Command): void {
       const { ranks, link, proveOverlap, timeline } = flags;
       const source = { config, sets, directory, resume, allowChange };
       const run = openRun(source);
-      if (flags.dryRun) return printConfig(run.config, flags.json ?? false);
+      const { ignoreMemory } = flags;
+      if (flags.dryRun) {
+        printConfig(run.config, flags.json ?? false);
+        const onEvent = ({ line }: LineEvent): boolean => process.stderr.write(`${line}\n`);
+        return announceMemory(
+          trainingNeed(run.config, { ...rankPlaces(ranks ?? run.resume?.before.ranks), proveOverlap }),
+          {
+            ignoreMemory,
+            onEvent,
+          },
+        );
+      }
       const terminal = openTerminal({ quiet: flags.quiet, stops: true });
       const { onEvent, signal } = terminal;
       const deadlineMs = flags.deadline * 1e3;
-      const how = { ranks, link, deadlineMs, onEvent, signal, proveOverlap, timeline };
+      const how = { ranks, link, deadlineMs, onEvent, signal, proveOverlap, timeline, ignoreMemory };
       const result = await train({ ...source, ...how }).finally(terminal.close);
       if (!SPEAKS) return;
       print(flags, result, describe(result));
@@ -129,7 +147,7 @@ export function describe(result: TrainResult): string {
     `${result.arch}: ${(parameters.total / 1e6).toFixed(2)} M parameters, ${(parameters.active / 1e6).toFixed(2)} M active per token`,
     `steps ${result.steps}, training loss ${result.trainLoss?.toFixed(4) ?? "–"}, validation loss ${result.validationLoss?.toFixed(4) ?? "–"} (unigram entropy ${result.unigramEntropy.toFixed(3)})`,
     ...(timing === null || tokensPerSecond === null ? [] : [paceText(timing, tokensPerSecond)]),
-    `memory per rank: weights, gradients, optimiser ${megabytes(memory.stateBytes)}, activations ${megabytes(memory.activationBytes)} (predicted with intermediate results: ${megabytes(memory.predictedBytes)}), peak resident ${megabytes(memory.peakRssBytes)}`,
+    `memory per rank: weights, gradients, optimiser ${megabytes(memory.stateBytes)}, activations ${megabytes(memory.activationBytes)} (predicted ${megabytes(memory.predictedBytes)}); peak of the process ${megabytes(memory.peakRssBytes)} (predicted ${megabytes(memory.neededBytes)})`,
     `schedule ${result.schedule}`,
     `run ${result.directory}${result.timeline === null ? "" : `; ${result.timeline} shows a typical step`}`,
   ];

@@ -104,6 +104,14 @@ export function launcherSize(environment: NodeJS.ProcessEnv = process.env): numb
   return undefined;
 }
 
+/** Ranks on this host as the launcher says; undefined when there is no launcher, or it does not say. */
+export function launcherLocalSize(environment: NodeJS.ProcessEnv = process.env): number | undefined {
+  const { OMPI_COMM_WORLD_LOCAL_SIZE, MPI_LOCALNRANKS, SLURM_NTASKS_PER_NODE } = environment;
+  if (launcherSize(environment) === undefined) return undefined;
+  const size = parseInt(OMPI_COMM_WORLD_LOCAL_SIZE ?? MPI_LOCALNRANKS ?? SLURM_NTASKS_PER_NODE ?? "");
+  return size >= 1 ? size : undefined;
+}
+
 /** This process's rank as the launcher says, before MPI has started. */
 export function launcherRank(environment: NodeJS.ProcessEnv = process.env): number {
   return Number(environment.OMPI_COMM_WORLD_RANK ?? environment.PMI_RANK ?? environment.PMIX_RANK ?? 0);

@@ -52,7 +52,7 @@ export function bindStatistics({ name, data }: OperatorOf<"statistics">, { world
 }
 
 /** Replicated parameters are summed over all ranks, experts over the ranks that hold the same experts. */
-export function groupOf(bucket: Pick<Bucket, "kind">): Group {
+export function groupOf(bucket: Pick<Bucket, "kind">): Exclude<Group, "ep"> {
   return bucket.kind === "replicated" ? "world" : "replicas";
 }
 

@@ -1,0 +1,79 @@
+/** What training and evaluation will need on each rank, from the config alone: nothing is allocated or compiled for it. */
+import { sliceOf } from "../comm/regions.js";
+import { greatestDivisor } from "../core/divisor.js";
+import { corpusBytes } from "../data/corpus.js";
+import type { TensorRun } from "../model/buckets.js";
+import type { ModelConfig } from "../model/config.js";
+import { buildTrainingProgram } from "../model/training-program.js";
+import { withReduction } from "../program/reduction.js";
+import { forwardPeaks, inferenceNeed, peaks, weightNeed } from "../run/inference-need.js";
+import { type MemoryNeed, type RankPlaces, memoryNeed, rankBase } from "../run/memory-need.js";
+import { peakMemory } from "../run/peak-memory.js";
+import { parsePolicy } from "../schedule/policy.js";
+import { type RunConfig, modelOf } from "./config.js";
+import { divideBatch } from "./prepare.js";
+import { keptValues, reductionBuckets } from "./step-sessions.js";
+
+/**
+ * @param where ranks, and whether a twin trains beside
+ * @throws InputError when the ranks do not divide the batch or the experts
+ */
+export function trainingNeed(
+  config: RunConfig,
+  { ranks, inProcess, proveOverlap = false }: RankPlaces & { readonly proveOverlap?: boolean | undefined },
+): MemoryNeed {
+  const model = modelOf(config);
+  const { train, parallel, data } = config;
+  const { zero } = parallel;
+  const { batch, sequence } = divideBatch(config, ranks);
+  const { epSize, runs, ...weights } = weightNeed(model, { ranks, wanted: parallel.expert_parallel });
+  const owned = (run: TensorRun): number =>
+    zero && run.kind === "replicated" ? sliceOf(run.size, 0, ranks).end : run.size;
+
+  const policy = parsePolicy(config.schedule.policy);
+  const training = buildTrainingProgram(model, {
+    batch,
+    sequence,
+    epSize,
+    ranks,
+    chunks: policy.chunks,
+    recompute: train.recompute,
+    splitWeightGradients: train.split_weight_gradients,
+    wire: parallel.wire,
+    documents: data.document_mask,
+  });
+  const groups = { world: { size: ranks }, replicas: { size: ranks / epSize } };
+  const buckets = reductionBuckets({ ...groups, zero, weights: { buckets: runs } });
+  const program = withReduction(training.program, buckets);
+  const schedule = policy.schedule(program);
+  const [keep, { symbols }] = [new Set(keptValues(training)), training];
+  const step = peaks((spread) => peakMemory(program, schedule, { keep, symbols, spread }));
+  const dropless = train.eval_capacity ? model : { ...model, capacity_factor: null };
+  const evaluation = forwardPeaks(dropless, { batch, sequence, epSize, head: "losses" });
+
+  const twin = proveOverlap ? 1 : 0;
+  const activations = (spread: keyof typeof step): number =>
+    Math.max(step[spread].bytes, evaluation[spread].bytes) + twin * step[spread].bytes;
+  return memoryNeed(
+    {
+      weights: weights.bytes * (1 + twin),
+      gradients: weights.trainedBytes * (1 + twin),
+      moments: runs.reduce((sum, run) => sum + 8 * owned(run), 0) * (1 + twin),
+      activations: activations("even"),
+      graphBytes: Math.max(step.even.engineBytes, evaluation.even.engineBytes),
+      base: rankBase({ ranks, inProcess }, corpusBytes(data.corpus)),
+    },
+    { ranks: inProcess, worstActivations: activations("worst") },
+  );
+}
+
+/** @throws InputError when the ranks do not divide the experts */
+export function evaluationNeed(
+  model: ModelConfig,
+  of: RankPlaces & { readonly corpus: string; readonly batch: number; readonly sequence: number },
+): MemoryNeed {
+  const { corpus, ...shape } = of;
+  const epSize = greatestDivisor(of.ranks, model.num_experts);
+  const base = rankBase(of, corpusBytes(corpus));
+  return inferenceNeed({ ...model, capacity_factor: null }, { ...shape, epSize, head: "losses", base });
+}
