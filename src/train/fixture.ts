@@ -1,4 +1,4 @@
-/** A fixture directory made by another implementation (method 9.7): what it must hold, and what is read from it. */
+/** A fixture directory made by another implementation (method 9.8): what it must hold, and what is read from it. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";

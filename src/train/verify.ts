@@ -1,5 +1,5 @@
 /**
- * Compares a training run with a fixture directory made by another implementation (method 9.7):
+ * Compares a training run with a fixture directory made by another implementation (method 9.8):
  * logits, losses of every step, clipped gradients of the first, weights after the last.
  */
 import { singleCommunicator } from "../comm/single.js";
