@@ -37,7 +37,7 @@ it("imports nothing that a browser lacks", () => {
 });
 
 it("would be told of a chain", () => {
-  expect(impureChains("train/open-run.ts")).toContain("train/open-run.ts → node:fs");
+  expect(impureChains("storage/files.ts")).toContain("storage/files.ts → node:fs");
 });
 
 it("bundles for a browser, and predicts where there is nothing but JavaScript", () => {
