@@ -157,6 +157,19 @@ class Rank {
     return s_.last_label[rank];
   }
 
+  // Ranks, at most so many, whose part of the oldest exchange under way is missing. Returns their number.
+  int Missing(int32_t* ranks, int most) {
+    std::lock_guard<std::mutex> lock(s_.mutex);
+    for (const auto& [id, x] : s_.all) {
+      if (x->report.done) continue;
+      int found = 0;
+      for (size_t p = 0; p < x->peers.size(); p++)
+        if (x->report.got_bytes[p] < 0 && found < most) ranks[found++] = x->peers[p].rank;
+      return found;
+    }
+    return 0;
+  }
+
   // Returns 0 when all ranks have finalized, 1 when one is still busy or gone.
   int Finalize(double timeout_ms) {
     if (!thread_.joinable()) return 0;

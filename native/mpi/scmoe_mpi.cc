@@ -60,19 +60,8 @@ int scmoe_mpi_released(int64_t id) { return R().Released(id); }
 const char* scmoe_mpi_error(int64_t id) { return Text(R().Error(id)); }
 const char* scmoe_mpi_last_label(int rank) { return Text(R().LastLabel(rank)); }
 
-// Writes the ranks, at most so many, whose part of the oldest exchange under way is missing. Returns their number. For any thread:
-// ranks of peers never change.
-int scmoe_mpi_missing(int32_t* ranks, int most) {
-  std::lock_guard<std::mutex> lock(S().mutex);
-  for (const auto& [id, x] : S().all) {
-    if (x->report.done) continue;
-    int found = 0;
-    for (size_t p = 0; p < x->peers.size(); p++)
-      if (x->report.got_bytes[p] < 0 && found < most) ranks[found++] = x->peers[p].rank;
-    return found;
-  }
-  return 0;
-}
+// Writes the ranks, at most so many, whose part of the oldest exchange under way is missing. Returns their number.
+int scmoe_mpi_missing(int32_t* ranks, int most) { return R().Missing(ranks, most); }
 
 // Ends the whole job; leaves even if MPI does not return.
 void scmoe_mpi_abort(int code) {
