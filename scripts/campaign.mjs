@@ -8,10 +8,10 @@
 // says how to repeat it alone. Exit 1 when a case failed.
 import { spawnSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
-import { dirname, relative, resolve, sep } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { build } from "esbuild";
+import { bundleCampaign } from "./bundle-campaign.mjs";
 import { UsageError, runScript } from "./compare/checkout.mjs";
 
 const USAGE =
@@ -90,31 +90,6 @@ async function load(name) {
     stdio: ["ignore", 2, 2],
   });
   if (built.status !== 0) throw new UsageError("The build failed");
-  const outfile = resolve(root, `dist/campaign/${name}.mjs`);
-  const source = resolve(root, "src") + sep;
-  await build({
-    entryPoints: [`${folder}/${name}.ts`],
-    outfile,
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    target: "node20",
-    sourcemap: "inline",
-    packages: "external",
-    logLevel: "warning",
-    plugins: [
-      {
-        name: "built sources",
-        setup: (bundler) =>
-          bundler.onResolve({ filter: /^\.{1,2}\// }, ({ path, resolveDir }) => {
-            const target = resolve(resolveDir, path);
-            if (!target.startsWith(source)) return undefined;
-            const module = resolve(root, "dist", target.slice(source.length));
-            return { path: relative(dirname(outfile), module).split(sep).join("/"), external: true };
-          }),
-      },
-    ],
-  });
-  const { campaign } = await import(pathToFileURL(outfile).href);
+  const { campaign } = await import(await bundleCampaign(name));
   return campaign;
 }

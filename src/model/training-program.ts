@@ -52,15 +52,14 @@ export function buildTrainingProgram(config: ModelConfig, options: TrainingOptio
   return { ...model, program, labels, seed, scales, statistics };
 }
 
+/** Whether the balance of experts adds to the loss; otherwise it is a figure to look at. */
+export function hasBalanceLoss({ balance, router_aux_loss_coef, architecture }: ModelConfig): boolean {
+  return balance === "aux" && router_aux_loss_coef > 0 && architecture.routed !== "none";
+}
+
 /** Whether the balance loss counts all tokens of a step as one, however many micro-batches they are cut into. */
-export function countsWholeStep({
-  balance,
-  balance_statistics,
-  router_aux_loss_coef,
-  architecture,
-}: ModelConfig): boolean {
-  const isInLoss = balance === "aux" && router_aux_loss_coef > 0 && architecture.routed !== "none";
-  return isInLoss && balance_statistics === "global";
+export function countsWholeStep(config: ModelConfig): boolean {
+  return hasBalanceLoss(config) && config.balance_statistics === "global";
 }
 
 function countsAllRanks({ balance, balance_statistics }: ModelConfig, { routings }: ModelProgram): boolean {

@@ -5,14 +5,19 @@ import type { Routing } from "../run/moe/routing.js";
 import type { BalanceStatistics, LoadStatistics } from "../run/moe/statistics.js";
 import type { Rank } from "../run/rank.js";
 
+/** Per routing of the model: one of each micro-batch. */
+export type StepRoutings = readonly (readonly Routing[])[];
+
 /**
  * Sums what the balance loss counts over the micro-batches of this rank, and over ranks.
- * @param routings per routing of the model: one of each micro-batch
+ * @throws CommError when a peer does not answer or is lost
  */
-export function stepStatistics(
-  { world }: Rank,
-  routings: readonly (readonly Routing[])[],
-): BalanceStatistics {
+export function stepStatistics({ world }: Rank, routings: StepRoutings): BalanceStatistics {
+  return balanceOf(sumScalars(world, balanceCounts(routings), "balance of the step"), routings);
+}
+
+/** What this rank's micro-batches count, as one row of numbers to be added up over ranks. */
+export function balanceCounts(routings: StepRoutings): number[] {
   const sums = routings.flatMap((ofMicroBatches) => {
     const N = ofMicroBatches[0].numExperts;
     const sum = (of: "firstChoices" | "probabilitySums"): number[] =>
@@ -22,14 +27,15 @@ export function stepStatistics(
     return [...sum("firstChoices"), ...sum("probabilitySums")];
   });
   const tokens = routings[0].reduce((total, { numTokens }) => total + numTokens, 0);
-  const [numTokens, pieces, ...totals] = sumScalars(
-    world,
-    [tokens, routings[0].length, ...sums],
-    "balance of the step",
-  );
+  return [tokens, routings[0].length, ...sums];
+}
+
+/** @param totals of `balanceCounts` over all ranks */
+export function balanceOf(totals: readonly number[], routings: StepRoutings): BalanceStatistics {
+  const [numTokens, pieces, ...sums] = totals;
   const N = routings[0][0].numExperts;
   const part = (which: number): Float32Array[] =>
-    routings.map((_, i) => Float32Array.from(totals.slice((2 * i + which) * N, (2 * i + which + 1) * N)));
+    routings.map((_, i) => Float32Array.from(sums.slice((2 * i + which) * N, (2 * i + which + 1) * N)));
   return { firstChoices: part(0), probabilitySums: part(1), numTokens, pieces };
 }
 

@@ -1,7 +1,7 @@
 /** One optimiser step of one rank: micro-batches forward and backward, reduction, clipping, update. */
 import { sumScalars } from "../comm/collectives.js";
 import type { Tensor } from "../core/tensor.js";
-import type { TrainingProgram } from "../model/training-program.js";
+import { type TrainingProgram, hasBalanceLoss } from "../model/training-program.js";
 import type { LossScales } from "../program/kinds.js";
 import type { RoutingValue } from "../run/actions/gate.js";
 import type { RunResult } from "../run/execution.js";
@@ -13,7 +13,7 @@ import {
   countLoad,
   loadStatistics,
 } from "../run/moe/statistics.js";
-import { stepStatistics, updateSelectionBias } from "./balance.js";
+import { balanceCounts, balanceOf, stepStatistics, updateSelectionBias } from "./balance.js";
 import { type MicroBatch, feedBatch } from "./micro-batch.js";
 import { isFiniteStep, whereNonFinite } from "./non-finite.js";
 import { type AdamWOptions, adamWStep, clipFactor, gradientNorm } from "./optimizer.js";
@@ -33,6 +33,7 @@ export interface StepOptions {
 export interface StepReport {
   /** Means over all tokens of all ranks. */
   readonly lmLoss: number;
+  /** Of the tokens that the loss counts; where it has no such term, of all tokens of the step. */
   readonly balanceLoss: number;
   readonly zLoss: number;
   readonly loss: number;
@@ -112,11 +113,16 @@ export function forwardBackward(
   });
   const losses = [total(results, "lm"), total(results, "balance"), total(results, "z")].map((x) => x * share);
   const counts = routings.map(countLoad);
-  const [lmLoss, balance, z, ...sums] = sumScalars(
+  const isWatched = routings.length > 0 && !hasBalanceLoss(config);
+  const watched = isWatched ? balanceCounts(routings) : [];
+  const [lmLoss, ofPieces, z, ...sums] = sumScalars(
     rank.world,
-    [...losses, ...counts.flatMap((c) => [...c.load, c.dropped, c.wanted, c.nonFinite])],
+    [...losses, ...watched, ...counts.flatMap((c) => [...c.load, c.dropped, c.wanted, c.nonFinite])],
     "losses and loads",
   );
+  const balance = isWatched
+    ? meanBalance(balanceOf(sums.splice(0, watched.length), routings), routings.length)
+    : ofPieces;
   const loss =
     lmLoss +
     (config.balance === "aux" ? config.router_aux_loss_coef * balance : 0) +
@@ -185,4 +191,12 @@ function readLosses(
     z += lossShare * zLoss(routing);
   });
   return { lm: lm / losses.length, balance, z };
+}
+
+function meanBalance(
+  { firstChoices, probabilitySums, numTokens }: BalanceStatistics,
+  numRoutings: number,
+): number {
+  const losses = firstChoices.map((first, i) => balanceLoss(first, probabilitySums[i], numTokens));
+  return losses.reduce((sum, loss) => sum + loss, 0) / numRoutings;
 }
