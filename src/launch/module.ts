@@ -19,7 +19,12 @@ export function startRank(
   data: Omit<WorkerData, "job">,
 ): Worker {
   const workerData: WorkerData = { ...data, job: { module: builtModule(module), name } };
-  return new Worker(workerFile(), { workerData });
+  return new Worker(workerFile(), { workerData, ...threadOptions() });
+}
+
+/** A thread inherits Node's options, and will not start with this one, which is about the text behind "-e" or on stdin. */
+function threadOptions(): { execArgv?: string[] } {
+  return process.execArgv.some((word) => word.startsWith("--input-type")) ? { execArgv: [] } : {};
 }
 
 /** What a rank's thread runs first. */

@@ -1,4 +1,5 @@
 /** What a launch does with what ranks do: return, emit, stop when asked, fail in a way that they cannot report themselves. */
+import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -42,6 +43,16 @@ it("hands options to every rank, and rank 0's events and result back", async () 
     { kind: "progress", line: "half" },
     { kind: "count", count: 0 },
   ]);
+});
+
+it("launches from a program that is given as text", () => {
+  const { module } = job<object, number>("return context.world.size;");
+  const program = `import { launch } from "${dist("index.js")}"; import { job } from "${module}";
+    console.log((await launch(job, {}, { ranks: 2 })).result);`;
+  const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", program], {
+    encoding: "utf8",
+  });
+  expect([stdout, stderr]).toEqual(["2\n", ""]);
 });
 
 const UNTIL_ASKED = `for (let step = 1; ; step++) {

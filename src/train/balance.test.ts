@@ -56,7 +56,15 @@ function distance(a: Float32Array, b: Float32Array): number {
   return Math.hypot(...a.map((x, i) => x - b[i])) / Math.hypot(...b);
 }
 
-describe.each([{}, { gate_noise: true }, { arch: "dgmoe", gate_noise: true }])("%j", (keys) => {
+describe.each<Partial<ModelInput>>([
+  {},
+  { gate_noise: true },
+  { arch: "dgmoe", gate_noise: true },
+  // Not in the loss, but a figure that is looked at.
+  { balance: "bias" },
+  { balance: "none" },
+  { router_aux_loss_coef: 0 },
+])("%j", (keys) => {
   it.each([2, 4])("in %i micro-batches the step is what it is in one", (microBatches) => {
     const [one, many] = [step(keys, 1), step(keys, microBatches)];
     expect(Math.abs(many.loss / one.loss - 1)).toBeLessThan(1e-6);
