@@ -5,7 +5,7 @@
 //
 // Builds dist/, bundles test/campaign/NAME.ts against it (so that worker threads find their modules, and every module is
 // there once) and runs it. Progress goes to stderr; stdout ends with a line of figures, after a line per failure that
-// says how to repeat it alone. Exit 1 when a case failed.
+// says how to repeat it alone, and notes. Exit 1 when a case failed.
 import { spawnSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
@@ -51,7 +51,7 @@ await runScript(USAGE, async () => {
   const { length } = result.failures;
   if (values.json) print(JSON.stringify({ name, seed, seconds, ...result }, undefined, 2));
   else {
-    for (const failure of result.failures) print(failure);
+    for (const line of [...result.failures, ...(result.notes ?? [])]) print(line);
     print(`${name}: ${result.cases} cases, ${length} failures, ${seconds.toFixed(0)} s, seed ${seed}`);
   }
   return length === 0 ? 0 : 1;

@@ -3,9 +3,9 @@ import { expect, it } from "vitest";
 import { bundleCampaign } from "../scripts/bundle-campaign.mjs";
 import { launch } from "../src/launch/launch.js";
 import { type Case, TWISTS, VOCABULARY, twisted } from "./campaign/layouts/case.js";
-import { compare } from "./campaign/layouts/compare.js";
+import { type Comparison, compare } from "./campaign/layouts/compare.js";
 import { type Task, layoutsJob } from "./campaign/layouts/job.js";
-import type { Played } from "./campaign/layouts/play.js";
+import type { Choices, Played } from "./campaign/layouts/play.js";
 
 const BASE: Case = {
   seed: 3,
@@ -90,4 +90,31 @@ it("each case has the numbers of one rank", async () => {
       expect({ problems, tie }, name).toEqual({ problems: [], tie: undefined });
     }
   }
+});
+
+it("a token that goes elsewhere is a tie when the two probabilities are the same within rounding, and else a failure", async () => {
+  const [played] = await play([BASE], "one", 1);
+  expect(compare(BASE, played, played).problems).toEqual([]);
+  const [{ choices, ...step }, ...steps] = played.steps;
+  /** The first token of the first routing goes to another expert, which is so much less likely. */
+  const moved = (gap: number): Comparison => {
+    const [{ choice, probabilities, numExperts, ...rest }, ...others] = choices;
+    const other = (choice[0] + 1) % numExperts;
+    const [there, here] = [choice, probabilities].map((array) => array.slice());
+    there[0] = other;
+    here[other] = here[choice[0]] - gap;
+    const one = { choice, probabilities: Float32Array.from(here), numExperts, ...rest };
+    const playedWith = (first: Choices): Played => ({
+      ...played,
+      steps: [{ ...step, choices: [first, ...others] }, ...steps],
+    });
+    return compare(BASE, playedWith({ ...one, choice: Int32Array.from(there) }), playedWith(one));
+  };
+  expect(moved(1e-7)).toMatchObject({
+    problems: [],
+    tie: expect.stringContaining("step 0: routing 0 sends token 0") as string,
+  });
+  const { problems, tie } = moved(1e-3);
+  expect(tie).toBeUndefined();
+  expect(problems.join()).toMatch(/step 0: routing 0 sends token 0 to . instead of ., 1\.0e-3 apart/);
 });

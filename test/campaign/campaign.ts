@@ -16,6 +16,8 @@ export interface CampaignResult {
   readonly cases: number;
   /** One line each: what was wrong with which case, and how to repeat it alone. */
   readonly failures: readonly string[];
+  /** What the figures mean: what was not tried, how close it was. */
+  readonly notes?: readonly string[];
 }
 
 /** What a campaign's file exports under the name `campaign`. */

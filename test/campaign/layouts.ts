@@ -15,7 +15,6 @@ const MOST_ATTEMPTS = 5;
 export async function campaign({ seed, cases, say }: CampaignOptions): Promise<CampaignResult> {
   const count = cases ?? 1000;
   const noMpi = whyNoMpi();
-  if (noMpi !== undefined) say(`threads only: ${noMpi}`);
   const judge = new Judge(count, say);
   let open = Array.from({ length: count }, (_, i) => makeCase(seed + i, noMpi === undefined));
   while (open.length > 0) {
@@ -26,8 +25,7 @@ export async function campaign({ seed, cases, say }: CampaignOptions): Promise<C
     ]);
     open = judge.takeTies();
   }
-  judge.sum();
-  return { cases: count, failures: judge.failures };
+  return { cases: count, failures: judge.failures, notes: judge.notes(noMpi) };
 }
 
 /** Cases that can share a launch. */
@@ -122,12 +120,13 @@ class Judge {
     return ties;
   }
 
-  /** Largest errors of each class. */
-  sum(): void {
-    for (const [of, { cases, worst }] of this.#worst) {
-      const errors = Object.entries(worst).map(([what, error]) => `${what} ${error.toExponential(1)}`);
-      this.say(`${of}: ${cases} cases, largest errors: ${errors.join(", ")}`);
-    }
-    this.say(`${this.#numMpi} cases under mpirun; ${this.#numTies} drawn again for a tie within rounding`);
+  /** Largest errors of each class, and what was not compared. */
+  notes(noMpi: string | undefined): string[] {
+    const errors = [...this.#worst].map(([of, { cases, worst }]) => {
+      const each = Object.entries(worst).map(([what, error]) => `${what} ${error.toExponential(1)}`);
+      return `${of}: ${cases} cases, largest errors: ${each.join(", ")}`;
+    });
+    const mpi = noMpi === undefined ? `${this.#numMpi} cases under mpirun` : `threads only: ${noMpi}`;
+    return [...errors, `${mpi}; ${this.#numTies} drawn again for a tie within rounding`];
   }
 }
