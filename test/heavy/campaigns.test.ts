@@ -8,7 +8,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SHARES: Readonly<Record<string, number>> = {
   fuzz: 60_000,
   "io-faults": 40,
-  layouts: 72,
+  layouts: 120,
 };
 
 it("every campaign has a share", () => {
