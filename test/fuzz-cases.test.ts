@@ -110,6 +110,11 @@ describe("names that every object has", () => {
   });
 });
 
+it("an activation of others that cannot even be shown is another one", () => {
+  const hostile = { activation_function: { toString: "toString" }, vocab_size: 8 };
+  refusal(() => inferConfig({ ...hostile, model_type: "gpt2" }, new Map(), "config.json"));
+});
+
 describe("what is quoted", () => {
   it.each([
     ["is shortened", "x".repeat(1_000_000)],

@@ -4,7 +4,7 @@ import {
   type CompareResult,
   compareJob,
 } from "../bench/compare.js";
-import { BOUNDS, checkBounds } from "../core/bounds.js";
+import { BOUNDS, checkBounds, defaultSequence } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import { launch } from "../launch/launch.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
@@ -57,7 +57,7 @@ function taskOf(options: CompareOptions): Task {
     modes: options.modes ?? ["forward", "train"],
     epSize: options.epSize,
     batch: options.batch ?? 4,
-    sequence: options.sequence ?? model.max_position_embeddings,
+    sequence: options.sequence ?? defaultSequence(model.max_position_embeddings),
     rounds: options.rounds ?? 7,
     splitWeightGradients: options.splitWeightGradients ?? false,
     wire: options.wire ?? "f32",

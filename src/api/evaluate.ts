@@ -1,4 +1,4 @@
-import { BOUNDS, checkBounds } from "../core/bounds.js";
+import { BOUNDS, checkBounds, defaultSequence } from "../core/bounds.js";
 import { launch } from "../launch/launch.js";
 import type { MemoryOptions } from "../run/memory-need.js";
 import { type EvaluateResult, type EvaluateTask, evaluateJob } from "../train/evaluate.js";
@@ -25,7 +25,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
   const shape = {
     corpus: corpus ?? "sotu",
     batch: batchSize ?? 4,
-    sequence: sequence ?? config.max_position_embeddings,
+    sequence: sequence ?? defaultSequence(config.max_position_embeddings),
   };
   announceMemory(evaluationNeed(config, { ...rankPlaces(options.ranks), ...shape }), options);
   const task = { model, corpus, encoding, cache, batches, batchSize, sequence, capacity, documentMask };

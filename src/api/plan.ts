@@ -1,5 +1,5 @@
 /** What a cluster would see: predicted step time of architectures × policies. */
-import { BOUNDS, checkBounds } from "../core/bounds.js";
+import { BOUNDS, checkBounds, defaultSequence } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import { mean } from "../core/statistics.js";
 import { type ModelConfig, type ModelInput, resolveModel } from "../model/config.js";
@@ -127,7 +127,7 @@ function withDefaults(options: PlanOptions) {
   });
   const { calibration, batch = 8, steps = 8, imbalance = 1, mode = "train" } = options;
   const model = typeof options.model === "string" ? preset(options.model) : options.model;
-  const { sequence = model.max_position_embeddings } = options;
+  const { sequence = defaultSequence(model.max_position_embeddings) } = options;
   // Calibrated rates are of f32.
   const { elementBytes = calibration === undefined ? 2 : 4 } = options;
   const described = describe(options);

@@ -29,8 +29,9 @@ export const BOUNDS = {
   rounds: whole(1, 100_000),
   batches: whole(1, MANY),
   batch: whole(1, 2 ** 20),
-  /** Attention has masks of the square of it. */
-  sequence: whole(1, 2 ** 16),
+  /** Attention over whole sequences has masks of the square of it. */
+  sequence: whole(1, 2 ** 15),
+  positions: whole(1, 2 ** 24),
   width: whole(1, 2 ** 17),
   /** Four times the width, as usual, and more. */
   mlpWidth: whole(1, 2 ** 20),
@@ -93,4 +94,9 @@ export function checkBounds<O extends object>(
         `${where}: ${name} is ${typeof value === "number" ? value : JSON.stringify(value)}; wanted ${wanted(bound)}`,
       );
   }
+}
+
+/** Tokens of a sequence where nothing is said: the model's longest, as far as whole sequences go. */
+export function defaultSequence(positions: number): number {
+  return Math.min(positions, BOUNDS.sequence.to);
 }

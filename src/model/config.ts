@@ -37,7 +37,7 @@ export const modelSchema = z.strictObject({
   num_experts: experts.default(8).describe("Routed experts per MoE block"),
   num_experts_per_tok: experts.optional().describe("k of an arch whose name has none"),
   moe_layer_interval: z.literal([1, 2]).default(2).describe("2: odd blocks are MoE; 1: every block"),
-  max_position_embeddings: upTo(BOUNDS.sequence).describe("Longest sequence"),
+  max_position_embeddings: upTo(BOUNDS.positions).describe("Longest sequence"),
   capacity_factor: aboveZero
     .nullable()
     .default(null)

@@ -29,7 +29,7 @@ const only = (...values: readonly unknown[]): Fixed => ({
 });
 const activation: Fixed = {
   accepts: (value, { style }) =>
-    (style === "llama" ? ["silu", "swish", "swiglu"] : ["gelu"]).includes(String(value)),
+    (style === "llama" ? ["silu", "swish", "swiglu"] : ["gelu"]).some((name) => name === value),
   wanted: '"silu" in llama style (SwiGLU), "gelu" (erf form) in gpt style',
 };
 const isDefaultRope = (value: unknown): boolean => {

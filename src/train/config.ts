@@ -1,6 +1,6 @@
 /** The configuration of a run: YAML, presets, `--set a.b=c`. */
 import { z } from "zod";
-import { BOUNDS } from "../core/bounds.js";
+import { BOUNDS, defaultSequence } from "../core/bounds.js";
 import { InputError, didYouMean } from "../core/errors.js";
 import { DEFAULT_ENCODING, checkEncoding } from "../data/encoding.js";
 import {
@@ -163,7 +163,7 @@ export function resolveRun(input: unknown, where: string): RunConfig {
   const base = name === undefined ? ("hidden_size" in overrides ? {} : preset("tiny")) : preset(name);
   const model = resolveModel({ ...base, ...overrides }, `${where}: model`);
   checkEncoding(raw.data.encoding, `${where}: data.encoding`);
-  const sequence = raw.data.sequence_length ?? model.max_position_embeddings;
+  const sequence = raw.data.sequence_length ?? defaultSequence(model.max_position_embeddings);
   if (sequence > model.max_position_embeddings)
     throw new InputError(
       `${where}: data.sequence_length ${sequence} is beyond max_position_embeddings ${model.max_position_embeddings}`,

@@ -1,6 +1,7 @@
 /** Validation loss on this rank's model. */
 import { sumScalars } from "../comm/collectives.js";
 import { InputError, InterruptedError, NumericsError } from "../core/errors.js";
+import { defaultSequence } from "../core/bounds.js";
 import { greatestDivisor } from "../core/divisor.js";
 import type { Tensor } from "../core/tensor.js";
 import { evalBatch, numWindows } from "../data/batches.js";
@@ -148,7 +149,7 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
   reader.verify({ turn: world.rank, of: world.size });
   const config = checkpointConfig(reader);
   const documentMask = task.documentMask ?? wasDocumentMasked(directory);
-  const sequence = task.sequence ?? config.max_position_embeddings;
+  const sequence = task.sequence ?? defaultSequence(config.max_position_embeddings);
   if (sequence > config.max_position_embeddings)
     throw new InputError(
       `A sequence of ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,

@@ -37,7 +37,6 @@ const SMALL = sets("model.preset=small");
 const trainings: [string, string[]][] = [
   ["tiny", []],
   ["tiny on 4 ranks", ["-n", "4"]],
-  ["tiny, many tokens", sets("train.batch_size=64")],
   ["tiny, a twin", ["-n", "2", "--prove-overlap", ...sets("train.batch_size=64")]],
   ["tiny-llama", sets("model.preset=tiny-llama", "train.batch_size=32")],
   ["small", SMALL],
@@ -45,11 +44,8 @@ const trainings: [string, string[]][] = [
   ["small, ZeRO on 4 ranks", ["-n", "4", ...SMALL, ...sets("parallel.zero=true")]],
   ["small, recomputing", [...SMALL, ...sets("train.recompute=true")]],
   ["small, micro-batches", [...SMALL, ...sets("train.micro_batch_size=2")]],
-  ["small, dense", [...SMALL, ...sets("model.arch=dense")]],
-  ["small, top2 on 2 ranks", ["-n", "2", ...SMALL, ...sets("model.arch=top2")]],
   ["small, llama", [...SMALL, ...sets("model.style=llama")]],
   ["base", sets("model.preset=base", "data.sequence_length=512", "train.batch_size=4")],
-  ["gpt2-moe-small", sets("model.preset=gpt2-moe-small", "data.sequence_length=128", "train.batch_size=2")],
 ];
 
 describe("memory as predicted is within 15 % of the measured peak", () => {
