@@ -1,8 +1,10 @@
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { EnvironmentError, InputError } from "../core/errors.js";
+import { makeWorkDirectory } from "../storage/work-directory.js";
 import { numWindows } from "./batches.js";
 import { entropyOf, prepareData } from "./prepare.js";
 
@@ -34,6 +36,15 @@ describe("prepareData()", () => {
     };
     expect(() => prepare("stopped", { onProgress: stop })).toThrow("stop");
     expect(readdirSync(cache("stopped"))).toEqual([]);
+  });
+
+  it("removes what a killed process has left of any data", () => {
+    const { directory } = prepare("killed");
+    const left = makeWorkDirectory(join(cache("killed"), "0123456789abcdef"));
+    const { pid } = spawnSync("true");
+    renameSync(left, left.replace(`_${process.pid}_`, `_${pid}_`));
+    prepare("killed");
+    expect(readdirSync(cache("killed"))).toEqual([basename(directory)]);
   });
 
   it("can be ended within one long document, in training and in encoding", () => {

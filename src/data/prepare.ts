@@ -1,17 +1,18 @@
 /** From a corpus to a tokenizer and token files, cached by what they were made from. */
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, renameSync, rmSync, statSync } from "node:fs";
+import { renameSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { EnvironmentError, InputError } from "../core/errors.js";
+import { InputError } from "../core/errors.js";
 import {
   exists,
-  listDirectory,
+  isDirectory,
   makeDirectory,
   readText,
   removeQuietly,
   replaceFile,
   writing,
 } from "../storage/files.js";
+import { makeWorkDirectory, removeAbandoned } from "../storage/work-directory.js";
 import { SMALLEST_VOCABULARY, trainBpe } from "./bpe.js";
 import { type Corpus, readCorpus } from "./corpus.js";
 import { TokenFile, writeTokenFile } from "./token-file.js";
@@ -44,8 +45,6 @@ export interface PrepareOptions {
 
 /** Part of the key of the cache: raised when the same corpus would give other files. */
 const FORMAT = 4;
-/** What a rank that was killed left in the cache is removed after this time. */
-const STALE_MS = 24 * 3600 * 1e3;
 
 /** @throws InputError when the corpus is missing, empty or not in its encoding, or the tokenizer has more tokens than the model */
 export function prepareData(options: PrepareOptions): PreparedData {
@@ -66,6 +65,8 @@ export function prepareData(options: PrepareOptions): PreparedData {
     hash.update(tokenizer);
   }
   const directory = join(options.cacheDirectory, hash.digest("hex").slice(0, 16));
+  // What killed processes left of these or other data.
+  if (isDirectory(options.cacheDirectory)) removeAbandoned(options.cacheDirectory);
   if (!exists(join(directory, "facts.json"))) buildDirectory(directory, corpus, tokenizer, options);
   return { ...openPrepared(directory, options.vocabSize), text: textHash.digest("hex") };
 }
@@ -106,10 +107,8 @@ function buildDirectory(
   tokenizer: string | undefined,
   options: PrepareOptions,
 ): void {
-  const parent = dirname(directory);
-  makeDirectory(parent);
-  removeStale(parent);
-  const temporary = writing(directory, () => mkdtempSync(`${directory}.tmp-`));
+  makeDirectory(dirname(directory));
+  const temporary = makeWorkDirectory(directory);
   try {
     build(temporary, corpus, tokenizer, options);
     writing(directory, () => renameSync(temporary, directory));
@@ -181,17 +180,4 @@ export function entropyOf(counts: Float64Array): number {
     (sum, count) => (count === 0 ? sum : sum - (count / total) * Math.log(count / total)),
     0,
   );
-}
-
-function removeStale(parent: string): void {
-  for (const name of listDirectory(parent)) {
-    if (!/^[0-9a-f]{16}\.tmp-/.test(name)) continue;
-    const path = join(parent, name);
-    try {
-      if (Date.now() - statSync(path).mtimeMs > STALE_MS) rmSync(path, { recursive: true, force: true });
-    } catch (error) {
-      // Its owner has finished with it at this very moment.
-      if (existsSync(path)) throw new EnvironmentError(`Cannot remove ${path}: ${(error as Error).message}`);
-    }
-  }
 }

@@ -1,19 +1,10 @@
 /** One writer per directory: a lock that says who holds it, and is found to be stale when its holder is gone. */
 import { randomUUID } from "node:crypto";
-import {
-  existsSync,
-  linkSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmdirSync,
-  statSync,
-  writeSync,
-} from "node:fs";
-import { hostname } from "node:os";
+import { existsSync, linkSync, readFileSync, renameSync, rmdirSync, statSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
 import { diskError, makeDirectory, removeQuietly, withFile, writeDurably } from "./files.js";
+import { type ProcessIdentity, hasEnded, thisProcess } from "./process-identity.js";
 
 const NAME = "lock.json";
 /** The holder shows that it lives by writing the file anew. */
@@ -21,14 +12,8 @@ const HEARTBEAT_MS = 10_000;
 /** Silence after which a holder whose processes cannot be seen from here counts as gone. */
 const SILENCE_MS = 300_000;
 
-/** A process, and where its number means something. */
-export interface Holder {
-  readonly host: string;
-  readonly pid: number;
-  /** Start time of the process as the system counts it: a number may be given again. Empty where it is not known. */
-  readonly processStart: string;
-  /** Of the kernel and its process numbers: two processes see each other when it is equal. */
-  readonly machine: string;
+/** Who holds a lock. */
+export interface Holder extends ProcessIdentity {
   readonly since: string;
   readonly token: string;
 }
@@ -110,47 +95,10 @@ function breakLock(file: string, stale: Holder | undefined): void {
  */
 export function isGone(
   holder: Holder,
-  {
-    silenceMs,
-    here = thisProcess(),
-  }: { readonly silenceMs: number; readonly here?: Omit<Holder, "since" | "token"> },
+  { silenceMs, here = thisProcess() }: { readonly silenceMs: number; readonly here?: ProcessIdentity },
 ): boolean {
   if (holder.machine !== here.machine) return silenceMs > SILENCE_MS;
-  const start = startOf(holder.pid);
-  return start === undefined || (holder.processStart !== "" && start !== holder.processStart);
-}
-
-function thisProcess(): Omit<Holder, "since" | "token"> {
-  const { pid } = process;
-  return { host: hostname(), pid, processStart: startOf(pid) ?? "", machine: machineId() };
-}
-
-/** The kernel's boot and the namespace of its process numbers; elsewhere than on Linux the host's name. */
-function machineId(): string {
-  try {
-    const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
-    return `${boot} ${readlinkSync("/proc/self/ns/pid")}`;
-  } catch {
-    return hostname();
-  }
-}
-
-/** When a process started, in the system's own count; empty where that is not known, undefined when there is none. */
-function startOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The name, in parentheses, may hold anything; 20 fields follow up to the start time. A zombie has ended.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" ? undefined : fields[19];
-  } catch {
-    if (existsSync("/proc/self/stat")) return undefined;
-  }
-  try {
-    process.kill(pid, 0);
-    return "";
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM" ? "" : undefined;
-  }
+  return hasEnded(holder);
 }
 
 /** By the clock of the file system, which has just written the second file. */

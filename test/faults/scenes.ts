@@ -297,7 +297,7 @@ function differences(wanted: ReadonlyMap<string, string>, found: ReadonlyMap<str
   return (
     [...all]
       .filter((file) => wanted.get(file) !== found.get(file))
-      // What a killed process leaves in the cache is removed a day later; what could not be rotated away stays.
+      // What a killed process leaves in the cache is removed by the next that prepares; what could not be rotated away stays.
       .filter((file) => !file.includes(".tmp-*") && (wanted.has(file) || !/step-\d+\//.test(file)))
       .map((file) => {
         if (!found.has(file)) return `${file} is missing in the end`;
