@@ -56,6 +56,13 @@ describe("a resumed run", () => {
     expect(JSON.parse(stdout)).toMatchObject({ steps: 6, trainLoss: null, tokensPerSecond: null });
   });
 
+  it("that is complete keeps no more checkpoints than it should: it may have been killed before it removed the oldest", () => {
+    copy("two", "full");
+    expect(checkpoints("full")).toHaveLength(4);
+    expect(resume("full", ...set("train.keep_checkpoints=2")).code).toBe(0);
+    expect(checkpoints("full")).toEqual(["latest", "step-00000004", "step-00000006"]);
+  });
+
   it.each([
     ["data.corpus=sotu", /data.corpus "book.txt" → "sotu"/],
     ["train.seed=1", /train.seed 0 → 1/],

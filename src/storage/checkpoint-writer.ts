@@ -100,7 +100,7 @@ export function commitCheckpoint(
     syncDirectory(parent);
   });
   pointToNewest(parent);
-  prune(parent, options.keep);
+  rotate(parent, options.keep);
 }
 
 /** Removes a checkpoint that could not be finished; what cannot be removed goes with the next `removeUnfinished`. */
@@ -139,8 +139,12 @@ function pointToNewest(parent: string): void {
   replaceFile(file, `${newest}\n`);
 }
 
-/** Keeps the newest. One that goes loses its name first: half a checkpoint never has one. */
-function prune(parent: string, keep: number): void {
+/**
+ * Keeps the newest. One that goes loses its name first: half a checkpoint never has one.
+ * @param parent the directory `checkpoints` of a run
+ * @throws EnvironmentError
+ */
+export function rotate(parent: string, keep: number): void {
   const all = listCheckpoints(parent);
   for (const name of all.slice(0, Math.max(0, all.length - keep))) {
     const path = join(parent, name);

@@ -7,7 +7,7 @@ import { modelToJson } from "../model/config.js";
 import { checkpointConfig } from "../run/load-weights.js";
 import { findCheckpoint } from "../storage/checkpoint-names.js";
 import { CheckpointReader } from "../storage/checkpoint-reader.js";
-import { setAsideLater } from "../storage/checkpoint-writer.js";
+import { rotate, setAsideLater } from "../storage/checkpoint-writer.js";
 import { type Change, changeText, effectOf, effectText } from "./changes.js";
 import { type TrainerState, loadCheckpoint } from "./checkpoint.js";
 import type { RunConfig } from "./config.js";
@@ -61,6 +61,8 @@ export function resume(
     removeHalfWritten(directory);
     for (const path of setAsideLater(checkpoints, progressed.step))
       say(`Set aside as ${path}: it is later than the checkpoint gone back to`);
+    // Killed between a checkpoint and the removal of the oldest, a run may never write another.
+    rotate(checkpoints, config.train.keep_checkpoints);
     const { text } = data;
     const now = { ranks: world.size, config, text, step: progressed.step, changes };
     recordResume(directory, resumed.before, now);
