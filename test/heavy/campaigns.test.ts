@@ -9,6 +9,7 @@ const SHARES: Readonly<Record<string, number>> = {
   fuzz: 60_000,
   "io-faults": 40,
   layouts: 120,
+  soak: 1,
 };
 
 it("every campaign has a share", () => {
