@@ -8,6 +8,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SHARES: Readonly<Record<string, number>> = {
   fuzz: 60_000,
   "io-faults": 40,
+  kills: 8,
   layouts: 120,
   soak: 1,
 };

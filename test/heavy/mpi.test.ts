@@ -16,10 +16,12 @@ import {
   scmoe,
   temporaryDirectory,
 } from "../helpers.js";
+import { pidOfRank } from "../processes.js";
 
 const dir = temporaryDirectory();
 const STEPS = 300;
-const KILLS = 30;
+/** Many more, at chosen moments and on more ranks: the campaign `kills`. */
+const KILLS = 3;
 const STOPS = 3;
 const LONG = [...MINI, "--set", `train.steps=${STEPS}`, "--set", "train.checkpoint_interval=5"];
 
@@ -39,21 +41,6 @@ function mpirun(ranks: number, args: readonly string[]): { code: number | null; 
     { cwd: dir, env: MPI_ENV, encoding: "utf8" },
   );
   return { code: status, output: stdout + stderr };
-}
-
-/** Process of a rank of the run that writes to `out`. */
-function pidOfRank(out: string, rank: number): number | undefined {
-  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-    try {
-      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-      if (!command.includes(out) || command.some((part) => part.endsWith("mpirun"))) continue;
-      const environment = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
-      if (environment.includes(`OMPI_COMM_WORLD_RANK=${rank}`)) return Number(pid);
-    } catch {
-      // The process has ended meanwhile.
-    }
-  }
-  return undefined;
 }
 
 async function until(condition: () => boolean, timeoutMs: number): Promise<boolean> {
