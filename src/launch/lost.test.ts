@@ -1,8 +1,8 @@
 /** Who is missed when a launcher ends a job, and which rank says so. */
 import { spawnSync } from "node:child_process";
-import { hostname } from "node:os";
 import { describe, expect, it } from "vitest";
-import { endedRanks, lossLine, thisProcess } from "./lost.js";
+import { thisProcess } from "../storage/process-identity.js";
+import { endedRanks, lossLine } from "./lost.js";
 
 const ranks = ["a", "a", "b"].map((host, pid) => ({ host, pid }));
 const known = { ranks, operator: "L3.dispatch", step: 41, ended: [], silent: [] };
@@ -30,6 +30,6 @@ describe("the line of a loss", () => {
 
 it("knows of processes on this host whether they have ended", () => {
   const { pid } = spawnSync(process.execPath, ["--version"]);
-  const host = hostname();
-  expect(endedRanks([thisProcess(), { host, pid }, { host: "elsewhere", pid }])).toEqual([1]);
+  const here = thisProcess();
+  expect(endedRanks([here, { ...here, pid }, { ...here, pid, machine: "elsewhere" }])).toEqual([1]);
 });

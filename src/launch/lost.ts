@@ -1,41 +1,19 @@
 /** Which rank of a job is lost, as far as one of the others can tell, in a line. */
-import { readFileSync } from "node:fs";
-import { hostname } from "node:os";
+import { type ProcessIdentity, hasEnded, thisProcess } from "../storage/process-identity.js";
+
+/** Ranks on this machine whose process has ended; of other machines nothing is known. */
+export function endedRanks(ranks: readonly ProcessIdentity[]): number[] {
+  const { machine } = thisProcess();
+  return [...ranks.keys()].filter((rank) => ranks[rank].machine === machine && hasEnded(ranks[rank]));
+}
 
 /** Where a rank runs. */
-export interface RankProcess {
-  readonly host: string;
-  readonly pid: number;
-}
-
-export function thisProcess(): RankProcess {
-  return { host: hostname(), pid: process.pid };
-}
-
-/** Ranks on this host whose process has ended; of other hosts nothing is known. */
-export function endedRanks(ranks: readonly RankProcess[]): number[] {
-  const host = hostname();
-  return [...ranks.keys()].filter((rank) => ranks[rank].host === host && hasEnded(ranks[rank].pid));
-}
-
-function hasEnded(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ESRCH";
-  }
-  try {
-    // Ended, and not yet buried by its parent.
-    return /\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-  } catch {
-    return false;
-  }
-}
+export type RankPlace = Pick<ProcessIdentity, "host">;
 
 /** What a rank knows when the launcher ends it. */
 export interface Loss {
   readonly rank: number;
-  readonly ranks: readonly RankProcess[];
+  readonly ranks: readonly RankPlace[];
   /** Whose processes are known to have ended. */
   readonly ended: readonly number[];
   /** Whose part of the exchange under way is missing. */
@@ -62,7 +40,7 @@ export function lossLine({ rank, ranks, ended, silent, operator, step }: Loss): 
 }
 
 /** "rank 1 (host a) and rank 2 (host b)" */
-export function namedRanks(numbers: readonly number[], ranks: readonly RankProcess[]): string {
+export function namedRanks(numbers: readonly number[], ranks: readonly RankPlace[]): string {
   return numbers
     .map((rank) => `rank ${rank}${ranks[rank] === undefined ? "" : ` (host ${ranks[rank].host})`}`)
     .join(" and ");

@@ -1,7 +1,7 @@
 /** What goes between a rank's thread and the thread that launched it; plain data. */
 import type { Board } from "../comm/threads/board.js";
 import { CommError, EnvironmentError, InputError, InterruptedError, exitCodeOf } from "../core/errors.js";
-import type { RankProcess } from "./lost.js";
+import type { ProcessIdentity } from "../storage/process-identity.js";
 
 export interface WorkerData {
   /** Where the rank finds its job. */
@@ -31,7 +31,7 @@ export type FromWorker =
   | { readonly kind: "event"; readonly event: unknown }
   | { readonly kind: "result"; readonly value: unknown }
   /** Ranks of an MPI job: where each of them runs. */
-  | { readonly kind: "ranks"; readonly ranks: readonly RankProcess[] }
+  | { readonly kind: "ranks"; readonly ranks: readonly ProcessIdentity[] }
   | Failure;
 
 export function failureOf(error: Error): Failure {

@@ -5,7 +5,8 @@ import { LABEL_BYTES, readText } from "../comm/threads/board.js";
 import { exitAtOnce } from "../core/exit.js";
 import { refuseTelemetry } from "../core/telemetry.js";
 import type { Job, LineEvent, Outcome } from "./job.js";
-import { type RankProcess, endedRanks, lossLine, namedRanks, stepText } from "./lost.js";
+import type { ProcessIdentity } from "../storage/process-identity.js";
+import { endedRanks, lossLine, namedRanks, stepText } from "./lost.js";
 import { type Failure, type FromWorker, revive } from "./messages.js";
 import { startRank } from "./module.js";
 import { DEFAULT_DEADLINE_MS, type LaunchOptions } from "./options.js";
@@ -32,7 +33,7 @@ export async function launchMpi<O, R, E = never>(
   const emit = (event: LineEvent | E): void => {
     if (rank === 0) onEvent?.(event);
   };
-  let ranks: readonly RankProcess[] = [];
+  let ranks: readonly ProcessIdentity[] = [];
   let result: unknown;
   let failure: Failure | Error | undefined;
   // The launcher ends all ranks with SIGTERM when one of them is gone, and on Ctrl-C.
@@ -78,7 +79,7 @@ function silentRanks(size: number): number[] {
 /** Says why, and ends the job, and with it this process. */
 async function fail(
   failure: Failure | Error,
-  { rank, ranks, step }: { rank: number; ranks: readonly RankProcess[]; step: number },
+  { rank, ranks, step }: { rank: number; ranks: readonly ProcessIdentity[]; step: number },
 ): Promise<never> {
   const error = failure instanceof Error ? failure : revive(failure, rank);
   const { exitCode = 1 } = error as { exitCode?: number };

@@ -10,7 +10,7 @@ import { singleCommunicator } from "../comm/single.js";
 import { writeText } from "../comm/threads/board.js";
 import { joinThreads } from "../comm/threads/threads.js";
 import type { JobContext } from "./job.js";
-import { thisProcess } from "./lost.js";
+import { thisProcess } from "../storage/process-identity.js";
 import { type FromWorker, type WorkerData, failureOf } from "./messages.js";
 import { importJob } from "./module.js";
 

@@ -6,7 +6,7 @@ import { expect, it } from "vitest";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SHARES: Readonly<Record<string, number>> = {
-  fuzz: 60_000,
+  fuzz: 30_000,
   "io-faults": 40,
   kills: 8,
   layouts: 120,

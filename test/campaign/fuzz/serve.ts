@@ -10,7 +10,7 @@ import { type Case, Place, type Target, weighted } from "./target.js";
 const TARGETS: readonly Target[] = [...READERS, COMMAND_LINE];
 
 /** Processor time of a case: what a person would not wait for, and more for long inputs. */
-const MOST_MS = 1_000;
+const MOST_MS = 3_000;
 const MOST_MS_PER_MB = 2_000;
 /** Memory of a case: ten times its input, and what garbage there is before it is collected. */
 const MOST_BYTES = 64 * 2 ** 20;
