@@ -49,11 +49,13 @@ describe("a resumed run", () => {
     expect(record("one").ranks).toBe(1);
   });
 
-  it("that is complete says so", () => {
+  it("that is complete says so, and stays as it was", () => {
+    const before = readFileSync(join(dir, "two", "run.json"), "utf8");
     const { code, stderr, stdout } = resume("two", "--json");
     expect(code).toBe(0);
     expect(stderr).toMatch(/The run is complete: 6 of 6 steps/);
     expect(JSON.parse(stdout)).toMatchObject({ steps: 6, trainLoss: null, tokensPerSecond: null });
+    expect(readFileSync(join(dir, "two", "run.json"), "utf8")).toBe(before);
   });
 
   it("that is complete keeps no more checkpoints than it should: it may have been killed before it removed the oldest", () => {

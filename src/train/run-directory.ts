@@ -60,7 +60,7 @@ export function startRun(directory: string, facts: Pick<RunRecord, "ranks" | "co
   writeRecord(directory, { scmoe: VERSION, node: process.version, ranks, started, text, config });
 }
 
-/** Records what a resumed run has become, before its first step. @throws EnvironmentError */
+/** Records what a resumed run has become, before its first step; one that goes on as it was keeps its record. @throws EnvironmentError */
 export function recordResume(
   directory: string,
   before: RunRecord,
@@ -70,6 +70,7 @@ export function recordResume(
   },
 ): void {
   const { ranks, config, text, step } = now;
+  if (now.changes.length === 0 && before.text === text) return;
   const at = new Date().toISOString();
   const changes = [...(before.changes ?? []), ...now.changes.map((change) => ({ step, at, ...change }))];
   writeRecord(directory, { ...before, ranks, text, config, changes });
