@@ -19,6 +19,9 @@ const WARM_UP = { share: 0.1, leastMs: 20_000 };
 /** What memory may grow by from the end of warm-up to the end, on a fitted line: the larger of the two. */
 const GROWTH = { share: 0.02, bytes: 10e6 };
 
+/** That medians are of: one of two samples may be of a moment at which another rank has a file open. */
+const FEWEST_SAMPLES = 9;
+
 interface Sample {
   readonly thread: number;
   readonly ms: number;
@@ -144,7 +147,7 @@ function growths(samples: readonly Sample[], say: (line: string) => void): strin
 
   for (const thread of seen) {
     const own = warm.filter((sample) => sample.thread === thread);
-    const tenth = Math.ceil(own.length / 10);
+    const tenth = Math.max(FEWEST_SAMPLES, Math.ceil(own.length / 10));
     for (const key of ["files", "threads", "handles"] as const) {
       const [before, after] = [own.slice(0, tenth), own.slice(-tenth)].map((part) =>
         median(part.map((sample) => sample[key])),
