@@ -141,7 +141,7 @@ export class Stage {
   }
 
   async #undisturbed(scene: Scene): Promise<void> {
-    if (scene.ranks === 1) return scene.here(this.work);
+    if (scene.ranks === 1 && !isOfCommand(this.work)) return scene.here(this.work);
     const { code, stderr } = this.command(scene);
     if (code !== 0 || stderr !== "") throw new Error(`exit code ${code}: ${stderr}`);
   }
@@ -231,6 +231,13 @@ async function trainHere(source: RunSource): Promise<void> {
   const world = singleCommunicator();
   const heard = { emit: ignore, say: ignore, progress: ignore, completed: ignore };
   await trainJob.run({ world, interrupted: () => false, ...heard }, run);
+}
+
+/** Whether the command line wrote a run: paths in its record are from the directory that it ran in, or its lock is there. */
+function isOfCommand(work: string): boolean {
+  if (existsSync(join(runOf(work), "lock.json"))) return true;
+  const record = join(runOf(work), "run.json");
+  return existsSync(record) && readFileSync(record, "utf8").includes(`"../corpus.txt"`);
 }
 
 /** Which checkpoints should be there and are not, or are not whole. @param least steps that were saved before */
