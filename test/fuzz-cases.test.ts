@@ -110,9 +110,12 @@ describe("names that every object has", () => {
   });
 });
 
-it("an activation of others that cannot even be shown is another one", () => {
+it("values of others that cannot even be shown are refused", () => {
   const hostile = { activation_function: { toString: "toString" }, vocab_size: 8 };
   refusal(() => inferConfig({ ...hostile, model_type: "gpt2" }, new Map(), "config.json"));
+  const sizes = { arch: "top2", vocab_size: 8, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 2 };
+  for (const key of ["arch", "num_attention_heads", "head_dim", "num_experts_per_tok", "num_experts"])
+    refusal(() => inferConfig({ ...sizes, [key]: { toString: "toString" } }, new Map(), "config.json"));
 });
 
 describe("what is quoted", () => {

@@ -2,6 +2,7 @@
  * Keys of Hugging Face configs (Mixtral, OLMoE, Qwen2-MoE, LLaMA, GPT-2) in the words of `config.ts`. A key either
  * names a setting of ours, or fixes something that only one value of is implemented, or has no influence on the numbers.
  */
+import { asNumber } from "../core/plain.js";
 import { InputError } from "../core/errors.js";
 import { shown } from "../core/shown.js";
 
@@ -51,7 +52,7 @@ const FIXED: Readonly<Record<string, Fixed>> = {
   partial_rotary_factor: only(1),
   sliding_window: {
     accepts: (value, { use_sliding_window, max_position_embeddings }) =>
-      use_sliding_window === false || Number(value) >= Number(max_position_embeddings),
+      use_sliding_window === false || asNumber(value) >= asNumber(max_position_embeddings),
     wanted: "null, or at least max_position_embeddings",
   },
   use_sliding_window: only(false),

@@ -3,6 +3,7 @@
  * the head is tied and which layers have biases are visible in the weights (method 10). Keys given win over what the tensors
  * suggest.
  */
+import { asNumber, asText } from "../core/plain.js";
 import { didYouMean } from "../core/errors.js";
 import { oneLine } from "../core/shown.js";
 import { type ModelConfig, modelSchema, resolveModel } from "./config.js";
@@ -38,7 +39,7 @@ function dropUnused(keys: Record<string, unknown>): void {
   for (const key of ["num_experts", "moe_intermediate_size", "shared_expert_intermediate_size"])
     if (keys[key] === 0) delete keys[key];
   // DGMoE chooses one expert per representation, so 2 describes it as well as 1.
-  if (String(keys.arch).startsWith("dgmoe") && keys.num_experts_per_tok === 2) keys.num_experts_per_tok = 1;
+  if (asText(keys.arch).startsWith("dgmoe") && keys.num_experts_per_tok === 2) keys.num_experts_per_tok = 1;
 }
 
 function fromTensors(keys: Keys, shapes: Shapes): Record<string, unknown> {
@@ -52,17 +53,17 @@ function fromTensors(keys: Keys, shapes: Shapes): Record<string, unknown> {
   const coefficients = rows(".mlp.shared_expert_gate.weight");
   const queries = rows(".self_attn.q_proj.weight");
   const keyRows = rows(".self_attn.k_proj.weight");
-  const headDim = keys.head_dim ?? (queries ?? NaN) / Number(keys.num_attention_heads);
+  const headDim = keys.head_dim ?? (queries ?? NaN) / asNumber(keys.num_attention_heads);
   const found: Record<string, unknown> = {
     tie_word_embeddings: !shapes.has("lm_head.weight"),
     attention_bias: names.some((name) => name.endsWith(".self_attn.q_proj.bias")),
     head_dim: wholeOr(headDim),
-    num_key_value_heads: wholeOr((keyRows ?? NaN) / Number(headDim)),
+    num_key_value_heads: wholeOr((keyRows ?? NaN) / asNumber(headDim)),
     moe_layer_interval: names.some((name) => name.startsWith("model.layers.0.mlp.experts.")) ? 1 : undefined,
     moe_intermediate_size: rows(".mlp.experts.0.up_proj.weight"),
     shared_expert_intermediate_size: rows(".mlp.shared_expert.up_proj.weight"),
     coefficient_gate: hasShared ? ["none", "cg1", "cg2"][coefficients ?? 0] : undefined,
-    shortcut_norm: String(keys.arch).startsWith("scmoe")
+    shortcut_norm: asText(keys.arch).startsWith("scmoe")
       ? names.some((name) => name.endsWith(".mlp.shortcut_layernorm.weight"))
         ? "own"
         : "reuse"
@@ -83,7 +84,7 @@ function inferArch(
 ): string | undefined {
   if (has.hasShortcut) return undefined;
   if (!has.hasMoe) return "dense";
-  const k = Number(keys.num_experts_per_tok);
+  const k = asNumber(keys.num_experts_per_tok);
   if (!Number.isInteger(k)) return undefined;
   return has.hasShared ? `shared${k}` : `top${k}`;
 }
