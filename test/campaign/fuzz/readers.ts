@@ -257,7 +257,7 @@ const corpus: Target = {
         const tokenizer = new BpeTokenizer(model);
         for (const part of [...train, ...validation]) {
           const back = tokenizer.decode(tokenizer.encode(part));
-          if (back !== new TextDecoder().decode(new TextEncoder().encode(part)))
+          if (back !== new TextDecoder("utf-8", { ignoreBOM: true }).decode(new TextEncoder().encode(part)))
             throw new Error("decode(encode(text)) is another text");
         }
         if (!prepares) return;
