@@ -1,37 +1,11 @@
 /** Every number of every command has bounds; beyond them a command says what is wanted, in a line that names the flag. */
-import { Command, type Option } from "commander";
+import type { Command, Option } from "commander";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../core/errors.js";
-import { addBench } from "./commands/bench.js";
-import { addData } from "./commands/data.js";
-import { addEval } from "./commands/eval.js";
-import { addGenerate } from "./commands/generate.js";
-import { addLaunch } from "./commands/launch.js";
-import { addPlan } from "./commands/plan.js";
-import { addStart } from "./commands/start.js";
-import { addTokenizer } from "./commands/tokenizer.js";
-import { addTrain } from "./commands/train.js";
+import { commandLine } from "./command-line.js";
 import { collect, encodingName } from "./options.js";
 
-function program(): Command {
-  const root = new Command("scmoe")
-    .exitOverride()
-    .enablePositionalOptions()
-    .configureOutput({ outputError: () => undefined });
-  for (const add of [
-    addTrain,
-    addLaunch,
-    addEval,
-    addGenerate,
-    addData,
-    addTokenizer,
-    addBench,
-    addPlan,
-    addStart,
-  ])
-    add(root);
-  return root;
-}
+const program = (): Command => commandLine({ speaks: false });
 
 /** What a command line ends with; none of them may get as far as doing anything. */
 async function refusal(line: readonly string[]): Promise<string> {
