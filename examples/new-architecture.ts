@@ -26,7 +26,14 @@ import {
 
 const RANKS = 8;
 const config = resolveModel({ ...preset("gpt2-moe-small"), arch: "top1" });
-const rule = { topK: 1, capacityFactor: null, renormalize: false };
+const rule = {
+  topK: 1,
+  capacityFactor: null,
+  renormalize: false,
+  scores: "softmax",
+  scaling: 1,
+  numZeroExperts: 0,
+} as const;
 
 /** @param early whether the experts read the stream that entered the block before, or this block's after attention */
 function wire(early: boolean): Program {

@@ -11,6 +11,31 @@ const experts = upTo(BOUNDS.experts);
 const aboveZero = z.number().positive().max(1e9);
 const fromZero = z.number().nonnegative().max(1e9);
 
+const layers = z.array(z.number().int().nonnegative().max(BOUNDS.layers.to)).max(BOUNDS.layers.to);
+const longContext = { factor: aboveZero, original_max_position_embeddings: upTo(BOUNDS.positions) };
+/** The two ways of published models to stretch RoPE. */
+const ropeScaling = z.discriminatedUnion("rope_type", [
+  z.strictObject({
+    rope_type: z.literal("llama3"),
+    ...longContext,
+    low_freq_factor: aboveZero,
+    high_freq_factor: aboveZero,
+  }),
+  z.strictObject({
+    rope_type: z.literal("yarn"),
+    ...longContext,
+    beta_fast: aboveZero.default(32),
+    beta_slow: aboveZero.default(1),
+    mscale: fromZero.optional(),
+    mscale_all_dim: fromZero.optional(),
+    attention_factor: aboveZero.optional(),
+    truncate: z.boolean().default(true),
+  }),
+]);
+
+/** How RoPE is stretched to longer sequences. */
+export type RopeScaling = z.output<typeof ropeScaling>;
+
 /**
  * A model as it is written in `config.json` (Hugging Face key names). Optional keys are resolved by `resolveModel`.
  */
@@ -36,7 +61,10 @@ export const modelSchema = z.strictObject({
   num_hidden_layers: upTo(BOUNDS.layers).describe("Transformer blocks"),
   num_experts: experts.default(8).describe("Routed experts per MoE block"),
   num_experts_per_tok: experts.optional().describe("k of an arch whose name has none"),
-  moe_layer_interval: z.literal([1, 2]).default(2).describe("2: odd blocks are MoE; 1: every block"),
+  moe_layer_interval: upTo(BOUNDS.layers)
+    .default(2)
+    .describe("Every n-th block is MoE, the last of each n: 2: odd blocks; 1: every block"),
+  dense_layers: layers.default([]).describe("Blocks that are dense all the same"),
   max_position_embeddings: upTo(BOUNDS.positions).describe("Longest sequence"),
   capacity_factor: aboveZero
     .nullable()
@@ -50,7 +78,28 @@ export const modelSchema = z.strictObject({
     .enum(["own", "reuse"])
     .default("own")
     .describe("Shortcut input: a norm of its own, or the preceding block's"),
-  norm_topk_prob: z.boolean().default(true).describe("k ≥ 2: kept probabilities renormalised to sum 1"),
+  norm_topk_prob: z
+    .union([z.boolean(), z.literal("always")])
+    .default(true)
+    .describe("Kept scores renormalised to sum 1: true where k ≥ 2; always: a single one too"),
+  router_scores: z
+    .enum(["softmax", "sigmoid"])
+    .default("softmax")
+    .describe("What the router's logits become"),
+  routed_scaling_factor: aboveZero.default(1).describe("Factor of every routed expert's weight"),
+  expert_groups: experts.default(1).describe("Groups of neighbouring experts; must divide num_experts"),
+  expert_groups_kept: experts.optional().describe("A token's experts are of so many groups; default all"),
+  expert_group_score: z
+    .enum(["best", "two_best"])
+    .default("best")
+    .describe("What a group counts: its best score, or the sum of its two best"),
+  num_zero_experts: z
+    .number()
+    .int()
+    .nonnegative()
+    .max(BOUNDS.experts.to)
+    .default(0)
+    .describe("Experts after the others that give their input back: nothing is computed, nothing travels"),
   gate_noise: z.boolean().default(false).describe("Learned Gaussian noise on the gate's logits in training"),
   balance: z
     .enum(["aux", "bias", "none"])
@@ -63,20 +112,93 @@ export const modelSchema = z.strictObject({
   router_aux_loss_coef: fromZero.default(0.01).describe("Weight of the balance loss (balance: aux)"),
   router_z_loss_coef: fromZero.default(0).describe("Weight of the squared log-sum of the gate logits"),
   balance_bias_rate: fromZero.default(0.001).describe("Step of the selection bias (balance: bias)"),
+  dense_reads: z
+    .enum(["after", "before"])
+    .default("after")
+    .describe("FarSkip: a dense MLP reads the stream after or before the block's attention"),
   tie_word_embeddings: z.boolean().optional().describe("Default true for gpt, false for llama"),
   attention_bias: z.boolean().optional().describe("Biases on q, k, v; default true for gpt, false for llama"),
+  attention_out_bias: z.boolean().optional().describe("Bias of the projection back; default true for gpt"),
+  attention: z
+    .enum(["grouped", "latent"])
+    .default("grouped")
+    .describe("grouped: keys and values per head group; latent: from one compressed vector per token"),
+  query_key_norm: z
+    .enum(["none", "head", "projection"])
+    .default("none")
+    .describe("RMSNorm of queries and keys before RoPE: of each head, or of the whole projection"),
+  clip_qkv: aboveZero
+    .nullable()
+    .default(null)
+    .describe("Queries, keys (after their norm) and values clamped"),
+  attention_gate: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Attention's output times the sigmoid of a projection of its input, before the projection back",
+    ),
+  sliding_window: upTo(BOUNDS.positions)
+    .nullable()
+    .default(null)
+    .describe("Most recent positions that a token sees, itself included"),
+  sliding_window_layers: layers.optional().describe("Blocks with the window; default all"),
+  q_lora_rank: width
+    .nullable()
+    .optional()
+    .describe("Latent: width of the queries' compressed vector; null: none"),
+  kv_lora_rank: width.optional().describe("Latent: width of the compressed vector of keys and values"),
+  qk_nope_head_dim: width.optional().describe("Latent: part of a head's key without position"),
+  qk_rope_head_dim: width.optional().describe("Latent: part of a head's key with RoPE, one for all heads"),
+  v_head_dim: width.optional().describe("Latent: width of a head's value"),
+  latent_scale: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Latent: queries × √(D / q_lora_rank), the normed vector of keys and values × √(D / kv_lora_rank)",
+    ),
   norm_eps: aboveZero.max(1).default(1e-5).describe("Added to the variance in norms"),
   rope_theta: z.number().positive().max(1e15).default(10_000).describe("Base of rotary positions (llama)"),
+  rope_scaling: ropeScaling.nullable().default(null).describe("How RoPE is stretched to longer sequences"),
+  rope_pairs: z
+    .enum(["halves", "neighbours"])
+    .default("halves")
+    .describe("Which elements turn together: i and i + d/2, or 2i and 2i + 1"),
+  padding_token: z
+    .number()
+    .int()
+    .nonnegative()
+    .nullable()
+    .default(null)
+    .describe("Token whose embedding gets no gradient"),
+  family: z.string().optional().describe("Published family whose names an export uses; default by the parts"),
   initializer_range: aboveZero.default(0.02).describe("Standard deviation of initial matrices"),
 });
 
 /** A model as it is written: what is left out has a default. */
 export type ModelInput = z.input<typeof modelSchema>;
 
-/** A model with every default resolved and every size checked. */
+/** A model with every default resolved and every size checked; what it has no part for stays open. */
 export interface ModelConfig extends Required<
-  Omit<z.output<typeof modelSchema>, "model_type" | "num_experts_per_tok">
+  Omit<
+    z.output<typeof modelSchema>,
+    | "model_type"
+    | "num_experts_per_tok"
+    | "family"
+    | "sliding_window_layers"
+    | "q_lora_rank"
+    | "kv_lora_rank"
+    | "qk_nope_head_dim"
+    | "qk_rope_head_dim"
+    | "v_head_dim"
+  >
 > {
+  readonly family?: string | undefined;
+  readonly sliding_window_layers?: readonly number[] | undefined;
+  readonly q_lora_rank?: number | null | undefined;
+  readonly kv_lora_rank?: number | undefined;
+  readonly qk_nope_head_dim?: number | undefined;
+  readonly qk_rope_head_dim?: number | undefined;
+  readonly v_head_dim?: number | undefined;
   readonly architecture: Architecture;
   readonly headDim: number;
   readonly topK: number;
@@ -98,6 +220,8 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     coefficient_gate: raw.coefficient_gate ?? arch.coefficientGate,
     tie_word_embeddings: raw.tie_word_embeddings ?? gpt,
     attention_bias: raw.attention_bias ?? gpt,
+    attention_out_bias: raw.attention_out_bias ?? gpt,
+    expert_groups_kept: raw.expert_groups_kept ?? raw.expert_groups,
     architecture: arch,
     head_dim: raw.head_dim ?? raw.hidden_size / raw.num_attention_heads,
     headDim: raw.head_dim ?? raw.hidden_size / raw.num_attention_heads,
@@ -127,8 +251,11 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     fail(
       `num_experts_per_tok is ${givenK}, but arch ${config.arch} means ${arch.topK}; remove the key or choose another arch`,
     );
-  if (arch.routed !== "none" && config.moe_layer_interval === 2 && config.num_hidden_layers < 2)
-    fail(`num_hidden_layers is ${config.num_hidden_layers}; an MoE in every second block needs at least 2`);
+  const blocks = [...Array(config.num_hidden_layers).keys()];
+  if (arch.routed !== "none" && !blocks.some((layer) => isMoeBlock(config, layer)))
+    fail(
+      `arch ${config.arch} has no MoE block in ${config.num_hidden_layers} layers with moe_layer_interval ${config.moe_layer_interval} and dense_layers [${config.dense_layers.join(", ")}]`,
+    );
   if (!arch.sharedExpert && config.coefficient_gate !== "none")
     fail(
       `coefficient_gate ${config.coefficient_gate} needs a shared expert, which arch ${config.arch} does not have`,
@@ -144,5 +271,5 @@ export function modelToJson(config: ModelConfig): Record<string, unknown> {
 
 export function isMoeBlock(config: ModelConfig, layer: number): boolean {
   if (config.architecture.routed === "none") return false;
-  return config.moe_layer_interval === 1 || layer % 2 === 1;
+  return (layer + 1) % config.moe_layer_interval === 0 && !config.dense_layers.includes(layer);
 }

@@ -8,6 +8,7 @@ import type { OperatorOf } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import type { ModelConfig } from "./config.js";
 import { type BlockStreams, type MoeBlockOptions, moeBlock, startShortcut } from "./moe-block.js";
+import type { RoutingRule } from "./routed-branch.js";
 import type { AttentionReach } from "./parts/attention.js";
 import type { HeadOutput } from "./parts/head.js";
 import { type BlockParts, type ModelStructure, structureOf } from "./structure.js";
@@ -38,6 +39,19 @@ export interface ModelProgram {
   readonly routings: readonly OperatorOf<"route">[];
 }
 
+function routingRule(config: ModelConfig): RoutingRule {
+  const { topK, norm_topk_prob: renormalize, expert_groups: count, expert_groups_kept: kept } = config;
+  return {
+    topK,
+    capacityFactor: config.capacity_factor,
+    renormalize: renormalize === "always" || (renormalize && topK > 1),
+    scores: config.router_scores,
+    scaling: config.routed_scaling_factor,
+    groups: count > 1 ? { count, kept, score: config.expert_group_score } : undefined,
+    numZeroExperts: config.num_zero_experts,
+  };
+}
+
 /** Wires a model's forward pass. */
 export function buildProgram(config: ModelConfig, options: ProgramOptions): ModelProgram {
   return wireModel(config, options, { withNoise: false });
@@ -64,11 +78,7 @@ export function wireModel(
     const block: MoeBlockOptions = {
       layer,
       architecture: config.architecture,
-      rule: {
-        topK: config.topK,
-        capacityFactor: config.capacity_factor,
-        renormalize: config.topK > 1 && config.norm_topk_prob,
-      },
+      rule: routingRule(config),
       isFirstMoe: structure.blocks.findIndex(({ moe }) => moe !== undefined) === layer,
       isFirstBlock: layer === 0,
       withNoise: how.withNoise && config.gate_noise,

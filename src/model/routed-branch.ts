@@ -11,6 +11,10 @@ export interface RoutingRule {
   readonly capacityFactor: number | null;
   /** Whether kept probabilities are renormalised to sum 1. */
   readonly renormalize: boolean;
+  readonly scores: K.MoeShape["scores"];
+  readonly scaling: number;
+  readonly groups?: K.MoeShape["groups"];
+  readonly numZeroExperts: number;
 }
 
 /** Where a branch begins, and what it is called. */
@@ -55,9 +59,7 @@ export function routedBranch(wires: Wires, moe: MoeParts, options: BranchOptions
   const shape: K.MoeShape = {
     layer,
     numExperts: N,
-    topK: rule.topK,
-    capacityFactor: rule.capacityFactor,
-    renormalize: rule.renormalize,
+    ...rule,
     selectionBias: moe.gate.selectionBias,
     width: wires.width,
     epSize: wires.options.epSize,

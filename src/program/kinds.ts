@@ -67,6 +67,14 @@ export interface MoeShape {
   /** Rows per expert and rank, or null for dropless. */
   readonly capacityFactor: number | null;
   readonly renormalize: boolean;
+  /** What logits become; the choice and the weights are made of it. */
+  readonly scores: "softmax" | "sigmoid";
+  /** Factor of every weight. */
+  readonly scaling: number;
+  /** Experts in groups of neighbours, of which a token's `kept` best are chosen from; undefined: one group. */
+  readonly groups?: { readonly count: number; readonly kept: number; readonly score: "best" | "two_best" };
+  /** Logits after those of the experts, for experts that give their input back. */
+  readonly numZeroExperts: number;
   /** Name of the selection bias of bias-based balancing, or undefined. */
   readonly selectionBias?: string;
   readonly width: number;
