@@ -2,7 +2,6 @@
 import { launcherLocalSize, launcherRank, launcherSize } from "../comm/mpi/library.js";
 import type { LineEvent } from "../launch/job.js";
 import { checkRanks } from "../launch/threads.js";
-import { checkpointConfig } from "../run/load-weights.js";
 import {
   type MemoryNeed,
   type MemoryOptions,
@@ -10,9 +9,8 @@ import {
   checkMemory,
   thisHost,
 } from "../run/memory-need.js";
+import { openModel } from "../run/open-model.js";
 import type { ModelConfig } from "../model/config.js";
-import { findCheckpoint } from "../storage/checkpoint-names.js";
-import { CheckpointReader } from "../storage/checkpoint-reader.js";
 
 /**
  * Where the ranks of a launch will be.
@@ -37,12 +35,9 @@ export function announceMemory(
   if (launcherSize() === undefined || launcherRank() === 0) options.onEvent?.({ kind: "message", line });
 }
 
-/** The model of a run's newest checkpoint, or of a checkpoint. @throws InputError when it is missing or damaged */
+/** The model of a run, a checkpoint or a published folder. @throws InputError when it is missing, damaged or not supported */
 export function modelAt(path: string): ModelConfig {
-  const reader = new CheckpointReader(findCheckpoint(path));
-  try {
-    return checkpointConfig(reader);
-  } finally {
-    reader.close();
-  }
+  const model = openModel(path);
+  model.close();
+  return model.config;
 }

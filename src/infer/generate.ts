@@ -7,12 +7,11 @@ import type { Engine } from "../engine/engine.js";
 import { type ModelConfig } from "../model/config.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
 import type { Schedule } from "../program/schedule.js";
-import { checkpointConfig, loadWeights } from "../run/load-weights.js";
+import { loadWeights } from "../run/load-weights.js";
+import { openModel } from "../run/open-model.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
-import { findCheckpoint } from "../storage/checkpoint-names.js";
-import { CheckpointReader } from "../storage/checkpoint-reader.js";
 import { type SamplingOptions, sample } from "./sampling.js";
 import { textStream } from "./text-stream.js";
 
@@ -43,17 +42,17 @@ export interface Written {
 
 /** @throws InputError when the checkpoint is missing, damaged or has no tokenizer */
 export function openGenerator(path: string, engine: Engine): Generator {
-  const reader = new CheckpointReader(findCheckpoint(path));
-  reader.verify();
+  const model = openModel(path);
+  model.verify();
   // A token must not be dropped because of its neighbours: at inference every expert takes all rows it is sent.
-  const config: ModelConfig = { ...checkpointConfig(reader), capacity_factor: null };
+  const config: ModelConfig = { ...model.config, capacity_factor: null };
   const rank = createRank({ config, engine, world: singleCommunicator() });
-  loadWeights(rank, reader);
-  reader.close();
-  const tokenizer = loadTokenizer(reader.directory);
+  loadWeights(rank, model.source);
+  model.close();
+  const tokenizer = loadTokenizer(model.directory);
   if (tokenizer.vocabSize > config.vocab_size)
     throw new InputError(
-      `${reader.directory}: tokenizer.json has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${config.vocab_size}; they belong to different models`,
+      `${model.directory}: tokenizer.json has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${config.vocab_size}; they belong to different models`,
     );
   const next = new NextToken(rank);
   return {

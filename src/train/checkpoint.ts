@@ -14,6 +14,7 @@ import {
   writeShard,
 } from "../storage/checkpoint-writer.js";
 import type { TensorToStore } from "../storage/safetensors.js";
+import { checkpointWeights } from "../storage/weight-source.js";
 import { type OwnedPiece, type Trainee, momentsOf, ownedPieces } from "./trainee.js";
 
 export interface TrainerState {
@@ -141,7 +142,7 @@ function stored(tensor: BucketTensor, name: string, data: Float32Array): TensorT
  * @throws InputError when a tensor is missing, unknown or of another shape
  */
 export function loadCheckpoint(rank: Trainee, reader: CheckpointReader): void {
-  loadWeights(rank, reader);
+  loadWeights(rank, checkpointWeights(reader));
   for (const bucket of rank.weights.buckets)
     for (const { tensor, start, ...moments } of ownedPieces(rank, bucket))
       for (const [suffix, moment] of MOMENTS)

@@ -11,12 +11,11 @@ import { createOrtEngine } from "../engine/ort-engine.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
 import type { Schedule } from "../program/schedule.js";
 import { type JobContext, defineJob } from "../launch/job.js";
-import { checkpointConfig, loadWeights } from "../run/load-weights.js";
+import { loadWeights } from "../run/load-weights.js";
+import { openModel } from "../run/open-model.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
-import { findCheckpoint } from "../storage/checkpoint-names.js";
-import { CheckpointReader } from "../storage/checkpoint-reader.js";
 import { wasDocumentMasked } from "./run-directory.js";
 
 export interface EvaluateShape {
@@ -144,10 +143,9 @@ export const evaluateJob = defineJob(import.meta.url, "evaluateJob", run);
 function run(context: JobContext, task: EvaluateTask): EvaluateResult {
   const { corpus = "sotu", cache = ".scmoe/cache", batches = 256, batchSize: batch = 4 } = task;
   const { world } = context;
-  const directory = findCheckpoint(task.model);
-  const reader = new CheckpointReader(directory);
-  reader.verify({ turn: world.rank, of: world.size });
-  const config = checkpointConfig(reader);
+  const model = openModel(task.model);
+  model.verify({ turn: world.rank, of: world.size });
+  const { config, directory } = model;
   const documentMask = task.documentMask ?? wasDocumentMasked(directory);
   const sequence = task.sequence ?? defaultSequence(config.max_position_embeddings);
   if (sequence > config.max_position_embeddings)
@@ -158,8 +156,8 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
   // Any number of ranks will do: experts are shared as far as they divide.
   const epSize = greatestDivisor(world.size, config.num_experts);
   const rank = createRank({ config, engine, world, epSize });
-  loadWeights(rank, reader);
-  reader.close();
+  loadWeights(rank, model.source);
+  model.close();
   const data = prepareData({
     corpus,
     encoding: task.encoding,

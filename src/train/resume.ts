@@ -95,10 +95,11 @@ function refuseAnotherModel(reader: CheckpointReader, rank: Trainee, changes: re
   const stored = modelToJson(checkpointConfig(reader));
   const wanted = modelToJson(rank.config);
   const isAllowed = (key: string): boolean => changes.some((change) => change.key === `model.${key}`);
-  const other = Object.keys(wanted).find((key) => stored[key] !== wanted[key] && !isAllowed(key));
+  const text = (value: unknown): string => JSON.stringify(value) ?? "nothing";
+  const other = Object.keys(wanted).find((key) => text(stored[key]) !== text(wanted[key]) && !isAllowed(key));
   if (other !== undefined)
     throw new InputError(
-      `${reader.directory}: its config.json says ${other} ${String(stored[other])}, the run ${String(wanted[other])}`,
+      `${reader.directory}: its config.json says ${other} ${text(stored[other])}, the run ${text(wanted[other])}`,
     );
 }
 
