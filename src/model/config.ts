@@ -170,6 +170,10 @@ export const modelSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe("Token whose embedding gets no gradient"),
+  end_tokens: z
+    .array(z.number().int().nonnegative().max(BOUNDS.tokenId.to))
+    .optional()
+    .describe("Tokens that end a text; default the tokenizer's"),
   family: z.string().optional().describe("Published family whose names an export uses; default by the parts"),
   initializer_range: aboveZero.default(0.02).describe("Standard deviation of initial matrices"),
 });
@@ -184,6 +188,7 @@ export interface ModelConfig extends Required<
     | "model_type"
     | "num_experts_per_tok"
     | "family"
+    | "end_tokens"
     | "sliding_window_layers"
     | "q_lora_rank"
     | "kv_lora_rank"
@@ -193,6 +198,7 @@ export interface ModelConfig extends Required<
   >
 > {
   readonly family?: string | undefined;
+  readonly end_tokens?: readonly number[] | undefined;
   readonly sliding_window_layers?: readonly number[] | undefined;
   readonly q_lora_rank?: number | null | undefined;
   readonly kv_lora_rank?: number | undefined;
