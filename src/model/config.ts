@@ -3,7 +3,7 @@ import { BOUNDS } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import { parseWith } from "../core/parse.js";
 import { type Architecture, architecture } from "./architectures.js";
-import { evenActive, routerKeys, whyNoRouter } from "./router-config.js";
+import { evenActive, routerKeys, whyNoRouter } from "./router-keys.js";
 
 const upTo = ({ to }: { readonly to: number }) => z.number().int().positive().max(to);
 const width = upTo(BOUNDS.width);
