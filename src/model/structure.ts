@@ -7,6 +7,7 @@ import { type GatePart, gate } from "./parts/gate.js";
 import { head } from "./parts/head.js";
 import { type NormShape, normParameters } from "./parts/norm.js";
 import type { ParameterInfo, Part } from "./parts/part.js";
+import type { Residual } from "./parts/residual.js";
 import { sharedExpert } from "./parts/shared-expert.js";
 
 /** The MoE sub-layer of a block. */
@@ -14,14 +15,14 @@ export interface MoeParts {
   readonly gate: GatePart;
   readonly experts: Part;
   readonly numExperts: number;
-  readonly shared?: Part;
+  readonly shared?: Part<[residual?: Residual]>;
 }
 
 /** One transformer block. */
 export interface BlockParts {
   readonly attention: ReturnType<typeof attention>;
   /** One of the two. */
-  readonly mlp?: Part;
+  readonly mlp?: Part<[residual?: Residual]>;
   readonly moe?: MoeParts;
   /** In storage order. */
   readonly parameters: readonly ParameterInfo[];

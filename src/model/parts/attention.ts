@@ -8,6 +8,7 @@ import type { Dim, Expr, Kernel } from "../../kernel/kernel.js";
 import { rotaryFrequency } from "../../kernel/rotary.js";
 import { type NormShape, norm, normParameters, normSpans } from "./norm.js";
 import { type ParameterInfo, type Part, linears } from "./part.js";
+import { type Residual, withResidual } from "./residual.js";
 
 export interface AttentionShape {
   readonly width: number;
@@ -34,16 +35,16 @@ export interface AttentionReach {
   readonly documents?: boolean;
 }
 
+/** What an attention kernel is built for: the rows' length, what they see, and whether it adds what it computes to what it reads. */
+export type AttentionForm = [sequence: Dim, reach?: AttentionReach, residual?: Residual];
+
 /** Where a block's attention and its norm are stored. */
 export interface AttentionNames {
   readonly attention: string;
   readonly norm: string;
 }
 
-export function attention(
-  shape: AttentionShape,
-  names: AttentionNames,
-): Part<[sequence: Dim, reach?: AttentionReach]> {
+export function attention(shape: AttentionShape, names: AttentionNames): Part<AttentionForm> {
   const { width: D, headDim, bias, outBias } = shape;
   const [heads, kv] = [shape.heads * headDim, shape.kvHeads * headDim];
   const qkv = linears(
@@ -74,7 +75,7 @@ export function attention(
       o_w: [`${names.attention}.o_proj.weight`],
       ...(outBias ? { o_b: [`${names.attention}.o_proj.bias`] } : {}),
     },
-    kernel: (sequence, reach) => attentionKernel(shape, sequence, reach),
+    kernel: (...form) => attentionKernel(shape, ...form),
   };
 }
 
@@ -92,7 +93,10 @@ const MAX_TILES = 8;
  * cache it reads `past_k` and `past_v` [B, G, P, dh] at `past_positions` [P], P ≥ 0, and gives the keys (rotated) and values
  * of its own rows as `k` and `v` [B, G, S, dh].
  */
-export function attentionKernel(shape: AttentionShape, sequence: Dim, reach: AttentionReach = {}): Kernel {
+export function attentionKernel(
+  shape: AttentionShape,
+  ...[sequence, reach = {}, residual]: AttentionForm
+): Kernel {
   const { width: D, heads: H, kvHeads: G, headDim: dh, rope } = shape;
   const { past: P, documents = false } = reach;
   const isFixed = typeof sequence === "number" && P === undefined;
@@ -140,7 +144,7 @@ export function attentionKernel(shape: AttentionShape, sequence: Dim, reach: Att
     k.parameter("o_w", [D, H * dh]),
     shape.outBias ? k.parameter("o_b", [D]) : undefined,
   );
-  const y = k.add(x, out);
+  const y = withResidual(x, out, residual);
   return k.kernel("attention", P === undefined ? { y } : { y, k: key, v: value });
 }
 
