@@ -6,7 +6,8 @@ export { CommError, EnvironmentError, InputError, InterruptedError } from "./cor
 export { ARCHITECTURE_NAMES, type Architecture, architecture } from "./model/architectures.js";
 export { type ModelConfig, type ModelInput, resolveModel } from "./model/config.js";
 export { PRESETS, preset } from "./model/presets.js";
-export { type BlockInput, addAttention, addEmbedding, addHead, addMlp } from "./model/language-model.js";
+export { addEmbedding, addHead } from "./model/language-model.js";
+export { type BlockInput, type SublayerInput, addAttention, addMlp } from "./model/sublayers.js";
 export {
   type BranchOptions,
   type RoutedBranch,

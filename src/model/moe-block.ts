@@ -1,11 +1,11 @@
 /**
- * MoE sub-layers as wirings (method 5): which stream feeds the routed experts, and where their rows are added. This file and
- * `architectures.ts` are the only places that know what distinguishes top-2 from ScMoE Pos-2 from DGMoE; everything
- * after them sees a DAG.
+ * The MoE sub-layer of models with one stream (method 5): where the routed experts' rows come from, and where they are added. What
+ * distinguishes top-2 from ScMoE Pos-2 from DGMoE.
  */
 import type { Architecture } from "./architectures.js";
 import { type RoutedBranch, type RoutingRule, decodeBranch, routedBranch } from "./routed-branch.js";
 import type { MoeParts } from "./structure.js";
+import { addShared } from "./sublayers.js";
 import type { Wires } from "./wires.js";
 
 /** The residual stream of one block at the places a shortcut may leave from. */
@@ -69,11 +69,9 @@ export function moeBlock(
   let base = x;
   let scale: number | undefined;
   if (moe.shared !== undefined) {
-    base = wires.rows(`L${layer}.shared`);
-    const outputs: Record<string, number> = { y: base };
-    if (wires.kernelOf(moe.shared, []).outputs.some(({ name }) => name === "scale"))
-      outputs.scale = scale = wires.builder.value(`L${layer}.coefficient`, wires.tokens * 4);
-    wires.part(`L${layer}.shared`, moe.shared, [], { layer, inputs: { x }, outputs });
+    const shared = addShared(wires, moe.shared, { layer, x });
+    base = shared.y;
+    scale = shared.scale;
   }
   for (const branch of [shortcut, current])
     if (branch !== undefined) base = decodeBranch(wires, branch, { layer, base, scale });
