@@ -9,7 +9,7 @@ import type { Program } from "../program/program.js";
 import type { ModelConfig } from "./config.js";
 import { type BlockStreams, type MoeBlockOptions, moeBlock, startShortcut } from "./moe-block.js";
 import type { RoutingRule } from "./routed-branch.js";
-import type { AttentionReach } from "./parts/attention.js";
+import type { AttentionReach } from "./parts/attention-frame.js";
 import type { HeadOutput } from "./parts/head.js";
 import { type BlockParts, type ModelStructure, structureOf } from "./structure.js";
 import { type WireOptions, Wires } from "./wires.js";
