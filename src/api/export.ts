@@ -66,7 +66,7 @@ export async function exportModel(options: ExportOptions): Promise<ExportResult>
     const { files, tokens } = tokenFiles(
       model.directory,
       model.config.max_position_embeddings,
-      publishedTokens(model),
+      knownTokens(model),
     );
     const config = { ...form.config, dtype: DTYPES[dtype].said, ...tokens };
     const written = await writeModelFolder(out, {
@@ -115,9 +115,10 @@ function checkpointOf({ model, checkpoint }: ExportOptions): string {
   throw new InputError(`${model} has no checkpoint ${shown(checkpoint)}: ${path} is missing`);
 }
 
-/** What the config.json of a published folder says of the tokens around a text. */
-function publishedTokens({ directory, family }: OpenModel): Partial<TextTokens> | undefined {
-  if (family === undefined) return undefined;
+/** What is known of the tokens around a text beside the tokenizer: in config.json of a published folder, in ours. */
+function knownTokens({ directory, family, config: { end_tokens: ends } }: OpenModel): Partial<TextTokens> {
+  if (family === undefined)
+    return ends === undefined ? {} : { eos_token_id: ends.length === 1 ? ends[0] : ends };
   const config = JSON.parse(readText(join(directory, "config.json"), "the config")) as Partial<TextTokens>;
   const keys = ["bos_token_id", "eos_token_id", "pad_token_id"] as const;
   return Object.fromEntries(

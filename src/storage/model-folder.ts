@@ -27,7 +27,7 @@ export interface FolderTensor {
   readonly name: string;
   readonly dtype: "F32" | "BF16";
   readonly dims: readonly number[];
-  /** Its elements [from, from + out.length). */
+  /** Its elements [from, from + out.length): whole rows. */
   readonly readInto: (out: Float32Array, from: number) => void;
 }
 
@@ -50,7 +50,7 @@ export interface WrittenFolder {
 }
 
 const ITEM_BYTES = { F32: 4, BF16: 2 };
-/** Elements that are read, rounded and written at a time. */
+/** Elements, in whole rows, that are read, rounded and written at a time, unless a row has more. */
 const PIECE = 1 << 20;
 
 /**
@@ -172,10 +172,12 @@ function closeAfter(path: string, file: number, isWritten: boolean): void {
 
 function* piecesOf({ name, dtype, dims, readInto }: FolderTensor): Generator<Uint8Array> {
   const count = dims.reduce((a, b) => a * b, 1);
-  const values = new Float32Array(Math.min(PIECE, count));
+  const columns = Math.max(1, dims.at(-1) ?? 1);
+  const step = columns * Math.max(1, Math.floor(PIECE / columns));
+  const values = new Float32Array(Math.min(step, count));
   const halves = dtype === "BF16" ? new Uint16Array(values.length) : undefined;
-  for (let from = 0; from < count; from += PIECE) {
-    const piece = values.subarray(0, Math.min(PIECE, count - from));
+  for (let from = 0; from < count; from += step) {
+    const piece = values.subarray(0, Math.min(step, count - from));
     readInto(piece, from);
     const odd = piece.findIndex((value) => !Number.isFinite(value));
     if (odd >= 0)

@@ -4,12 +4,11 @@
  */
 import { InputError } from "../../core/errors.js";
 import { shown } from "../../core/shown.js";
-import { type ModelConfig, isMoeBlock, modelToJson, resolveModel } from "../config.js";
+import { type ModelConfig, isMoeBlock, modelToJson } from "../config.js";
 import { listParameters } from "../parameters.js";
 import type { ParameterInfo } from "../parts/part.js";
-import { ConfigKeys } from "./config-keys.js";
 import type { Family } from "./family.js";
-import { familyNamed } from "./index.js";
+import { familyNamed, readConfig } from "./index.js";
 import { placesOf } from "./tensor-names.js";
 
 /** A tensor of a published file. */
@@ -108,9 +107,7 @@ function whyNot(family: Family, config: ModelConfig): Problem | undefined {
   const { title } = family;
   let again: ModelConfig;
   try {
-    const keys = new ConfigKeys(publishedConfig(config, family), title);
-    again = resolveModel(family.read(keys), title);
-    keys.finish(title);
+    again = readConfig(publishedConfig(config, family), title).config;
   } catch (error) {
     if (error instanceof InputError) return { text: `${title} cannot hold this model: ${error.message}` };
     throw error;
@@ -134,6 +131,7 @@ const FREE: readonly string[] = [
   "balance_groups",
   "balance_statistics",
   "capacity_factor",
+  "end_tokens",
   "family",
   "initializer_range",
   "router_aux_loss_coef",
