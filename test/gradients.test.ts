@@ -116,6 +116,31 @@ describe.each(["gpt", "llama"] as const)("%s", (style) => {
       { arch: "scmoe-pos3", coefficient_gate: "none", shortcut_norm: "reuse" },
     ],
     ["top2, probabilities not renormalised", { arch: "top2", norm_topk_prob: false }],
+    [
+      "longcat with zero experts, balance of groups, scaled",
+      {
+        arch: "longcat3",
+        num_zero_experts: 2,
+        balance_groups: 2,
+        router_aux_loss_coef: 0.5,
+        routed_scaling_factor: 1.5,
+      },
+    ],
+    [
+      "scmoe2-pos2 with CG-2 and zero experts, full experts drop rows",
+      { arch: "scmoe2-pos2", coefficient_gate: "cg2", num_zero_experts: 2, capacity_factor: 0.6 },
+    ],
+    [
+      "top2, sigmoid scores of groups",
+      {
+        arch: "top2",
+        router_scores: "sigmoid",
+        expert_groups: 2,
+        expert_groups_kept: 1,
+        expert_group_score: "two_best",
+        routed_scaling_factor: 2.5,
+      },
+    ],
     ["top2, grouped queries", { arch: "top2", num_key_value_heads: 1 }],
   ];
   it.each(cases)("%s", (_, keys, options) => {

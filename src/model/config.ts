@@ -4,7 +4,8 @@ import { InputError } from "../core/errors.js";
 import { parseWith } from "../core/parse.js";
 import { type Architecture, architecture } from "./architectures.js";
 import { attentionKeys, checkAttention, headDimOf, ropeKeys } from "./attention-keys.js";
-import { aboveZero, experts, fromZero, heads, layers, upTo, width } from "./fields.js";
+import { aboveZero, experts, heads, layers, upTo, width } from "./fields.js";
+import { evenActive, routerKeys, whyNoRouter } from "./router-keys.js";
 
 /**
  * A model as it is written in `config.json` (Hugging Face key names). Optional keys are resolved by `resolveModel`.
@@ -46,42 +47,9 @@ export const modelSchema = z.strictObject({
     .describe("How shared and routed terms combine; default by arch"),
   shortcut_norm: z
     .enum(["own", "reuse"])
-    .default("own")
-    .describe("Shortcut input: a norm of its own, or the preceding block's"),
-  norm_topk_prob: z
-    .union([z.boolean(), z.literal("always")])
-    .default(true)
-    .describe("Kept scores renormalised to sum 1: true where k ≥ 2; always: a single one too"),
-  router_scores: z
-    .enum(["softmax", "sigmoid"])
-    .default("softmax")
-    .describe("What the router's logits become"),
-  routed_scaling_factor: aboveZero.default(1).describe("Factor of every routed expert's weight"),
-  expert_groups: experts.default(1).describe("Groups of neighbouring experts; must divide num_experts"),
-  expert_groups_kept: experts.optional().describe("A token's experts are of so many groups; default all"),
-  expert_group_score: z
-    .enum(["best", "two_best"])
-    .default("best")
-    .describe("What a group counts: its best score, or the sum of its two best"),
-  num_zero_experts: z
-    .number()
-    .int()
-    .nonnegative()
-    .max(BOUNDS.experts.to)
-    .default(0)
-    .describe("Experts after the others that give their input back: nothing is computed, nothing travels"),
-  gate_noise: z.boolean().default(false).describe("Learned Gaussian noise on the gate's logits in training"),
-  balance: z
-    .enum(["aux", "bias", "none"])
-    .default("aux")
-    .describe("Auxiliary loss, selection bias, or nothing"),
-  balance_statistics: z
-    .enum(["global", "micro_batch", "rank"])
-    .default("global")
-    .describe("Tokens the balance loss counts: the step's, one micro-batch's of all ranks, one rank's"),
-  router_aux_loss_coef: fromZero.default(0.01).describe("Weight of the balance loss (balance: aux)"),
-  router_z_loss_coef: fromZero.default(0).describe("Weight of the squared log-sum of the gate logits"),
-  balance_bias_rate: fromZero.default(0.001).describe("Step of the selection bias (balance: bias)"),
+    .optional()
+    .describe("Shortcut input: a norm of its own, or the preceding block's; default by arch, mostly own"),
+  ...routerKeys,
   dense_reads: z
     .enum(["after", "before"])
     .default("after")
@@ -116,6 +84,8 @@ export interface ModelConfig extends Required<
     | "num_experts_per_tok"
     | "family"
     | "end_tokens"
+    | "balance_groups"
+    | "active_experts"
     | "sliding_window_layers"
     | "q_lora_rank"
     | "kv_lora_rank"
@@ -126,6 +96,8 @@ export interface ModelConfig extends Required<
 > {
   readonly family?: string | undefined;
   readonly end_tokens?: readonly number[] | undefined;
+  readonly balance_groups?: number | undefined;
+  readonly active_experts?: number | undefined;
   readonly sliding_window_layers?: readonly number[] | undefined;
   readonly q_lora_rank?: number | null | undefined;
   readonly kv_lora_rank?: number | undefined;
@@ -156,6 +128,11 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     shared_expert_intermediate_size: raw.shared_expert_intermediate_size ?? raw.intermediate_size,
     num_key_value_heads: raw.num_key_value_heads ?? raw.num_attention_heads,
     coefficient_gate: raw.coefficient_gate ?? arch.coefficientGate,
+    shortcut_norm: raw.shortcut_norm ?? arch.shortcutNorm ?? "own",
+    norm_topk_prob: raw.norm_topk_prob ?? arch.renormalize ?? true,
+    balance: raw.balance ?? arch.balance ?? "aux",
+    balance_bias_update: raw.balance_bias_update ?? (raw.num_zero_experts > 0 ? "proportional" : "sign"),
+    active_experts: raw.active_experts ?? evenActive(raw, arch.topK),
     tie_word_embeddings: raw.tie_word_embeddings ?? gpt,
     attention_bias: attentionBias,
     attention_out_bias: raw.attention_out_bias ?? (raw.attention === "latent" ? attentionBias : gpt),
@@ -166,7 +143,7 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     topK: arch.topK,
   };
   const wantedK = arch.routed === "dual" ? 2 : arch.topK;
-  if (arch.routed !== "none" && wantedK > config.num_experts)
+  if (arch.routed !== "none" && wantedK > config.num_experts + config.num_zero_experts)
     fail(
       `arch ${config.arch} sends each token to ${wantedK} experts, but num_experts is ${config.num_experts}`,
     );
@@ -179,6 +156,8 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     fail(
       `arch ${config.arch} has no MoE block in ${config.num_hidden_layers} layers with moe_layer_interval ${config.moe_layer_interval} and dense_layers [${config.dense_layers.join(", ")}]`,
     );
+  const problem = whyNoRouter(config);
+  if (problem !== undefined) fail(problem);
   if (!arch.sharedExpert && config.coefficient_gate !== "none")
     fail(
       `coefficient_gate ${config.coefficient_gate} needs a shared expert, which arch ${config.arch} does not have`,

@@ -49,6 +49,8 @@ function routingRule(config: ModelConfig): RoutingRule {
     scaling: config.routed_scaling_factor,
     groups: count > 1 ? { count, kept, score: config.expert_group_score } : undefined,
     numZeroExperts: config.num_zero_experts,
+    activeExperts: config.active_experts ?? topK,
+    balanceGroups: config.balance_groups,
   };
 }
 

@@ -140,7 +140,7 @@ function moeParts(config: ModelConfig, layer: number): MoeParts {
     gate: gate(
       {
         norm,
-        numExperts,
+        numLogits: numExperts + config.num_zero_experts,
         noise: config.gate_noise,
         selectionBias: config.balance === "bias",
       },

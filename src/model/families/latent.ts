@@ -23,7 +23,6 @@ export function readLatent(keys: ConfigKeys, heads: number) {
   return {
     attention: "latent",
     num_key_value_heads: heads,
-    head_dim: rope,
     attention_bias: bias,
     attention_out_bias: bias,
     q_lora_rank: keys.countOrNull("q_lora_rank", MISSING.q_lora_rank),

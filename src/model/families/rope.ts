@@ -1,5 +1,6 @@
 /** Rotary positions as published configs have them: `rope_parameters`, or the older `rope_theta` and `rope_scaling`. */
-import type { ModelConfig, ModelInput, RopeScaling } from "../config.js";
+import type { RopeScaling } from "../attention-keys.js";
+import type { ModelConfig, ModelInput } from "../config.js";
 import { ConfigKeys } from "./config-keys.js";
 
 type Rope = Pick<ModelInput, "rope_theta" | "rope_scaling">;
