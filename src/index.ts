@@ -2,6 +2,7 @@
 export * from "./plan.js";
 export { type CompareOptions, compare } from "./api/compare.js";
 export { type EvaluateOptions, evaluate } from "./api/evaluate.js";
+export { type ExportOptions, type ExportResult, exportModel } from "./api/export.js";
 export { type GenerateOptions, generate } from "./api/generate.js";
 export type { RunOptions } from "./api/run-options.js";
 export { type TrainOptions, type Trained, train } from "./api/train.js";

@@ -6,6 +6,7 @@ import { addBench } from "./commands/bench.js";
 import { addData } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addEval } from "./commands/eval.js";
+import { addExport } from "./commands/export.js";
 import { addGenerate } from "./commands/generate.js";
 import { addLaunch } from "./commands/launch.js";
 import { addPlan } from "./commands/plan.js";
@@ -44,6 +45,7 @@ Examples:
     addLaunch,
     addEval,
     addGenerate,
+    addExport,
     addData,
     addTokenizer,
     addVerify,

@@ -107,6 +107,7 @@ export const deepseekV2: Family = {
   architectures: ["DeepseekV2ForCausalLM"],
   modelType: "deepseek_v2",
   tensors: TENSORS,
+  hasF32Gates: true,
   read(keys) {
     const sizes = readSizes(keys, V2);
     refuseWindows(keys, sizes.num_hidden_layers);
@@ -183,6 +184,7 @@ export const deepseekV3: Family = {
   architectures: ["DeepseekV3ForCausalLM"],
   modelType: "deepseek_v3",
   tensors: TENSORS,
+  hasF32Gates: true,
   read: (keys) => readV3(keys),
   write: writeV3,
 };
@@ -195,6 +197,7 @@ export const instellaMoe: Family = {
   modelType: "deepseek_v3",
   hasOwnType: false,
   tensors: TENSORS,
+  hasF32Gates: true,
   read(keys) {
     const k = (count: number, hasShared: boolean): string =>
       hasShared
