@@ -44,7 +44,12 @@ export function structureOf(config: ModelConfig): ModelStructure {
   const names = { table: "model.embed_tokens.weight", positions: "model.embed_positions.weight" };
   return {
     embedding: embedding(
-      { vocabulary, width, positions: isGpt ? config.max_position_embeddings : undefined },
+      {
+        vocabulary,
+        width,
+        positions: isGpt ? config.max_position_embeddings : undefined,
+        padding: config.padding_token ?? undefined,
+      },
       names,
     ),
     blocks: Array.from({ length: config.num_hidden_layers }, (_, layer) => blockParts(config, layer)),
