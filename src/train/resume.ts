@@ -95,10 +95,13 @@ function refuseAnotherModel(reader: CheckpointReader, rank: Trainee, changes: re
   const stored = modelToJson(checkpointConfig(reader));
   const wanted = modelToJson(rank.config);
   const isAllowed = (key: string): boolean => changes.some((change) => change.key === `model.${key}`);
-  const other = Object.keys(wanted).find((key) => stored[key] !== wanted[key] && !isAllowed(key));
+  // Some are lists or have keys of their own.
+  const text = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value));
+  const differs = (key: string): boolean => text(stored[key]) !== text(wanted[key]);
+  const other = Object.keys(wanted).find((key) => differs(key) && !isAllowed(key));
   if (other !== undefined)
     throw new InputError(
-      `${reader.directory}: its config.json says ${other} ${String(stored[other])}, the run ${String(wanted[other])}`,
+      `${reader.directory}: its config.json says ${other} ${text(stored[other])}, the run ${text(wanted[other])}`,
     );
 }
 
