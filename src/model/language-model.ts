@@ -7,8 +7,14 @@ import type { Symbols } from "../kernel/symbols.js";
 import type { OperatorOf } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import type { ModelConfig } from "./config.js";
-import { type BlockStreams, type MoeBlockOptions, moeBlock, startShortcut } from "./moe-block.js";
-import type { RoutingRule } from "./routed-branch.js";
+import {
+  type BlockStreams,
+  type MoeBlockOptions,
+  moeBlock,
+  startAheadOfMlp,
+  startShortcut,
+} from "./moe-block.js";
+import type { RoutedBranch, RoutingRule } from "./routed-branch.js";
 import type { AttentionReach } from "./parts/attention.js";
 import type { HeadOutput } from "./parts/head.js";
 import { type BlockParts, type ModelStructure, structureOf } from "./structure.js";
@@ -74,19 +80,24 @@ export function wireModel(
   const starts = options.documents ? builder.value("starts", T * 4) : undefined;
   let x = addEmbedding(wires, structure, tokens, starts);
 
+  const optionsOf = (layer: number): MoeBlockOptions => ({
+    layer,
+    architecture: config.architecture,
+    rule: routingRule(config),
+    isFirstMoe: structure.blocks.findIndex(({ moe }) => moe !== undefined) === layer,
+    isFirstBlock: layer === 0,
+    withNoise: how.withNoise && config.gate_noise,
+    reusesNorm: config.shortcut_norm === "reuse",
+  });
   const blocks: BlockStreams[] = [];
+  let ahead: RoutedBranch | undefined;
   structure.blocks.forEach((parts, layer) => {
     const before = blocks.at(-1) ?? { input: x, afterAttention: x, output: x };
-    const block: MoeBlockOptions = {
-      layer,
-      architecture: config.architecture,
-      rule: routingRule(config),
-      isFirstMoe: structure.blocks.findIndex(({ moe }) => moe !== undefined) === layer,
-      isFirstBlock: layer === 0,
-      withNoise: how.withNoise && config.gate_noise,
-    };
-    const shortcut = parts.moe && startShortcut(wires, parts.moe, before, block);
+    const block = optionsOf(layer);
+    const shortcut = ahead ?? (parts.moe && startShortcut(wires, parts.moe, before, block));
     const afterAttention = addAttention(wires, parts, { layer, x, positions, starts });
+    const next = structure.blocks[layer + 1]?.moe;
+    ahead = next && startAheadOfMlp(wires, next, { input: x, afterAttention }, optionsOf(layer + 1));
     const output =
       parts.moe === undefined
         ? addMlp(wires, parts, { layer, x: afterAttention })
