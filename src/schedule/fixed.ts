@@ -30,7 +30,7 @@ export function fixed(
 }
 
 /**
- * The published schedule of LongCat-Flash [13]: attention alone; dispatch beside the MLP behind it; the experts alone; combine
+ * The published schedule of LongCat-Flash (method 7.5): attention alone; dispatch beside the MLP behind it; the experts alone; combine
  * beside the next attention and MLP. Backward is its mirror image. (Its second stage also projects the queries, keys and values
  * of the next attention; attention is one operator here, and stays whole in the fourth.)
  */
