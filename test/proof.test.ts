@@ -16,3 +16,11 @@ describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
 it.each(["scmoe-pos2", "dgmoe"])("%s, documents told apart", (arch) =>
   expectSameBits(arch, "adaptive", 2, "documents told apart"),
 );
+
+it.each([
+  ["adaptive", 2],
+  ["fixed(four-stage)", 2],
+  ["pipelined(2)", 4],
+] as const)("zero experts, %s on %i ranks", (policy, ranks) =>
+  expectSameBits("longcat3", policy, ranks, "zero experts"),
+);

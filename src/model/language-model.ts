@@ -81,6 +81,7 @@ export function wireModel(
     isFirstMoe: layer === firstMoe,
     isFirstBlock: layer === 0,
     withNoise: how.withNoise && config.gate_noise,
+    reusesNorm: config.shortcut_norm === "reuse",
     denseReads: config.dense_reads,
     positions,
     starts,

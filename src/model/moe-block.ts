@@ -23,6 +23,28 @@ export interface MoeBlockOptions {
   readonly isFirstMoe: boolean;
   readonly isFirstBlock: boolean;
   readonly withNoise: boolean;
+  /** Whether a shortcut's gate has the norm of the preceding block's MLP. */
+  readonly reusesNorm: boolean;
+}
+
+/**
+ * A shortcut whose gate shares a norm with the MLP of the block that it leaves starts ahead of that MLP. Gradients of the norm
+ * are added in the reverse of the program's order: the MLP's, which need no experts, then come first and wait for nothing.
+ * @param before the block that the shortcut leaves, as far as its attention
+ */
+export function startAheadOfMlp(
+  wires: Wires,
+  moe: MoeParts,
+  before: Omit<BlockStreams, "output">,
+  options: MoeBlockOptions,
+): RoutedBranch | undefined {
+  const { routed } = options.architecture;
+  if (routed !== "shortcut" || !options.reusesNorm || placeOf(options) === 1) return undefined;
+  return startShortcut(wires, moe, { ...before, output: NaN }, options);
+}
+
+function placeOf({ architecture: { position = 1, firstPosition }, isFirstMoe }: MoeBlockOptions): 1 | 2 | 3 {
+  return (isFirstMoe ? firstPosition : undefined) ?? position;
 }
 
 /** Shortcut architectures start their routed branch as soon as its input exists: one block early. */
@@ -33,9 +55,9 @@ export function startShortcut(
   options: MoeBlockOptions,
 ): RoutedBranch | undefined {
   const { layer, rule, withNoise } = options;
-  const { routed, position = 1, firstPosition } = options.architecture;
+  const { routed } = options.architecture;
   if (routed !== "shortcut" && routed !== "dual") return undefined;
-  const place = (options.isFirstMoe ? firstPosition : undefined) ?? position;
+  const place = placeOf(options);
   const source =
     options.isFirstBlock || place === 1 ? before.output : place === 2 ? before.afterAttention : before.input;
   const name = routed === "dual" ? `L${layer}.previous` : `L${layer}`;

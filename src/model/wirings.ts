@@ -4,8 +4,14 @@
  * after them sees a DAG.
  */
 import type { Architecture } from "./architectures.js";
-import { type BlockStreams, type MoeBlockOptions, moeBlock, startShortcut } from "./moe-block.js";
-import { decodeBranch, routedBranch } from "./routed-branch.js";
+import {
+  type BlockStreams,
+  type MoeBlockOptions,
+  moeBlock,
+  startAheadOfMlp,
+  startShortcut,
+} from "./moe-block.js";
+import { type RoutedBranch, decodeBranch, routedBranch } from "./routed-branch.js";
 import type { BlockParts } from "./structure.js";
 import { type BlockInput, addAttention, addMlp, addShared } from "./sublayers.js";
 import type { Wires } from "./wires.js";
@@ -25,11 +31,14 @@ export const WIRINGS: Readonly<Record<Architecture["wiring"], Wiring>> = { stand
 /** One stream. What sets architectures apart is where the routed experts' rows come from: `moe-block.ts`. */
 function standard(wires: Wires, blocks: readonly Block[], embedded: number): number {
   let before: BlockStreams = { input: embedded, afterAttention: embedded, output: embedded };
+  let ahead: RoutedBranch | undefined;
   for (const block of blocks) {
     const { parts, layer, positions, starts } = block;
     const input = before.output;
-    const shortcut = parts.moe && startShortcut(wires, parts.moe, before, block);
+    const shortcut = ahead ?? (parts.moe && startShortcut(wires, parts.moe, before, block));
     const afterAttention = addAttention(wires, parts, { layer, x: input, positions, starts });
+    const next = blocks.at(layer + 1);
+    ahead = next?.parts.moe && startAheadOfMlp(wires, next.parts.moe, { input, afterAttention }, next);
     const output =
       parts.moe === undefined
         ? addMlp(wires, parts, { layer, x: afterAttention })

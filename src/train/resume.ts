@@ -96,7 +96,8 @@ function refuseAnotherModel(reader: CheckpointReader, rank: Trainee, changes: re
   const wanted = modelToJson(rank.config);
   const isAllowed = (key: string): boolean => changes.some((change) => change.key === `model.${key}`);
   // Some are lists or have keys of their own.
-  const text = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? "nothing"));
+  const text = (value: unknown): string =>
+    typeof value === "string" ? value : (JSON.stringify(value) ?? "nothing");
   const differs = (key: string): boolean => text(stored[key]) !== text(wanted[key]);
   const other = Object.keys(wanted).find((key) => differs(key) && !isAllowed(key));
   if (other !== undefined)
