@@ -41,7 +41,7 @@ export type RopeScaling = z.output<typeof ropeScaling>;
  */
 export const modelSchema = z.strictObject({
   model_type: z.string().optional().describe("Free text; written by Hugging Face tools"),
-  arch: z.string().describe("Architecture: dense, top2, shared, scmoe-pos2, dgmoe, …"),
+  arch: z.string().describe("Architecture: dense, top2, shared, scmoe-pos2, dgmoe, farskip, …"),
   style: z
     .enum(["gpt", "llama"])
     .default("gpt")

@@ -238,6 +238,7 @@ export const NAMES = [
   "shared",
   "scmoe2-pos2-l0pos1",
   "dgmoe-share",
+  "farskip2",
   "tiny",
   "gpt3-moe-xl",
   "8xA800-NVLink",

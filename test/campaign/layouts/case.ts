@@ -103,9 +103,11 @@ function drawModel(dice: Dice, ep: number): ModelInput {
     `scmoe${k}-pos${position}-l0pos1`,
     "dgmoe",
     "dgmoe-share",
+    `farskip${k}`,
+    `farskip${k}`,
   ]);
   const moe_layer_interval = dice.pick([1, 2, 2] as const);
-  const isShared = /^(shared|scmoe)/.test(arch);
+  const isShared = /^(shared|scmoe|farskip)/.test(arch);
   return {
     arch,
     style,
@@ -122,6 +124,7 @@ function drawModel(dice: Dice, ep: number): ModelInput {
     capacity_factor: dice.chance(0.35) ? dice.pick([0.5, 0.75, 1, 1.25, 2]) : null,
     ...(isShared && dice.chance(0.3) ? { coefficient_gate: dice.pick(["none", "cg1", "cg2"] as const) } : {}),
     shortcut_norm: dice.chance(0.3) ? "reuse" : "own",
+    ...(arch.startsWith("farskip") && dice.chance(0.4) ? { dense_reads: "before" as const } : {}),
     norm_topk_prob: dice.chance(0.7),
     gate_noise: dice.chance(0.3),
     balance: dice.pick(["aux", "aux", "bias", "none"] as const),
@@ -171,7 +174,7 @@ const TWISTED: Readonly<Record<Twist, (of: Case) => Case>> = {
   "gradients of experts on EP × DP": (of) => of,
   "k = 1 whose gate learns": (of) =>
     change(of, {
-      arch: /^(shared|scmoe)/.test(of.model.arch) ? "scmoe1-pos2" : "top1",
+      arch: /^(shared|scmoe|farskip)/.test(of.model.arch) ? "scmoe1-pos2" : "top1",
       balance: "none",
       router_z_loss_coef: 0,
       gate_noise: false,
