@@ -7,7 +7,15 @@ export { ARCHITECTURE_NAMES, type Architecture, architecture } from "./model/arc
 export { type ModelConfig, type ModelInput, resolveModel } from "./model/config.js";
 export { PRESETS, preset } from "./model/presets.js";
 export { addEmbedding, addHead } from "./model/language-model.js";
-export { type BlockInput, type SublayerInput, addAttention, addMlp } from "./model/sublayers.js";
+export {
+  type BlockInput,
+  type SharedOutput,
+  type SublayerInput,
+  addAttention,
+  addMlp,
+  addShared,
+} from "./model/sublayers.js";
+export type { Residual } from "./model/parts/residual.js";
 export {
   type BranchOptions,
   type RoutedBranch,

@@ -3,7 +3,7 @@
 export const ARCHITECTURES = [
   ...["dense", "top1", "top2", "top3", "shared"],
   ...["scmoe-pos1", "scmoe-pos2", "scmoe-pos3", "scmoe-pos2-l0pos1", "scmoe2-pos2"],
-  ...["dgmoe", "dgmoe-share", "longcat"],
+  ...["dgmoe", "dgmoe-share", "longcat", "farskip", "farskip2"],
 ];
 export const POLICIES = ["sequential", "pipelined(2)", "adaptive"];
 export const RANKS = [1, 2, 4];

@@ -102,24 +102,24 @@ export function farskipLosses(
   let full: Rows = Array.from({ length: T }, (_, t) =>
     Array.from({ length: D }, (_column, i) => embedding[tokens[t] * D + i] + positions[(t % S) * D + i]),
   );
-  let nort = full;
+  let partial = full;
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
     const name = `model.layers.${layer}`;
     const n2 = (x: Row): Row => norm(`${name}.post_attention_layernorm`, x);
     const attended = attention(
       `${name}.self_attn`,
-      nort.map((row) => norm(`${name}.input_layernorm`, row)),
+      partial.map((row) => norm(`${name}.input_layernorm`, row)),
     );
     const a = full.map((row, t) => plus(row, attended[t]));
     if (isMoeBlock(config, layer)) {
       const u = full.map(n2);
       const terms = routed(`${name}.mlp`, u);
       const c = u.map((row) => coefficients(`${name}.mlp`, row));
-      nort = a.map((row, t) => plus(row, times(c[t][0], mlp(`${name}.mlp.shared_expert`, u[t]))));
-      full = nort.map((row, t) => plus(row, times(c[t][1], terms[t])));
+      partial = a.map((row, t) => plus(row, times(c[t][0], mlp(`${name}.mlp.shared_expert`, u[t]))));
+      full = partial.map((row, t) => plus(row, times(c[t][1], terms[t])));
     } else {
       const read = config.dense_reads === "before" ? full : a;
-      full = nort = a.map((row, t) => plus(row, mlp(`${name}.mlp`, n2(read[t]))));
+      full = partial = a.map((row, t) => plus(row, mlp(`${name}.mlp`, n2(read[t]))));
     }
   }
   const losses = full.map((row, t) => {

@@ -246,6 +246,7 @@ export const NAMES = [
   "scmoe2-pos2-l0pos1",
   "dgmoe-share",
   "longcat12",
+  "farskip2",
   "tiny",
   "gpt3-moe-xl",
   "8xA800-NVLink",

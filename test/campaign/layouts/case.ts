@@ -105,9 +105,10 @@ function drawModel(dice: Dice, ep: number): ModelInput {
     "dgmoe",
     "dgmoe-share",
     `longcat${k}`,
+    `farskip${k}`,
   ]);
   const moe_layer_interval = dice.pick([1, 2, 2] as const);
-  const isShared = /^(shared|scmoe|longcat)/.test(arch);
+  const isShared = /^(shared|scmoe|longcat|farskip)/.test(arch);
   const model: ModelInput = {
     arch,
     style,
@@ -124,6 +125,7 @@ function drawModel(dice: Dice, ep: number): ModelInput {
     capacity_factor: dice.chance(0.35) ? dice.pick([0.5, 0.75, 1, 1.25, 2]) : null,
     ...(isShared && dice.chance(0.3) ? { coefficient_gate: dice.pick(["none", "cg1", "cg2"] as const) } : {}),
     shortcut_norm: dice.chance(0.3) ? "reuse" : "own",
+    ...(arch.startsWith("farskip") && dice.chance(0.4) ? { dense_reads: "before" as const } : {}),
     norm_topk_prob: dice.chance(0.7),
     gate_noise: dice.chance(0.3),
     balance: dice.pick(["aux", "aux", "bias", "none"] as const),
@@ -201,7 +203,7 @@ const TWISTED: Readonly<Record<Twist, (of: Case) => Case>> = {
   "gradients of experts on EP × DP": (of) => of,
   "k = 1 whose gate learns": (of) =>
     change(of, {
-      arch: /^(shared|scmoe)/.test(of.model.arch) ? "scmoe1-pos2" : "top1",
+      arch: /^(shared|scmoe|farskip)/.test(of.model.arch) ? "scmoe1-pos2" : "top1",
       balance: "none",
       balance_groups: undefined,
       router_z_loss_coef: 0,
