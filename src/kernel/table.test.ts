@@ -176,4 +176,12 @@ describe("onnxruntime agrees with the reference (1e-5)", () => {
       expect(isClose(y[i], value, 1e-5), `[${i}]: ${y[i]} ≈ ${value}`).toBe(true),
     );
   });
+
+  it("what is no number stays none when it is clamped", () => {
+    const source = k.kernel("clamp", { y: k.clamp(k.input("x", [4]), 1) });
+    const [given, y] = [arena.f32(4), arena.f32(4)];
+    given.set([NaN, Infinity, -Infinity, 0.5]);
+    engine.compile(source).run({ x: { data: given, dims: [4] }, y: { data: y, dims: [4] } });
+    expect([...y]).toEqual([NaN, 1, -1, 0.5]);
+  });
 });

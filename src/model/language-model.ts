@@ -124,7 +124,7 @@ export function addEmbedding(
   starts?: number,
 ): number {
   const output = wires.rows("embedding");
-  const { table, positions } = embedding;
+  const { table, positions, padding } = embedding;
   const learned =
     positions === undefined ? undefined : { table: positions, period: wires.options.sequence, starts };
   wires.builder.add({
@@ -138,6 +138,7 @@ export function addEmbedding(
       output,
       embedding: table,
       positions: learned,
+      padding,
     },
   });
   return output;

@@ -1,7 +1,6 @@
 /** The parts a model consists of, as its config says: names, shapes, parameters. Wirings connect them. */
 import { latentWidths } from "./attention-keys.js";
 import { type ModelConfig, isMoeBlock } from "./config.js";
-import type { AttentionPart } from "./parts/attention-frame.js";
 import { attention } from "./parts/attention.js";
 import { type Embedding, embedding } from "./parts/embedding.js";
 import { type FeedForwardShape, experts, mlp } from "./parts/feed-forward.js";
@@ -22,7 +21,7 @@ export interface MoeParts {
 
 /** One transformer block. */
 export interface BlockParts {
-  readonly attention: AttentionPart;
+  readonly attention: ReturnType<typeof attention>;
   /** One of the two. */
   readonly mlp?: Part;
   readonly moe?: MoeParts;
@@ -44,7 +43,12 @@ export function structureOf(config: ModelConfig): ModelStructure {
   const names = { table: "model.embed_tokens.weight", positions: "model.embed_positions.weight" };
   return {
     embedding: embedding(
-      { vocabulary, width, positions: isGpt ? config.max_position_embeddings : undefined },
+      {
+        vocabulary,
+        width,
+        positions: isGpt ? config.max_position_embeddings : undefined,
+        padding: config.padding_token ?? undefined,
+      },
       names,
     ),
     blocks: Array.from({ length: config.num_hidden_layers }, (_, layer) => blockParts(config, layer)),
@@ -68,7 +72,7 @@ function feedForwardShape({ style, hidden_size: width }: ModelConfig, inner: num
 const blockName = (layer: number): string => `model.layers.${layer}`;
 const mlpNorm = (layer: number): string => `${blockName(layer)}.post_attention_layernorm`;
 
-function attentionOf(config: ModelConfig, layer: number): AttentionPart {
+function attentionOf(config: ModelConfig, layer: number): BlockParts["attention"] {
   const name = blockName(layer);
   const names = { attention: `${name}.self_attn`, norm: `${name}.input_layernorm` };
   const { sliding_window: window, sliding_window_layers: windowed } = config;

@@ -77,7 +77,7 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
   },
 
   embed(op, walk) {
-    const { tokens, output, embedding, positions } = op.data;
+    const { tokens, output, embedding, positions, padding } = op.data;
     const gradient = walk.gradientOf(output, op);
     walk.builder.add({
       ...primeOf(op),
@@ -89,7 +89,7 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
         walk.builder.nextId,
       ),
       work: op.work,
-      data: { tokens, gradient, embedding, positions },
+      data: { tokens, gradient, embedding, positions, padding },
     });
   },
 

@@ -54,6 +54,8 @@ export interface EmbedData {
   readonly output: number;
   readonly embedding: string;
   readonly positions?: LearnedPositions;
+  /** A token whose vector gets no gradient. */
+  readonly padding?: number;
 }
 export interface EmbedBackwardData extends Omit<EmbedData, "output"> {
   readonly gradient: number;

@@ -74,6 +74,13 @@ function areEqual(a: FoundTensor, b: FoundTensor): boolean {
   return true;
 }
 
+/** Where one of our tensors may lie in a family's files, most usual first. */
+export function publishedPlaces(family: Family, config: ModelConfig, name: string): Stored[] {
+  const own = placesOf(family.tensors, name);
+  // Tied, and only the head is there: it is the embedding.
+  return name === EMBEDDING && config.tie_word_embeddings ? [...own, { name: HEAD }] : own;
+}
+
 /** @param of the folder's family, and the rows and columns of one-byte weights that a scale is for */
 export function publishedWeights(
   files: PublishedFiles,
@@ -81,14 +88,9 @@ export function publishedWeights(
   of: { readonly family: Family; readonly blocks: ScaleBlocks },
 ): WeightSource {
   const wanted = new Map(listParameters(config).map((info) => [info.name, info.dims]));
-  const places = (name: string): Stored[] => {
-    const own = placesOf(of.family.tensors, name);
-    // Tied, and only the head is there: it is the embedding.
-    return name === EMBEDDING && config.tie_word_embeddings ? [...own, { name: HEAD }] : own;
-  };
   const locate = (name: string): Located => {
     const dims = wanted.get(name) ?? [];
-    const all = places(name);
+    const all = publishedPlaces(of.family, config, name);
     for (const place of all) {
       const found = files.find(place.name);
       if (found !== undefined) return located(found, place, { dims, config });

@@ -29,7 +29,8 @@ export function attendAnywhere(q: Expr, positions: Expr, seen: Seen, { scale, wi
   const [, G, K] = seen.key.dims as [Dim, number, Dim];
   const sizes = [positions, seen.positions];
   const n = H / G;
-  const rows = typeof S === "number" ? n * S : "group rows";
+  // As a sum, which sizes are worked out of wherever that of S is known.
+  const rows = typeof S === "number" ? n * S : Array<string>(n).fill(S).join("+");
   const grouped = n === 1 ? q : k.reshape(q, ["B", G, rows, dk]);
   const scores = k.matmul(grouped, seen.key, { transB: true, alpha: scale });
   const perHead = n === 1 ? scores : k.reshape(scores, ["B", G, n, S, K], ...sizes);
