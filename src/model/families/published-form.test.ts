@@ -63,7 +63,12 @@ const BORN: [what: string, config: ModelConfig, family: string | undefined, reas
   ["a shared expert with a gate", model("shared2", { coefficient_gate: "cg1" }), "qwen2_moe"],
   ["the parts of DeepSeek-V3", model("shared2", V3), "deepseek_v3"],
   ["the parts of LongCat-Flash", model("longcat2", { ...LATENT, latent_scale: true }), "longcat_flash"],
-  ["top-2 in every other block", model("top2"), undefined, /MoE blocks is \[1,3\], which Mixtral/],
+  [
+    "top-2 in every other block",
+    model("top2"),
+    undefined,
+    /moe_layer_interval is "MoE in blocks 1, 3", which Mixtral/,
+  ],
   ["a shared expert that is softly mixed", model("shared2"), undefined, /coefficient_gate is "cg2"/],
   ["a gate with noise", model("top2", { moe_layer_interval: 1, gate_noise: true }), undefined, /gate_noise/],
   ["GPT style", model("dense", { style: "gpt" }), undefined, /style is "gpt", which Llama cannot express/],
