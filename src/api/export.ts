@@ -54,7 +54,8 @@ const DTYPES = {
 export async function exportModel(options: ExportOptions): Promise<ExportResult> {
   const { out, dtype = "f32", shardGb = 5, signal, onEvent } = options;
   checkBounds("exportModel", options, { shardGb: BOUNDS.shardGb });
-  if (!Object.hasOwn(DTYPES, dtype)) throw new InputError(`dtype is "${dtype}", wanted "f32" or "bf16"`);
+  if (!Object.hasOwn(DTYPES, dtype))
+    throw new InputError(`exportModel: dtype is ${shown(dtype)}, wanted f32 or bf16`);
   refuseToOverwrite(out);
   const model = openModel(checkpointOf(options));
   try {
