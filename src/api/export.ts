@@ -62,8 +62,6 @@ export async function exportModel(options: ExportOptions): Promise<ExportResult>
     model.verify();
     checkTensors(model.config, model.source, "refused");
     const form = publishedForm(model.config, model.directory);
-    const remark = remarkOn(form);
-    if (remark !== undefined) onEvent?.({ kind: "message", line: remark });
     const { files, tokens } = tokenFiles(
       model.directory,
       model.config.max_position_embeddings,
@@ -84,6 +82,8 @@ export async function exportModel(options: ExportOptions): Promise<ExportResult>
         if (of > 1e9) onEvent?.({ kind: "progress", line });
       },
     });
+    const remark = remarkOn(form);
+    if (remark !== undefined) onEvent?.({ kind: "message", line: remark });
     return {
       directory: out,
       from: model.directory,
