@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { checkBounds, BOUNDS } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import { shown } from "../core/shown.js";
-import { type TextTokens, jsonBytes, tokenFiles } from "../data/published-files.js";
+import { type TextTokens, jsonBytes, tokenFiles } from "../data/tokenizer-files.js";
 import type { LineEvent } from "../launch/job.js";
 import { type PublishedForm, type PublishedTensor, publishedForm } from "../model/families/published-form.js";
 import { checkTensors } from "../run/load-weights.js";
@@ -54,15 +54,14 @@ const DTYPES = {
 export async function exportModel(options: ExportOptions): Promise<ExportResult> {
   const { out, dtype = "f32", shardGb = 5, signal, onEvent } = options;
   checkBounds("exportModel", options, { shardGb: BOUNDS.shardGb });
-  if (!Object.hasOwn(DTYPES, dtype)) throw new InputError(`dtype is "${dtype}", wanted "f32" or "bf16"`);
+  if (!Object.hasOwn(DTYPES, dtype))
+    throw new InputError(`exportModel: dtype is ${shown(dtype)}, wanted f32 or bf16`);
   refuseToOverwrite(out);
   const model = openModel(checkpointOf(options));
   try {
     model.verify();
     checkTensors(model.config, model.source, "refused");
     const form = publishedForm(model.config, model.directory);
-    const remark = remarkOn(form);
-    if (remark !== undefined) onEvent?.({ kind: "message", line: remark });
     const { files, tokens } = tokenFiles(
       model.directory,
       model.config.max_position_embeddings,
@@ -83,6 +82,8 @@ export async function exportModel(options: ExportOptions): Promise<ExportResult>
         if (of > 1e9) onEvent?.({ kind: "progress", line });
       },
     });
+    const remark = remarkOn(form);
+    if (remark !== undefined) onEvent?.({ kind: "message", line: remark });
     return {
       directory: out,
       from: model.directory,
@@ -116,14 +117,16 @@ function checkpointOf({ model, checkpoint }: ExportOptions): string {
 }
 
 /** What is known of the tokens around a text beside the tokenizer: in config.json of a published folder, in ours. */
-function knownTokens({ directory, family, config: { end_tokens: ends } }: OpenModel): Partial<TextTokens> {
+function knownTokens({ directory, family, config }: OpenModel): Partial<TextTokens> {
+  const { end_tokens: ends, padding_token: pad_token_id } = config;
   if (family === undefined)
-    return ends === undefined ? {} : { eos_token_id: ends.length === 1 ? ends[0] : ends };
-  const config = JSON.parse(readText(join(directory, "config.json"), "the config")) as Partial<TextTokens>;
-  const keys = ["bos_token_id", "eos_token_id", "pad_token_id"] as const;
-  return Object.fromEntries(
-    keys.filter((key) => Object.hasOwn(config, key)).map((key) => [key, config[key]]),
-  );
+    return {
+      pad_token_id,
+      ...(ends === undefined ? {} : { eos_token_id: ends.length === 1 ? ends[0] : ends }),
+    };
+  const said = JSON.parse(readText(join(directory, "config.json"), "the config")) as Partial<TextTokens>;
+  const keys = (["bos_token_id", "eos_token_id"] as const).filter((key) => Object.hasOwn(said, key));
+  return { pad_token_id, ...Object.fromEntries(keys.map((key) => [key, said[key]])) };
 }
 
 function folderTensor(tensor: PublishedTensor, { source }: OpenModel, dtype: "f32" | "bf16"): FolderTensor {

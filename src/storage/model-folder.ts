@@ -36,7 +36,7 @@ export interface ModelFolder {
   readonly tensors: readonly FolderTensor[];
   /** Content of the other files by name. */
   readonly files: ReadonlyMap<string, Uint8Array>;
-  /** A file is closed before it becomes larger; a tensor is in one file, whatever its size. */
+  /** Of tensors in a file, at most; a tensor is in one file, whatever its size. */
   readonly shardBytes: number;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((bytes: number, of: number) => void) | undefined;
@@ -127,7 +127,7 @@ export function shardsOf(tensors: readonly FolderTensor[], shardBytes: number): 
   let size = 0;
   for (const tensor of tensors) {
     const bytes = sizeOf(tensor);
-    if (size > 0 && size + bytes > shardBytes) {
+    if (size > 0 && bytes > 0 && size + bytes > shardBytes) {
       shards.push([]);
       size = 0;
     }

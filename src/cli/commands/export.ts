@@ -1,4 +1,4 @@
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import { type ExportOptions, exportModel } from "../../api/export.js";
 import { BOUNDS } from "../../core/bounds.js";
 import { numberIn, print } from "../options.js";
@@ -16,11 +16,7 @@ export function addExport(program: Command): void {
     .description("write a model as models are published, for transformers and whatever reads such folders")
     .argument("<dir>", "run directory, checkpoint, or published folder")
     .argument("<out>", "folder to write: new or empty")
-    .addOption(
-      new Option("--dtype <type>", "of matrices; selection biases stay f32")
-        .choices(["f32", "bf16"])
-        .default("f32"),
-    )
+    .option("--dtype <type>", "f32 or bf16, of matrices; selection biases stay f32", "f32")
     .option("--checkpoint <step>", "of a run: after that step, or a name or path (default: its newest)")
     .option("--shard-size <gb>", "GB of a file at most", numberIn(BOUNDS.shardGb), 5)
     .option("--json", "print the result as JSON")

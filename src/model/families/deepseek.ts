@@ -3,7 +3,7 @@ import type { ModelConfig, ModelInput } from "../config.js";
 import type { ConfigKeys } from "./config-keys.js";
 import type { Family } from "./family.js";
 import { readLatent, writeLatent } from "./latent.js";
-import { EXPERTS, moeLayers, renormalized } from "./router-keys.js";
+import { EXPERTS, moeLayers, renormalized, renormalizes } from "./router-keys.js";
 import { type Defaults, readSizes, writeSizes } from "./sizes.js";
 import type { TensorNames } from "./tensor-names.js";
 import { refuseWindows } from "./windows.js";
@@ -172,7 +172,7 @@ function writeV3(config: ModelConfig): Record<string, unknown> {
     ...writeMoe(config),
     scoring_func: "sigmoid",
     topk_method: "noaux_tc",
-    norm_topk_prob: config.norm_topk_prob !== false,
+    norm_topk_prob: renormalizes(config),
     rope_interleave: config.rope_pairs === "neighbours",
     num_nextn_predict_layers: 0,
   };

@@ -9,6 +9,7 @@ import { listParameters } from "../parameters.js";
 import type { ParameterInfo } from "../parts/part.js";
 import type { Family } from "./family.js";
 import { familyNamed, readConfig } from "./index.js";
+import { renormalizes } from "./router-keys.js";
 import { placesOf } from "./tensor-names.js";
 
 /** A tensor of a published file. */
@@ -113,9 +114,10 @@ function whyNot(family: Family, config: ModelConfig): Problem | undefined {
     throw error;
   }
   const [ours, theirs] = [config, again].map(meaning);
-  const key = Object.keys({ ...ours, ...theirs }).find(
-    (name) => JSON.stringify(ours[name]) !== JSON.stringify(theirs[name]),
-  );
+  const differs = (name: string): boolean => JSON.stringify(ours[name]) !== JSON.stringify(theirs[name]);
+  // A key that only one of them has is missing because of another that both have.
+  const both = Object.keys(ours).filter((name) => Object.hasOwn(theirs, name));
+  const key = both.find(differs) ?? Object.keys({ ...ours, ...theirs }).find(differs);
   if (key === undefined) return undefined;
   const [found, said] = key === "arch" ? [config.arch, again.arch] : [ours[key], theirs[key]];
   return { key, text: `${key} is ${shown(found)}, which ${title} cannot express; it says ${shown(said)}` };
@@ -125,7 +127,6 @@ function whyNot(family: Family, config: ModelConfig): Problem | undefined {
 const FREE: readonly string[] = [
   "active_experts",
   "architecture",
-  "balance",
   "balance_bias_rate",
   "balance_bias_update",
   "balance_groups",
@@ -138,7 +139,6 @@ const FREE: readonly string[] = [
   "router_z_loss_coef",
   // Told by others: the architecture, and which blocks are MoE.
   "topK",
-  "moe_layer_interval",
   "dense_layers",
 ];
 const LATENT = [
@@ -165,7 +165,7 @@ const ROUTED = [
 
 /** The keys that say what a model computes: one that has no part to speak of says nothing. */
 function meaning(config: ModelConfig): Record<string, unknown> {
-  const { architecture: arch, topK } = config;
+  const { architecture: arch } = config;
   const isRouted = arch.routed !== "none";
   const moeBlocks = [...Array(config.num_hidden_layers).keys()].filter((layer) => isMoeBlock(config, layer));
   const silent = new Set([
@@ -183,10 +183,9 @@ function meaning(config: ModelConfig): Record<string, unknown> {
   const keys: Record<string, unknown> = {
     ...config,
     arch,
-    "the MoE blocks": moeBlocks,
-    "the selection bias": isRouted && config.balance === "bias",
-    // With one expert per token "true" leaves its score alone.
-    norm_topk_prob: topK === 1 ? config.norm_topk_prob === "always" : config.norm_topk_prob !== false,
+    moe_layer_interval: `MoE in blocks ${moeBlocks.join(", ")}`,
+    balance: isRouted && config.balance === "bias" ? "bias" : "no bias",
+    norm_topk_prob: renormalizes(config),
   };
   return Object.fromEntries(Object.entries(keys).filter(([name]) => !silent.has(name)));
 }
