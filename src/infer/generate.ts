@@ -2,7 +2,7 @@
 import { singleCommunicator } from "../comm/single.js";
 import { InputError, NumericsError } from "../core/errors.js";
 import type { Tensor } from "../core/tensor.js";
-import { type Tokenizer, loadTokenizer } from "../data/tokenizer.js";
+import { type Tokenizer, encodePrompt, loadTokenizer } from "../data/tokenizer.js";
 import type { Engine } from "../engine/engine.js";
 import { type ModelConfig } from "../model/config.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
@@ -60,7 +60,7 @@ export function openGenerator(path: string, engine: Engine): Generator {
     tokenizer,
     config,
     async generate(prompt, options, { onText, signal } = {}) {
-      const ids = tokenizer.encode(prompt);
+      const ids = encodePrompt(tokenizer, prompt);
       if (ids.length === 0) ids.push(tokenizer.endOfText);
       const stream = textStream(tokenizer, ids, onText);
       let newTokens = 0;
