@@ -147,6 +147,7 @@ export interface TensorToStore {
   readonly name: string;
   readonly dtype: "F32" | "I32";
   readonly dims: readonly number[];
+  /** Read once, when its bytes are written. */
   readonly data: Float32Array | Int32Array;
 }
 
@@ -154,9 +155,10 @@ export interface TensorToStore {
 export function* safetensorsBytes(tensors: readonly TensorToStore[]): Generator<Uint8Array> {
   const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
   let at = 0;
-  for (const { name, dtype, dims, data } of tensors) {
-    header[name] = { dtype, shape: dims, data_offsets: [at, at + data.byteLength] };
-    at += data.byteLength;
+  for (const { name, dtype, dims } of tensors) {
+    const bytes = numElements(dims) * 4;
+    header[name] = { dtype, shape: dims, data_offsets: [at, at + bytes] };
+    at += bytes;
   }
   const json = JSON.stringify(header);
   const text = new TextEncoder().encode(json + " ".repeat((8 - (Buffer.byteLength(json) % 8)) % 8));
@@ -164,7 +166,10 @@ export function* safetensorsBytes(tensors: readonly TensorToStore[]): Generator<
   new DataView(prefix.buffer).setBigUint64(0, BigInt(text.length), true);
   yield prefix;
   yield text;
-  for (const { data } of tensors)
+  for (const tensor of tensors) {
+    // Asked for once: it may be made at that moment.
+    const { data } = tensor;
     for (let i = 0; i < data.byteLength; i += PIECE)
       yield new Uint8Array(data.buffer, data.byteOffset + i, Math.min(PIECE, data.byteLength - i));
+  }
 }

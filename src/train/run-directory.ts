@@ -94,17 +94,26 @@ export function readRunRecord(directory: string): RunRecord {
   return stored as RunRecord;
 }
 
+/** What the run that a checkpoint lies in was trained on. Runs of earlier versions did not know every key. */
+export type TrainedOn = Partial<RunConfig["data"]>;
+
+/**
+ * The section `data` of the run that a checkpoint lies in; undefined where none is around it.
+ * @throws InputError when its `run.json` is damaged
+ */
+export function trainedOn(checkpoint: string): TrainedOn | undefined {
+  const parent = dirname(resolve(checkpoint));
+  const directory = dirname(parent);
+  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json"))) return undefined;
+  return (readRunRecord(directory).config as { data?: TrainedOn }).data ?? {};
+}
+
 /**
  * Whether the run that a checkpoint lies in was trained with `data.document_mask`; false where none is around it.
  * @throws InputError when its `run.json` is damaged
  */
 export function wasDocumentMasked(checkpoint: string): boolean {
-  const parent = dirname(resolve(checkpoint));
-  const directory = dirname(parent);
-  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json"))) return false;
-  // Runs of earlier versions did not know the key.
-  const { data } = readRunRecord(directory).config as { data?: { document_mask?: boolean } };
-  return data?.document_mask ?? false;
+  return trainedOn(checkpoint)?.document_mask ?? false;
 }
 
 /** Removes what a crash left half-written: it has a temporary name. @throws EnvironmentError */
