@@ -10,7 +10,7 @@ import type { ModelConfig } from "./config.js";
 import { type BlockStreams, type MoeBlockOptions, moeBlock, startShortcut } from "./moe-block.js";
 import type { RoutingRule } from "./routed-branch.js";
 import type { AttentionReach } from "./parts/attention.js";
-import type { HeadOutput } from "./parts/head.js";
+import type { Distillation, HeadOutput } from "./parts/head.js";
 import { type BlockParts, type ModelStructure, structureOf } from "./structure.js";
 import { type WireOptions, Wires } from "./wires.js";
 
@@ -36,6 +36,8 @@ export interface ModelProgram {
   readonly noise: readonly number[];
   /** Losses [T] or logits [T, V]. */
   readonly output: number;
+  /** Of a student: what it is fed, the teacher's logits [T, V], and what else its head gives, divergences from them [T]. */
+  readonly distilled?: { readonly teacher: number; readonly divergences: number };
   readonly routings: readonly OperatorOf<"route">[];
 }
 
@@ -57,11 +59,11 @@ export function buildProgram(config: ModelConfig, options: ProgramOptions): Mode
   return wireModel(config, options, { withNoise: false });
 }
 
-/** @param how `withNoise`: noise on the gates' logits is an input, as training wants it */
+/** @param how `withNoise`: noise on the gates' logits is an input, as training wants it; `distill`: as a student's is */
 export function wireModel(
   config: ModelConfig,
   options: ProgramOptions,
-  how: { readonly withNoise: boolean },
+  how: { readonly withNoise: boolean; readonly distill?: Distillation | undefined },
 ): ModelProgram {
   const wires = new Wires(config.hidden_size, options);
   const structure = structureOf(config);
@@ -93,7 +95,11 @@ export function wireModel(
     x = output;
   });
 
-  const output = addHead(wires, structure, { x, labels });
+  const student =
+    labels === undefined || how.distill === undefined
+      ? undefined
+      : addStudentHead(wires, structure, { x, labels, distill: how.distill });
+  const output = student?.losses ?? addHead(wires, structure, { x, labels });
   const program = builder.build(`${config.arch} ${options.head}`);
   const routings = program.operators.flatMap((op) => (op.kind === "route" ? [op] : []));
   return {
@@ -106,6 +112,7 @@ export function wireModel(
     starts,
     noise: wires.noise,
     output,
+    distilled: student,
     routings,
   };
 }
@@ -197,4 +204,21 @@ export function addHead(
     outputs: { [name]: output },
   });
   return output;
+}
+
+/** The final norm and a head that learns from labels, [T], and from a teacher's logits, [T, V], which it is fed. */
+function addStudentHead(
+  wires: Wires,
+  { head }: ModelStructure,
+  { x, labels, distill }: { readonly x: number; readonly labels: number; readonly distill: Distillation },
+): { readonly losses: number; readonly teacher: number; readonly divergences: number } {
+  const perToken = (name: string, width: number): number =>
+    wires.builder.value(name, wires.tokens * 4 * width);
+  const teacher = perToken("teacher", head.width);
+  const [losses, divergences] = [perToken("losses", 1), perToken("divergences", 1)];
+  wires.part("head", head, ["losses", distill], {
+    inputs: { x, labels, teacher },
+    outputs: { losses, divergences },
+  });
+  return { losses, teacher, divergences };
 }

@@ -18,6 +18,8 @@ export interface RunRecord {
   readonly config: RunConfig;
   /** SHA-256 of the corpus' text; missing in runs of earlier versions. */
   readonly text?: string;
+  /** Digest of the weights of `train.distill.teacher`. */
+  readonly teacher?: string | undefined;
   /** What was changed on resuming, and after which step. */
   readonly changes?: readonly RecordedChange[];
 }
@@ -52,28 +54,31 @@ function savedIn(directory: string): string {
 }
 
 /** Makes the directory and `run.json`: the resolved config, and what it runs on. @throws EnvironmentError */
-export function startRun(directory: string, facts: Pick<RunRecord, "ranks" | "config" | "text">): void {
+export function startRun(
+  directory: string,
+  facts: Pick<RunRecord, "ranks" | "config" | "text" | "teacher">,
+): void {
   makeDirectory(join(directory, "checkpoints"));
   removeAttempt(directory);
-  const { ranks, config, text } = facts;
+  const { ranks, config, text, teacher } = facts;
   const started = new Date().toISOString();
-  writeRecord(directory, { scmoe: VERSION, node: process.version, ranks, started, text, config });
+  writeRecord(directory, { scmoe: VERSION, node: process.version, ranks, started, text, teacher, config });
 }
 
 /** Records what a resumed run has become, before its first step; one that goes on as it was keeps its record. @throws EnvironmentError */
 export function recordResume(
   directory: string,
   before: RunRecord,
-  now: Pick<RunRecord, "ranks" | "config" | "text"> & {
+  now: Pick<RunRecord, "ranks" | "config" | "text" | "teacher"> & {
     readonly step: number;
     readonly changes: readonly Change[];
   },
 ): void {
-  const { ranks, config, text, step } = now;
+  const { ranks, config, text, teacher, step } = now;
   if (now.changes.length === 0 && before.text === text) return;
   const at = new Date().toISOString();
   const changes = [...(before.changes ?? []), ...now.changes.map((change) => ({ step, at, ...change }))];
-  writeRecord(directory, { ...before, ranks, text, config, changes });
+  writeRecord(directory, { ...before, ranks, text, teacher, config, changes });
 }
 
 function writeRecord(directory: string, record: RunRecord): void {
