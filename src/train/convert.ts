@@ -22,7 +22,7 @@ import { exists } from "../storage/files.js";
 import { refuseToOverwrite, writeModelFolder } from "../storage/model-folder.js";
 import { Evaluator } from "./evaluate.js";
 import { routingUsage } from "./routing-usage.js";
-import { trainedOn } from "./run-directory.js";
+import { trainingOf } from "./run-directory.js";
 
 /** What to convert, to what, and how. */
 export interface ConvertTask extends UpcyclingSizes, Omit<ConvertOptions, "usage"> {
@@ -30,7 +30,7 @@ export interface ConvertTask extends UpcyclingSizes, Omit<ConvertOptions, "usage
   readonly source: string;
   /** Name of an architecture. */
   readonly to: string;
-  /** A folder that is empty or not there yet. */
+  /** The converted model's folder: empty or not there yet. */
   readonly out: string;
   /** Of noise and new gates. Default 0. */
   readonly seed?: number | undefined;
@@ -136,7 +136,7 @@ interface Text {
 }
 
 function textOf({ context, task, source }: Conversion): Text {
-  const trained = trainedOn(source.directory) ?? {};
+  const { data: trained } = trainingOf(source.directory);
   const { cache = ".scmoe/cache", batches = 128, batchSize: batch = 4 } = task;
   const { config } = source;
   const data = prepareData({

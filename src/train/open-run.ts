@@ -1,7 +1,10 @@
 /** What a run starts from: a config and a fresh directory, or a directory that holds a run already. */
 import { dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
-import { exists, isDirectory } from "../storage/files.js";
+import { parseYaml } from "../core/yaml.js";
+import { modelToJson } from "../model/config.js";
+import { openModel } from "../run/open-model.js";
+import { exists, isDirectory, readText } from "../storage/files.js";
 import { type Change, changeText, changesBetween, effectOf } from "./changes.js";
 import { type RunConfig, type RunInput, readRunConfig, resolveRun } from "./config.js";
 import { type RunRecord, holdsRun, readRunRecord } from "./run-directory.js";
@@ -14,6 +17,8 @@ export interface RunSource {
   readonly sets?: readonly string[] | undefined;
   /** Where the run is kept. Default: runs/ and the architecture's name. */
   readonly directory?: string | undefined;
+  /** A model to go on training with a fresh optimiser: run directory (its newest checkpoint), checkpoint or folder. */
+  readonly from?: string | undefined;
   /** A run directory to continue from its newest checkpoint, or one of its checkpoints to go back to. */
   readonly resume?: string | undefined;
   /** With `resume`: the run may go on as another one, with another corpus, tokenizer, seed, batch or model key. */
@@ -24,6 +29,8 @@ export interface RunSource {
 export interface OpenedRun {
   readonly config: RunConfig;
   readonly directory: string;
+  /** Whose weights a fresh run begins with. */
+  readonly from?: string | undefined;
   readonly resume?: ResumedRun | undefined;
 }
 
@@ -47,13 +54,31 @@ export function openRun(source: RunSource): OpenedRun {
   return fresh(source);
 }
 
-function fresh({ config: given, sets = [], directory: wanted }: RunSource): OpenedRun {
+function fresh({ config: given, sets = [], directory: wanted, from }: RunSource): OpenedRun {
   const config =
-    typeof given === "object" ? readRunConfig(undefined, sets, given) : readRunConfig(given, sets);
+    from !== undefined
+      ? readRunConfig(undefined, sets, basedOn(from, given))
+      : typeof given === "object"
+        ? readRunConfig(undefined, sets, given)
+        : readRunConfig(given, sets);
   const directory = wanted ?? join("runs", String(config.model.arch));
   if (exists(directory) && !isDirectory(directory))
     throw new InputError(`${directory} is a file; wanted a directory for the run`);
-  return { config, directory };
+  return { config, directory, from };
+}
+
+/** A config for a model that is there: its sizes and its tokenizer, unless the config says otherwise. */
+function basedOn(from: string, given: RunInput | string | undefined): RunInput {
+  const stated = (
+    typeof given === "string" ? (parseYaml(readText(given, "the config"), given) ?? {}) : (given ?? {})
+  ) as RunInput;
+  const { config, tokenizer, close } = openModel(from);
+  close();
+  return {
+    ...stated,
+    model: { ...modelToJson(config), ...stated.model } as RunInput["model"],
+    data: { ...(tokenizer === undefined ? {} : { tokenizer }), ...stated.data },
+  };
 }
 
 /** @throws InputError when a fresh run would mix with one that is there */
@@ -66,6 +91,8 @@ export function refuseToMix({ directory, resume }: OpenedRun): void {
 
 function resumed(path: string, source: RunSource): OpenedRun {
   const { config: given, sets = [], directory: wanted, allowChange = false } = source;
+  if (source.from !== undefined)
+    throw new InputError("A run is resumed, or begun from a model: leave out resume or from");
   if (given !== undefined || wanted !== undefined)
     throw new InputError(
       "resume takes the config and directory of the run; leave out both (single keys may be set)",

@@ -4,7 +4,8 @@ import { InputError } from "../core/errors.js";
 import type { PreparedData } from "../data/prepare.js";
 import type { JobContext } from "../launch/job.js";
 import { modelToJson } from "../model/config.js";
-import { checkpointConfig } from "../run/load-weights.js";
+import { checkpointConfig, loadWeights } from "../run/load-weights.js";
+import { openModel } from "../run/open-model.js";
 import { findCheckpoint } from "../storage/checkpoint-names.js";
 import { CheckpointReader } from "../storage/checkpoint-reader.js";
 import { rotate, setAsideLater } from "../storage/checkpoint-writer.js";
@@ -25,12 +26,24 @@ export interface Progressed {
 }
 
 /** Initial weights and `run.json`; rank 0 writes. */
-export function start(rank: Trainee, { config, directory }: OpenedRun, data: PreparedData): Progressed {
-  rank.weights.initialize(config.train.seed, rank.config.initializer_range);
+export function start(rank: Trainee, { config, directory, from }: OpenedRun, data: PreparedData): Progressed {
+  if (from === undefined) rank.weights.initialize(config.train.seed, rank.config.initializer_range);
+  else begin(rank, from);
   const { text } = data;
   const teacher = rank.teacher?.digest;
   if (rank.world.rank === 0) startRun(directory, { ranks: rank.world.size, config, text, teacher });
   return { step: 0, skipped: 0, position: 0 };
+}
+
+/** Weights of a model that is there. */
+function begin(rank: Trainee, from: string): void {
+  const model = openModel(from);
+  try {
+    model.verify({ turn: rank.world.rank, of: rank.world.size });
+    loadWeights(rank, model.source);
+  } finally {
+    model.close();
+  }
 }
 
 /** The checkpoint that a resumed run starts from. @throws InputError when there is none, or it is damaged */

@@ -99,18 +99,23 @@ export function readRunRecord(directory: string): RunRecord {
   return stored as RunRecord;
 }
 
-/** What the run that a checkpoint lies in was trained on. Runs of earlier versions did not know every key. */
-export type TrainedOn = Partial<RunConfig["data"]>;
+/** How the run that a checkpoint lies in was trained, and on what. Runs of earlier versions did not know every key. */
+export interface Training {
+  readonly data: Partial<RunConfig["data"]>;
+  readonly train: Partial<RunConfig["train"]>;
+}
 
 /**
- * The section `data` of the run that a checkpoint lies in; undefined where none is around it.
- * @throws InputError when its `run.json` is damaged
+ * From the `run.json` around a checkpoint; nothing where none is around it.
+ * @throws InputError when it is damaged
  */
-export function trainedOn(checkpoint: string): TrainedOn | undefined {
+export function trainingOf(checkpoint: string): Training {
   const parent = dirname(resolve(checkpoint));
   const directory = dirname(parent);
-  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json"))) return undefined;
-  return (readRunRecord(directory).config as { data?: TrainedOn }).data ?? {};
+  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json")))
+    return { data: {}, train: {} };
+  const { data = {}, train = {} } = readRunRecord(directory).config as Partial<Training>;
+  return { data, train };
 }
 
 /**
@@ -118,7 +123,7 @@ export function trainedOn(checkpoint: string): TrainedOn | undefined {
  * @throws InputError when its `run.json` is damaged
  */
 export function wasDocumentMasked(checkpoint: string): boolean {
-  return trainedOn(checkpoint)?.document_mask ?? false;
+  return trainingOf(checkpoint).data.document_mask ?? false;
 }
 
 /** Removes what a crash left half-written: it has a temporary name. @throws EnvironmentError */

@@ -12,7 +12,15 @@ import { SPEAKS, openTerminal } from "../terminal.js";
 
 interface Flags extends Pick<
   TrainOptions,
-  "config" | "resume" | "allowChange" | "ranks" | "link" | "proveOverlap" | "timeline" | "ignoreMemory"
+  | "config"
+  | "from"
+  | "resume"
+  | "allowChange"
+  | "ranks"
+  | "link"
+  | "proveOverlap"
+  | "timeline"
+  | "ignoreMemory"
 > {
   readonly set: string[];
   readonly out?: string;
@@ -34,6 +42,10 @@ export function addTrain(program: Command): void {
       [],
     )
     .option("-o, --out <dir>", "run directory (default: runs/<arch>)")
+    .option(
+      "--from <dir>",
+      "go on training a model with a fresh optimiser: a run, a checkpoint, a converted folder",
+    )
     .option("--resume <dir>", "continue a run from its last checkpoint, bit for bit as if it had not stopped")
     .option(
       "--allow-change",
@@ -68,9 +80,9 @@ export function addTrain(program: Command): void {
       () => `${EXAMPLES}\n\nKeys of --config and --set (default in brackets):\n${keyTable()}`,
     )
     .action(async (flags: Flags) => {
-      const { config, set: sets, out: directory, resume, allowChange } = flags;
+      const { config, set: sets, out: directory, from, resume, allowChange } = flags;
       const { ranks, link, proveOverlap, timeline } = flags;
-      const source = { config, sets, directory, resume, allowChange };
+      const source = { config, sets, directory, from, resume, allowChange };
       const run = openRun(source);
       const { ignoreMemory } = flags;
       if (flags.dryRun) {
