@@ -9,9 +9,9 @@ import type { Engine } from "../engine/engine.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type JobContext, defineJob } from "../launch/job.js";
 import { modelToJson } from "../model/config.js";
-import { type ConvertOptions, type MadeTensor, conversionOf } from "../model/convert/rules.js";
+import { type MadeTensor, conversionOf } from "../model/convert/rules.js";
 import type { RoutingUsage } from "../model/convert/start.js";
-import { type UpcyclingSizes, targetOf } from "../model/convert/target.js";
+import { targetOf } from "../model/convert/target.js";
 import { positionLines } from "../model/convert/window.js";
 import { type ParameterCount, countParameters } from "../model/parameters.js";
 import { convertedTensors } from "../run/convert-weights.js";
@@ -25,13 +25,22 @@ import { routingUsage } from "./routing-usage.js";
 import { trainingOf } from "./run-directory.js";
 
 /** What to convert, to what, and how. */
-export interface ConvertTask extends UpcyclingSizes, Omit<ConvertOptions, "usage"> {
+export interface ConvertTask {
   /** Run directory (its newest checkpoint), checkpoint, or published folder. */
   readonly source: string;
   /** Name of an architecture. */
   readonly to: string;
   /** The converted model's folder: empty or not there yet. */
   readonly out: string;
+  /** A shared expert where the source has none: the mean of the experts' weights, or the expert that takes most rows (the default). */
+  readonly shared?: "mean" | "most-used" | undefined;
+  /** Share of a block's output with which routed experts begin beside a new shared expert. */
+  readonly routedShare?: number | undefined;
+  /** Of a dense source: experts per MoE block (default 8), and every n-th block becomes MoE (default 2). */
+  readonly experts?: number | undefined;
+  readonly interval?: number | undefined;
+  /** Of a dense source: deviation of its experts' noise, relative to the root mean square of a tensor. Default 0.01. */
+  readonly noise?: number | undefined;
   /** Of noise and new gates. Default 0. */
   readonly seed?: number | undefined;
   /** Text for losses and for the use of experts. Default: that of the source's run, else "sotu". */
