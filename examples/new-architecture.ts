@@ -33,6 +33,7 @@ const rule = {
   scores: "softmax",
   scaling: 1,
   numZeroExperts: 0,
+  activeExperts: 1,
 } as const;
 
 /** @param early whether the experts read the stream that entered the block before, or this block's after attention */

@@ -46,4 +46,6 @@ export type { StepEvent } from "./train/event.js";
 export type { RunSource } from "./train/open-run.js";
 export type { ProofReport } from "./train/observers/proof.js";
 export type { BesideTraining, TrainResult } from "./train/train-job.js";
-export type { StepError, TensorError, VerifyReport } from "./train/verify.js";
+export type { FixtureReport, StepError, TensorError } from "./train/verify.js";
+export type { VerifyReport } from "./train/verify-folder.js";
+export type { PublishedReport } from "./train/verify-published.js";

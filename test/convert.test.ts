@@ -88,7 +88,15 @@ describe("rules", () => {
   it("cover every tensor of every architecture, and read nothing that is not there", () => {
     for (const style of ["gpt", "llama"])
       for (const from of ["dense", "top1", "top2", "shared", "shared2", "scmoe-pos1", "scmoe2-pos3"])
-        for (const to of ["top3", "shared", "scmoe-pos1", "scmoe-pos2-l0pos1", "scmoe2-pos3", "dgmoe"])
+        for (const to of [
+          "top3",
+          "shared",
+          "scmoe-pos1",
+          "scmoe-pos2-l0pos1",
+          "scmoe2-pos3",
+          "longcat2",
+          "dgmoe",
+        ])
           for (const interval of [1, 2]) {
             const source = model(from, {
               style,
@@ -218,7 +226,7 @@ describe("a converted model", () => {
     }
   });
 
-  it.each(["scmoe2-pos1", "scmoe2-pos2", "scmoe2-pos3", "dgmoe"])(
+  it.each(["scmoe2-pos1", "scmoe2-pos2", "scmoe2-pos3", "longcat2", "dgmoe"])(
     "top-2 as %s is the same where the stream is the same at every position",
     (to) => {
       for (const moe_layer_interval of [1, 2]) {

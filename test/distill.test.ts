@@ -112,7 +112,8 @@ describe("a student", () => {
       expect(loss - (0.3 * lm_loss + 0.7 * distill_loss)).toBeCloseTo(0.01, 2);
     }
     const evaluated = scmoe(["eval", "one", "--batches", "1", "--json"], dir);
-    expect(JSON.parse(evaluated.stdout).loss).toBeCloseTo(rows("one").at(-1)?.validation_loss as number, 5);
+    const { loss } = JSON.parse(evaluated.stdout) as { loss: number };
+    expect(loss).toBeCloseTo(rows("one").at(-1)?.validation_loss as number, 5);
   });
 
   it("learns nothing from itself", () => {

@@ -46,6 +46,28 @@ const TINY = {
   router_z_loss_coef: 0.01,
 };
 
+const LATENT = {
+  attention: "latent",
+  q_lora_rank: 6,
+  kv_lora_rank: 5,
+  qk_nope_head_dim: 3,
+  qk_rope_head_dim: 4,
+  v_head_dim: 7,
+  attention_gate: true,
+  rope_pairs: "neighbours",
+  num_hidden_layers: 2,
+} as const;
+
+const NORMED: Partial<ModelInput> = {
+  query_key_norm: "head",
+  clip_qkv: 1.5,
+  head_dim: 6,
+  sliding_window: 4,
+  sliding_window_layers: [0],
+  num_hidden_layers: 2,
+  attention_out_bias: true,
+};
+
 function model(keys: Partial<ModelInput> & { arch: string }, seed: number): Trainee {
   const rank = createTrainee({
     config: resolveModel({ ...TINY, ...keys }),
@@ -104,7 +126,16 @@ function agrees(tried: readonly Change[]): boolean {
 }
 
 describe.each(["gpt", "llama"] as const)("%s", (style) => {
-  const cases: [string, Partial<ModelInput> & { arch: string }, Partial<TrainingOptions>?][] = [
+  type Case = [string, Partial<ModelInput> & { arch: string }, Partial<TrainingOptions>?];
+  const rotary: Case[] = [
+    ["dense, latent attention with a gate", { arch: "dense", ...LATENT, attention_bias: true }],
+    [
+      "scmoe-pos2, norms of heads, a window, out biases",
+      { arch: "scmoe-pos2", ...NORMED },
+      { recompute: true },
+    ],
+  ];
+  const cases: Case[] = [
     ...ARCHITECTURE_NAMES.map((arch): [string, { arch: string }] => [arch, { arch }]),
     ["dense, documents told apart", { arch: "dense" }, { documents: true }],
     ["scmoe-pos2, documents told apart", { arch: "scmoe-pos2" }, { documents: true, recompute: true }],
@@ -116,7 +147,33 @@ describe.each(["gpt", "llama"] as const)("%s", (style) => {
       { arch: "scmoe-pos3", coefficient_gate: "none", shortcut_norm: "reuse" },
     ],
     ["top2, probabilities not renormalised", { arch: "top2", norm_topk_prob: false }],
+    [
+      "longcat with zero experts, balance of groups, scaled",
+      {
+        arch: "longcat3",
+        num_zero_experts: 2,
+        balance_groups: 2,
+        router_aux_loss_coef: 0.5,
+        routed_scaling_factor: 1.5,
+      },
+    ],
+    [
+      "scmoe2-pos2 with CG-2 and zero experts, full experts drop rows",
+      { arch: "scmoe2-pos2", coefficient_gate: "cg2", num_zero_experts: 2, capacity_factor: 0.6 },
+    ],
+    [
+      "top2, sigmoid scores of groups",
+      {
+        arch: "top2",
+        router_scores: "sigmoid",
+        expert_groups: 2,
+        expert_groups_kept: 1,
+        expert_group_score: "two_best",
+        routed_scaling_factor: 2.5,
+      },
+    ],
     ["top2, grouped queries", { arch: "top2", num_key_value_heads: 1 }],
+    ...(style === "llama" ? rotary : []),
   ];
   it.each(cases)("%s", (_, keys, options) => {
     let open: string[] | undefined;

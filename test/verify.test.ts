@@ -13,7 +13,7 @@ import { adamWStep, clipFactor, gradientNorm } from "../src/train/optimizer.js";
 import { forwardBackward } from "../src/train/step.js";
 import { openStep } from "../src/train/step-sessions.js";
 import { type Trainee, createTrainee } from "../src/train/trainee.js";
-import { type VerifyReport, verifyFixture } from "../src/train/verify.js";
+import { type FixtureReport as VerifyReport, verifyFixture } from "../src/train/verify.js";
 import { scmoe, temporaryDirectory } from "./helpers.js";
 
 const KEYS = {

@@ -1,20 +1,24 @@
 import { createOrtEngine } from "../engine/ort-engine.js";
-import { type VerifyReport, verifyFixture } from "../train/verify.js";
+import { type VerifyReport, verifyFolder } from "../train/verify-folder.js";
 
 /** What to compare with. */
 export interface VerifyOptions {
-  /** With run.json, initial, tokens, gradients0 and final .safetensors of another implementation. */
+  /**
+   * With what another implementation computed: run.json, initial, tokens, gradients0 and final .safetensors; or a published
+   * model with case and, if need be, gradients .safetensors.
+   */
   readonly directory: string;
 }
 
 /**
- * Repeats another implementation's training run and compares losses, gradients and weights with its own.
+ * Repeats what another implementation computed and compares: a training run's losses, gradients and weights, or a published
+ * model's logits, loss, likeliest continuation and gradients.
  * @throws InputError when files are missing or broken, or do not fit each other
  */
 export function verify({ directory }: VerifyOptions): VerifyReport {
   const engine = createOrtEngine();
   try {
-    return verifyFixture(directory, engine);
+    return verifyFolder(directory, engine);
   } finally {
     engine.dispose();
   }

@@ -6,12 +6,12 @@ import type { MemoryNeed } from "../run/memory-need.js";
 const BASE_BYTES = 20e6;
 const TOKEN_BYTES = 1500;
 
-/** What writing text will need: of a longest context, whose tokens are known only to be no more than the prompt's bytes. */
+/** What writing text will need: of a longest context, the tokens of a text are no more than its bytes. */
 export function generationNeed(
   config: ModelConfig,
-  of: { readonly prompt: string; readonly maxNewTokens: number },
+  of: { readonly promptTokens: number; readonly maxNewTokens: number },
 ): MemoryNeed {
-  const tokens = Math.max(1, Buffer.byteLength(of.prompt)) + of.maxNewTokens;
+  const tokens = Math.max(1, of.promptTokens) + of.maxNewTokens;
   return inferenceNeed(config, {
     batch: 1,
     sequence: Math.min(tokens, config.max_position_embeddings),

@@ -66,6 +66,14 @@ export const geluGrad = binary("geluGrad");
 export const silu = unary("silu");
 /** dy·σ(x)·(1 + x·(1 − σ(x))) */
 export const siluGrad = binary("siluGrad");
+/** min(max(x, −limit), limit); not a number stays so. */
+export function clamp(x: Expr, limit: number): Expr {
+  return apply("clamp", [x], { limit });
+}
+/** dy where −limit ≤ x ≤ limit, 0 elsewhere. */
+export function clampGrad(x: Expr, dy: Expr, limit: number): Expr {
+  return apply("clampGrad", [x, dy], { limit });
+}
 /** Softmax along the last axis. */
 export const softmax = unary("softmax");
 /** p ⊙ (dp − Σ dp ⊙ p) along the last axis. */
@@ -172,9 +180,12 @@ export function rmsNormScaleGrad(x: Expr, dy: Expr, eps = 1e-5): Expr {
   return apply("rmsNormScaleGrad", [x, dy], { eps });
 }
 
-/** cos or sin of position × frequency, positions i32 [S] → [S, width], both halves alike (see `rope`). */
-export function rotary(positions: Expr, width: number, theta: number, wave: "cos" | "sin"): Expr {
-  return apply("rotary", [positions], { width, theta, wave });
+/**
+ * cos or sin of position × frequency, positions i32 [S] → [S, frequencies].
+ * @param frequencies radians per position of each column; for `rope` both halves are alike
+ */
+export function rotary(positions: Expr, frequencies: readonly number[], wave: "cos" | "sin"): Expr {
+  return apply("rotary", [positions], { frequencies, wave });
 }
 
 /**

@@ -57,6 +57,8 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
     );
     return [k.mul(k.mul(dy, g), curvature), k.siluGrad(x, dy)];
   },
+  clamp: ({ inputs: [x], attrs }, dy) => [k.clampGrad(x, dy, attrs.limit as number)],
+  clampGrad: ({ inputs: [x], attrs }, dy) => [undefined, k.clampGrad(x, dy, attrs.limit as number)],
   matmul: (e, dy) => matmulGradients(e, dy, e.inputs[0], e.inputs[1]),
   linear: ({ inputs: [x, w, b] }, dy) => [
     k.matmul(dy, w),

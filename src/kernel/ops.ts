@@ -25,6 +25,8 @@ export const OP_NAMES = [
   "geluGrad",
   "silu",
   "siluGrad",
+  "clamp",
+  "clampGrad",
   // matrix products
   "matmul",
   "linear",

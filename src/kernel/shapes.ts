@@ -87,6 +87,8 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   geluGrad: alike,
   silu: same,
   siluGrad: alike,
+  clamp: same,
+  clampGrad: alike,
   matmul: ([a, b], attrs, op) => productDims(op, a, b, attrs),
   linear([x, w, b], _, op) {
     if (x.dims.length !== 2 || w.dims.length !== 2 || x.dims[1] !== w.dims[1])
@@ -157,7 +159,10 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   },
   reduceSum: reduced,
   reduceMean: reduced,
-  rotary: ([positions], attrs, op) => [positionAxis(op, positions), attrs.width as number],
+  rotary: ([positions], attrs, op) => [
+    positionAxis(op, positions),
+    (attrs.frequencies as readonly number[]).length,
+  ],
   causalBias: (inputs, _, op) => inputs.map((positions) => positionAxis(op, positions)),
   documentBias([{ dims, dtype }], attrs, op) {
     if (dims.length !== 2 || dtype !== "i32")

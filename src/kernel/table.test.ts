@@ -43,6 +43,9 @@ const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
   geluGrad: [k.geluGrad(x, z)],
   silu: [k.silu(x)],
   siluGrad: [k.siluGrad(x, z)],
+  clamp: [k.clamp(x, 0.7)],
+  // Of x it is flat, but where it jumps.
+  clampGrad: [k.add(k.clampGrad(x, z, 0.7), x)],
   matmul: [
     k.matmul(x, z, { transB: true }),
     k.matmul(x, z, { transA: true, alpha: 0.5 }),
@@ -59,7 +62,10 @@ const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
   expand: [k.expand(k.input("one", [3, 1]), [3, 4])],
   reduceSum: [k.reduceSum(x, [0]), k.reduceSum(x, [1], true)],
   reduceMean: [k.reduceMean(x, [1]), k.reduceMean(x, [0], true)],
-  rotary: [k.mul(x, k.rotary(places, 4, 100, "cos")), k.add(x, k.rotary(places, 4, 100, "sin"))],
+  rotary: [
+    k.mul(x, k.rotary(places, [1, 0.25, 3, 1e-3], "cos")),
+    k.add(x, k.rotary(places, [1, 0.25, 3, 1e-3], "sin")),
+  ],
   causalBias: [
     k.softmax(k.add(x, k.causalBias(places, k.input("keys", [4], "i32")))),
     k.softmax(k.add(x, k.causalBias(k.input("queries", [3], "i32"), k.input("keys", [4], "i32"), 2))),
@@ -174,5 +180,13 @@ describe("onnxruntime agrees with the reference (1e-5)", () => {
     wanted.data.forEach((value, i) =>
       expect(isClose(y[i], value, 1e-5), `[${i}]: ${y[i]} ≈ ${value}`).toBe(true),
     );
+  });
+
+  it("what is no number stays none when it is clamped", () => {
+    const source = k.kernel("clamp", { y: k.clamp(k.input("x", [4]), 1) });
+    const [given, y] = [arena.f32(4), arena.f32(4)];
+    given.set([NaN, Infinity, -Infinity, 0.5]);
+    engine.compile(source).run({ x: { data: given, dims: [4] }, y: { data: y, dims: [4] } });
+    expect([...y]).toEqual([NaN, 1, -1, 0.5]);
   });
 });

@@ -14,6 +14,10 @@ export interface Architecture {
   readonly shareMoe?: number;
   /** Default way of combining shared and routed terms. */
   readonly coefficientGate: "none" | "cg1" | "cg2";
+  /** Defaults of keys that go with a wiring, where they are not everyone's. */
+  readonly shortcutNorm?: "own" | "reuse";
+  readonly renormalize?: boolean;
+  readonly balance?: "aux" | "bias" | "none";
 }
 
 const standard = (topK: number): Architecture => ({
@@ -37,13 +41,24 @@ const scmoe = (topK: number, position: 1 | 2 | 3, firstPosition?: 1 | 2 | 3): Ar
   coefficientGate: "cg1",
 });
 
-/** Families whose name carries numbers: top<k>, shared<k>, scmoe<k>-pos<p>, with or without "-l0pos1". */
+/** Families whose name carries numbers: top<k>, shared<k>, longcat<k>, scmoe<k>-pos<p>, with or without "-l0pos1". */
 const FAMILIES: readonly { pattern: RegExp; make: (match: RegExpMatchArray, k: number) => Architecture }[] = [
   { pattern: /^top-?(\d+)$/, make: (m) => standard(Number(m[1])) },
   { pattern: /^shared(?:-expert)?(\d*)$/, make: (m, k) => shared(Number(m[1] || k)) },
   {
     pattern: /^scmoe-?(\d*)-pos([123])(-l0-?pos1)?$/,
     make: (m, k) => scmoe(Number(m[1] || k), Number(m[2]) as 1 | 2 | 3, m[3] ? 1 : undefined),
+  },
+  {
+    // A layer of LongCat-Flash is two blocks; its second dense MLP is what is called a shared expert here.
+    pattern: /^longcat(\d*)$/,
+    make: (m, k) => ({
+      ...scmoe(Number(m[1] || k), 2),
+      coefficientGate: "none",
+      shortcutNorm: "reuse",
+      renormalize: false,
+      balance: "bias",
+    }),
   },
   {
     pattern: /^dense$/,
@@ -76,6 +91,7 @@ export const ARCHITECTURE_NAMES = [
   "scmoe2-pos2",
   "dgmoe",
   "dgmoe-share",
+  "longcat",
 ] as const;
 
 /**

@@ -3,38 +3,9 @@ import { BOUNDS } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import { parseWith } from "../core/parse.js";
 import { type Architecture, architecture } from "./architectures.js";
-
-const upTo = ({ to }: { readonly to: number }) => z.number().int().positive().max(to);
-const width = upTo(BOUNDS.width);
-const heads = upTo(BOUNDS.heads);
-const experts = upTo(BOUNDS.experts);
-const aboveZero = z.number().positive().max(1e9);
-const fromZero = z.number().nonnegative().max(1e9);
-
-const layers = z.array(z.number().int().nonnegative().max(BOUNDS.layers.to)).max(BOUNDS.layers.to);
-const longContext = { factor: aboveZero, original_max_position_embeddings: upTo(BOUNDS.positions) };
-/** The two ways of published models to stretch RoPE. */
-const ropeScaling = z.discriminatedUnion("rope_type", [
-  z.strictObject({
-    rope_type: z.literal("llama3"),
-    ...longContext,
-    low_freq_factor: aboveZero,
-    high_freq_factor: aboveZero,
-  }),
-  z.strictObject({
-    rope_type: z.literal("yarn"),
-    ...longContext,
-    beta_fast: aboveZero.default(32),
-    beta_slow: aboveZero.default(1),
-    mscale: fromZero.optional(),
-    mscale_all_dim: fromZero.optional(),
-    attention_factor: aboveZero.optional(),
-    truncate: z.boolean().default(true),
-  }),
-]);
-
-/** How RoPE is stretched to longer sequences. */
-export type RopeScaling = z.output<typeof ropeScaling>;
+import { attentionKeys, checkAttention, headDimOf, ropeKeys } from "./attention-keys.js";
+import { aboveZero, experts, heads, layers, upTo, width } from "./fields.js";
+import { evenActive, routerKeys, whyNoRouter } from "./router-keys.js";
 
 /**
  * A model as it is written in `config.json` (Hugging Face key names). Optional keys are resolved by `resolveModel`.
@@ -55,7 +26,7 @@ export const modelSchema = z.strictObject({
   shared_expert_intermediate_size: upTo(BOUNDS.mlpWidth)
     .optional()
     .describe("Width of the shared expert; default intermediate_size"),
-  num_attention_heads: heads.describe("Must divide hidden_size"),
+  num_attention_heads: heads.describe("Must divide hidden_size where head_dim is not given"),
   num_key_value_heads: heads.optional().describe("Grouped-query attention; default num_attention_heads"),
   head_dim: width.optional().describe("Width of a head; default hidden_size / num_attention_heads"),
   num_hidden_layers: upTo(BOUNDS.layers).describe("Transformer blocks"),
@@ -76,93 +47,17 @@ export const modelSchema = z.strictObject({
     .describe("How shared and routed terms combine; default by arch"),
   shortcut_norm: z
     .enum(["own", "reuse"])
-    .default("own")
-    .describe("Shortcut input: a norm of its own, or the preceding block's"),
-  norm_topk_prob: z
-    .union([z.boolean(), z.literal("always")])
-    .default(true)
-    .describe("Kept scores renormalised to sum 1: true where k ≥ 2; always: a single one too"),
-  router_scores: z
-    .enum(["softmax", "sigmoid"])
-    .default("softmax")
-    .describe("What the router's logits become"),
-  routed_scaling_factor: aboveZero.default(1).describe("Factor of every routed expert's weight"),
-  expert_groups: experts.default(1).describe("Groups of neighbouring experts; must divide num_experts"),
-  expert_groups_kept: experts.optional().describe("A token's experts are of so many groups; default all"),
-  expert_group_score: z
-    .enum(["best", "two_best"])
-    .default("best")
-    .describe("What a group counts: its best score, or the sum of its two best"),
-  num_zero_experts: z
-    .number()
-    .int()
-    .nonnegative()
-    .max(BOUNDS.experts.to)
-    .default(0)
-    .describe("Experts after the others that give their input back: nothing is computed, nothing travels"),
-  gate_noise: z.boolean().default(false).describe("Learned Gaussian noise on the gate's logits in training"),
-  balance: z
-    .enum(["aux", "bias", "none"])
-    .default("aux")
-    .describe("Auxiliary loss, selection bias, or nothing"),
-  balance_statistics: z
-    .enum(["global", "micro_batch", "rank"])
-    .default("global")
-    .describe("Tokens the balance loss counts: the step's, one micro-batch's of all ranks, one rank's"),
-  router_aux_loss_coef: fromZero.default(0.01).describe("Weight of the balance loss (balance: aux)"),
-  router_z_loss_coef: fromZero.default(0).describe("Weight of the squared log-sum of the gate logits"),
-  balance_bias_rate: fromZero.default(0.001).describe("Step of the selection bias (balance: bias)"),
+    .optional()
+    .describe("Shortcut input: a norm of its own, or the preceding block's; default by arch, mostly own"),
+  ...routerKeys,
   dense_reads: z
     .enum(["after", "before"])
     .default("after")
     .describe("FarSkip: a dense MLP reads the stream after or before the block's attention"),
   tie_word_embeddings: z.boolean().optional().describe("Default true for gpt, false for llama"),
-  attention_bias: z.boolean().optional().describe("Biases on q, k, v; default true for gpt, false for llama"),
-  attention_out_bias: z.boolean().optional().describe("Bias of the projection back; default true for gpt"),
-  attention: z
-    .enum(["grouped", "latent"])
-    .default("grouped")
-    .describe("grouped: keys and values per head group; latent: from one compressed vector per token"),
-  query_key_norm: z
-    .enum(["none", "head", "projection"])
-    .default("none")
-    .describe("RMSNorm of queries and keys before RoPE: of each head, or of the whole projection"),
-  clip_qkv: aboveZero
-    .nullable()
-    .default(null)
-    .describe("Queries, keys (after their norm) and values clamped"),
-  attention_gate: z
-    .boolean()
-    .default(false)
-    .describe(
-      "Attention's output times the sigmoid of a projection of its input, before the projection back",
-    ),
-  sliding_window: upTo(BOUNDS.positions)
-    .nullable()
-    .default(null)
-    .describe("Most recent positions that a token sees, itself included"),
-  sliding_window_layers: layers.optional().describe("Blocks with the window; default all"),
-  q_lora_rank: width
-    .nullable()
-    .optional()
-    .describe("Latent: width of the queries' compressed vector; null: none"),
-  kv_lora_rank: width.optional().describe("Latent: width of the compressed vector of keys and values"),
-  qk_nope_head_dim: width.optional().describe("Latent: part of a head's key without position"),
-  qk_rope_head_dim: width.optional().describe("Latent: part of a head's key with RoPE, one for all heads"),
-  v_head_dim: width.optional().describe("Latent: width of a head's value"),
-  latent_scale: z
-    .boolean()
-    .default(false)
-    .describe(
-      "Latent: queries × √(D / q_lora_rank), the normed vector of keys and values × √(D / kv_lora_rank)",
-    ),
+  ...attentionKeys,
   norm_eps: aboveZero.max(1).default(1e-5).describe("Added to the variance in norms"),
-  rope_theta: z.number().positive().max(1e15).default(10_000).describe("Base of rotary positions (llama)"),
-  rope_scaling: ropeScaling.nullable().default(null).describe("How RoPE is stretched to longer sequences"),
-  rope_pairs: z
-    .enum(["halves", "neighbours"])
-    .default("halves")
-    .describe("Which elements turn together: i and i + d/2, or 2i and 2i + 1"),
+  ...ropeKeys,
   padding_token: z
     .number()
     .int()
@@ -170,6 +65,10 @@ export const modelSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe("Token whose embedding gets no gradient"),
+  end_tokens: z
+    .array(z.number().int().nonnegative().max(BOUNDS.tokenId.to))
+    .optional()
+    .describe("Tokens that end a text; default the tokenizer's"),
   family: z.string().optional().describe("Published family whose names an export uses; default by the parts"),
   initializer_range: aboveZero.default(0.02).describe("Standard deviation of initial matrices"),
 });
@@ -184,6 +83,9 @@ export interface ModelConfig extends Required<
     | "model_type"
     | "num_experts_per_tok"
     | "family"
+    | "end_tokens"
+    | "balance_groups"
+    | "active_experts"
     | "sliding_window_layers"
     | "q_lora_rank"
     | "kv_lora_rank"
@@ -193,6 +95,9 @@ export interface ModelConfig extends Required<
   >
 > {
   readonly family?: string | undefined;
+  readonly end_tokens?: readonly number[] | undefined;
+  readonly balance_groups?: number | undefined;
+  readonly active_experts?: number | undefined;
   readonly sliding_window_layers?: readonly number[] | undefined;
   readonly q_lora_rank?: number | null | undefined;
   readonly kv_lora_rank?: number | undefined;
@@ -212,38 +117,33 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
   const { num_experts_per_tok: givenK, model_type: _type, ...raw } = parseWith(modelSchema, input, where);
   const arch = architecture(raw.arch, givenK);
   const gpt = raw.style === "gpt";
+  const attentionBias = raw.attention_bias ?? gpt;
+  const fail = (text: string): never => {
+    throw new InputError(`${where}: ${text}`);
+  };
+  checkAttention(raw, fail);
   const config: ModelConfig = {
     ...raw,
     moe_intermediate_size: raw.moe_intermediate_size ?? raw.intermediate_size,
     shared_expert_intermediate_size: raw.shared_expert_intermediate_size ?? raw.intermediate_size,
     num_key_value_heads: raw.num_key_value_heads ?? raw.num_attention_heads,
     coefficient_gate: raw.coefficient_gate ?? arch.coefficientGate,
+    shortcut_norm: raw.shortcut_norm ?? arch.shortcutNorm ?? "own",
+    norm_topk_prob: raw.norm_topk_prob ?? arch.renormalize ?? true,
+    balance: raw.balance ?? arch.balance ?? "aux",
+    balance_bias_update: raw.balance_bias_update ?? (raw.num_zero_experts > 0 ? "proportional" : "sign"),
+    active_experts: raw.active_experts ?? evenActive(raw, arch.topK),
     tie_word_embeddings: raw.tie_word_embeddings ?? gpt,
-    attention_bias: raw.attention_bias ?? gpt,
-    attention_out_bias: raw.attention_out_bias ?? gpt,
+    attention_bias: attentionBias,
+    attention_out_bias: raw.attention_out_bias ?? (raw.attention === "latent" ? attentionBias : gpt),
     expert_groups_kept: raw.expert_groups_kept ?? raw.expert_groups,
     architecture: arch,
-    head_dim: raw.head_dim ?? raw.hidden_size / raw.num_attention_heads,
-    headDim: raw.head_dim ?? raw.hidden_size / raw.num_attention_heads,
+    head_dim: headDimOf(raw),
+    headDim: headDimOf(raw),
     topK: arch.topK,
   };
-  const fail = (text: string): never => {
-    throw new InputError(`${where}: ${text}`);
-  };
-  if (raw.head_dim === undefined && config.hidden_size % config.num_attention_heads !== 0)
-    fail(
-      `hidden_size ${config.hidden_size} is not a multiple of num_attention_heads ${config.num_attention_heads}`,
-    );
-  if (config.num_attention_heads % config.num_key_value_heads !== 0)
-    fail(
-      `num_attention_heads ${config.num_attention_heads} is not a multiple of num_key_value_heads ${config.num_key_value_heads}`,
-    );
-  if (config.style === "llama" && config.headDim % 2 !== 0)
-    fail(
-      `the head dimension ${config.headDim} is odd; RoPE needs an even one (head_dim, by default hidden_size / num_attention_heads)`,
-    );
   const wantedK = arch.routed === "dual" ? 2 : arch.topK;
-  if (arch.routed !== "none" && wantedK > config.num_experts)
+  if (arch.routed !== "none" && wantedK > config.num_experts + config.num_zero_experts)
     fail(
       `arch ${config.arch} sends each token to ${wantedK} experts, but num_experts is ${config.num_experts}`,
     );
@@ -256,6 +156,8 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     fail(
       `arch ${config.arch} has no MoE block in ${config.num_hidden_layers} layers with moe_layer_interval ${config.moe_layer_interval} and dense_layers [${config.dense_layers.join(", ")}]`,
     );
+  const problem = whyNoRouter(config);
+  if (problem !== undefined) fail(problem);
   if (!arch.sharedExpert && config.coefficient_gate !== "none")
     fail(
       `coefficient_gate ${config.coefficient_gate} needs a shared expert, which arch ${config.arch} does not have`,

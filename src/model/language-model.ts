@@ -9,7 +9,7 @@ import type { Program } from "../program/program.js";
 import type { ModelConfig } from "./config.js";
 import { type BlockStreams, type MoeBlockOptions, moeBlock, startShortcut } from "./moe-block.js";
 import type { RoutingRule } from "./routed-branch.js";
-import type { AttentionReach } from "./parts/attention.js";
+import type { AttentionReach } from "./parts/attention-frame.js";
 import type { Distillation, HeadOutput } from "./parts/head.js";
 import { type BlockParts, type ModelStructure, structureOf } from "./structure.js";
 import { type WireOptions, Wires } from "./wires.js";
@@ -51,6 +51,8 @@ function routingRule(config: ModelConfig): RoutingRule {
     scaling: config.routed_scaling_factor,
     groups: count > 1 ? { count, kept, score: config.expert_group_score } : undefined,
     numZeroExperts: config.num_zero_experts,
+    activeExperts: config.active_experts ?? topK,
+    balanceGroups: config.balance_groups,
   };
 }
 
@@ -129,7 +131,7 @@ export function addEmbedding(
   starts?: number,
 ): number {
   const output = wires.rows("embedding");
-  const { table, positions } = embedding;
+  const { table, positions, padding } = embedding;
   const learned =
     positions === undefined ? undefined : { table: positions, period: wires.options.sequence, starts };
   wires.builder.add({
@@ -143,6 +145,7 @@ export function addEmbedding(
       output,
       embedding: table,
       positions: learned,
+      padding,
     },
   });
   return output;

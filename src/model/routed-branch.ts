@@ -15,6 +15,8 @@ export interface RoutingRule {
   readonly scaling: number;
   readonly groups?: K.MoeShape["groups"];
   readonly numZeroExperts: number;
+  readonly activeExperts: number;
+  readonly balanceGroups?: K.MoeShape["balanceGroups"];
 }
 
 /** Where a branch begins, and what it is called. */
@@ -38,6 +40,8 @@ export interface RoutedBranch {
   readonly shape: K.MoeShape;
   readonly routing: number;
   readonly weights: number;
+  /** The gate's normalised rows, [T, D], where zero experts give them back. */
+  readonly identity?: number | undefined;
   /** Combined rows, one value per chunk. */
   readonly rows: readonly number[];
 }
@@ -47,11 +51,12 @@ export function routedBranch(wires: Wires, moe: MoeParts, options: BranchOptions
   const { layer, name: branch, rule, avoid } = options;
   const { builder, tokens: T } = wires;
   const N = moe.numExperts;
+  const numLogits = N + rule.numZeroExperts;
   const at = { layer, branch };
-  const [xn, logits] = [wires.rows(`${branch}.xn`), builder.value(`${branch}.logits`, T * N * 4)];
+  const [xn, logits] = [wires.rows(`${branch}.xn`), builder.value(`${branch}.logits`, T * numLogits * 4)];
   const inputs: Record<string, number> = { x: options.source };
   if (options.withNoise) {
-    inputs.noise = builder.value(`${branch}.noise`, T * N * 4);
+    inputs.noise = builder.value(`${branch}.noise`, T * numLogits * 4);
     wires.noise.push(inputs.noise);
   }
   wires.part(`${branch}.gate`, moe.gate, [options.withNoise], { ...at, inputs, outputs: { xn, logits } });
@@ -74,14 +79,15 @@ export function routedBranch(wires: Wires, moe: MoeParts, options: BranchOptions
     reads: avoid === undefined ? [logits] : [logits, avoid],
     writes: [routing, weights],
     // Logits, probabilities and scores, read and written.
-    work: { class: "route", flops: 0, bytes: 16 * T * N },
+    work: { class: "route", flops: 0, bytes: 16 * T * numLogits },
     data: { shape, logits, avoid, routing, weights },
   });
   const chunks = wires.options.chunks ?? 1;
   const rows = Array.from({ length: chunks }, (_, chunk) =>
     throughExperts(wires, moe, { ...at, shape, routing, xn, chunk, chunks }),
   );
-  return { layer, name: branch, shape, routing, weights, rows };
+  const identity = rule.numZeroExperts > 0 ? xn : undefined;
+  return { layer, name: branch, shape, routing, weights, identity, rows };
 }
 
 /** One chunk's way to the experts and back. @returns the value of the rows that came back */
@@ -104,7 +110,7 @@ function throughExperts(
   const value = (part: string) => builder.value(label(part), rows * shape.width * 4);
   const common = { layer, branch, chunk: chunks === 1 ? undefined : chunk };
   const facts: K.ChunkData = { shape, chunk, chunks };
-  const evenRows = (wires.tokens * shape.topK) / chunks;
+  const evenRows = (wires.tokens * shape.activeExperts) / chunks;
   const transfer = (of: "dispatch" | "combine", input: number, output: number): void => {
     const isDispatch = of === "dispatch";
     builder.add({
@@ -170,18 +176,19 @@ export function decodeBranch(
   branch: RoutedBranch,
   to: { readonly layer: number; readonly base: number; readonly scale?: number },
 ): number {
-  const { shape, routing, weights, rows, name } = branch;
+  const { shape, routing, weights, identity, rows, name } = branch;
   const { layer, base, scale } = to;
   const output = wires.rows(`${name}.out`);
+  const numRead = shape.activeExperts + (identity === undefined ? 0 : 1);
   wires.builder.add({
     name: `${name}.decode`,
     kind: "decode",
     layer,
     branch: name,
-    reads: [routing, weights, ...rows, base, ...(scale === undefined ? [] : [scale])],
+    reads: [routing, weights, ...rows, base, ...[scale, identity].filter((value) => value !== undefined)],
     writes: [output],
-    work: { class: "decode", flops: 0, bytes: (shape.topK + 2) * wires.tokens * shape.width * 4 },
-    data: { shape, chunks: rows.length, routing, weights, rows, base, scale, output },
+    work: { class: "decode", flops: 0, bytes: (numRead + 2) * wires.tokens * shape.width * 4 },
+    data: { shape, chunks: rows.length, routing, weights, rows, base, scale, identity, output },
   });
   return output;
 }

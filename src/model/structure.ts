@@ -1,4 +1,5 @@
 /** The parts a model consists of, as its config says: names, shapes, parameters. Wirings connect them. */
+import { latentWidths } from "./attention-keys.js";
 import { type ModelConfig, isMoeBlock } from "./config.js";
 import { attention } from "./parts/attention.js";
 import { type Embedding, embedding } from "./parts/embedding.js";
@@ -6,6 +7,7 @@ import { type FeedForwardShape, experts, mlp } from "./parts/feed-forward.js";
 import { type GatePart, gate } from "./parts/gate.js";
 import { head } from "./parts/head.js";
 import { type NormShape, normParameters } from "./parts/norm.js";
+import { latentAttention } from "./parts/latent-attention.js";
 import type { ParameterInfo, Part } from "./parts/part.js";
 import { sharedExpert } from "./parts/shared-expert.js";
 
@@ -41,7 +43,12 @@ export function structureOf(config: ModelConfig): ModelStructure {
   const names = { table: "model.embed_tokens.weight", positions: "model.embed_positions.weight" };
   return {
     embedding: embedding(
-      { vocabulary, width, positions: isGpt ? config.max_position_embeddings : undefined },
+      {
+        vocabulary,
+        width,
+        positions: isGpt ? config.max_position_embeddings : undefined,
+        padding: config.padding_token ?? undefined,
+      },
       names,
     ),
     blocks: Array.from({ length: config.num_hidden_layers }, (_, layer) => blockParts(config, layer)),
@@ -65,23 +72,45 @@ function feedForwardShape({ style, hidden_size: width }: ModelConfig, inner: num
 const blockName = (layer: number): string => `model.layers.${layer}`;
 const mlpNorm = (layer: number): string => `${blockName(layer)}.post_attention_layernorm`;
 
-function blockParts(config: ModelConfig, layer: number): BlockParts {
-  const isGpt = config.style === "gpt";
-  const norm = normShape(config);
+function attentionOf(config: ModelConfig, layer: number): BlockParts["attention"] {
   const name = blockName(layer);
-  const attentionPart = attention(
+  const names = { attention: `${name}.self_attn`, norm: `${name}.input_layernorm` };
+  const { sliding_window: window, sliding_window_layers: windowed } = config;
+  const frame = {
+    width: config.hidden_size,
+    heads: config.num_attention_heads,
+    norm: normShape(config),
+    bias: config.attention_bias,
+    outBias: config.attention_out_bias,
+    gate: config.attention_gate,
+    window: windowed === undefined || windowed.includes(layer) ? (window ?? undefined) : undefined,
+  };
+  const rope = {
+    theta: config.rope_theta,
+    scaling: config.rope_scaling ?? undefined,
+    pairs: config.rope_pairs,
+  };
+  const latent = latentWidths(config);
+  if (latent !== undefined)
+    return latentAttention({ ...frame, ...latent, scaled: config.latent_scale, rope }, names);
+  const { query_key_norm: queryKeyNorm } = config;
+  return attention(
     {
-      width: config.hidden_size,
-      heads: config.num_attention_heads,
+      ...frame,
       kvHeads: config.num_key_value_heads,
       headDim: config.headDim,
-      bias: config.attention_bias,
-      outBias: isGpt,
-      norm,
-      rope: isGpt ? undefined : { theta: config.rope_theta },
+      queryKeyNorm: queryKeyNorm === "none" ? undefined : queryKeyNorm,
+      clip: config.clip_qkv ?? undefined,
+      rope: config.style === "gpt" ? undefined : rope,
     },
-    { attention: `${name}.self_attn`, norm: `${name}.input_layernorm` },
+    names,
   );
+}
+
+function blockParts(config: ModelConfig, layer: number): BlockParts {
+  const norm = normShape(config);
+  const name = blockName(layer);
+  const attentionPart = attentionOf(config, layer);
   if (!isMoeBlock(config, layer)) {
     const dense = mlp(
       { ...feedForwardShape(config, config.intermediate_size), norm },
@@ -115,7 +144,7 @@ function moeParts(config: ModelConfig, layer: number): MoeParts {
     gate: gate(
       {
         norm,
-        numExperts,
+        numLogits: numExperts + config.num_zero_experts,
         noise: config.gate_noise,
         selectionBias: config.balance === "bias",
       },

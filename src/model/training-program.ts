@@ -68,8 +68,15 @@ export function buildTrainingProgram(config: ModelConfig, options: TrainingOptio
 }
 
 /** Whether the balance of experts adds to the loss; otherwise it is a figure to look at. */
-export function hasBalanceLoss({ balance, router_aux_loss_coef, architecture }: ModelConfig): boolean {
-  return balance === "aux" && router_aux_loss_coef > 0 && architecture.routed !== "none";
+export function hasBalanceLoss(config: ModelConfig): boolean {
+  return (
+    asksForBalanceLoss(config) && config.router_aux_loss_coef > 0 && config.architecture.routed !== "none"
+  );
+}
+
+/** In place of a selection bias, or of groups of experts beside one. */
+function asksForBalanceLoss({ balance, balance_groups }: ModelConfig): boolean {
+  return balance === "aux" || balance_groups !== undefined;
 }
 
 /** Whether the balance loss counts all tokens of a step as one, however many micro-batches they are cut into. */
@@ -77,8 +84,8 @@ export function countsWholeStep(config: ModelConfig): boolean {
   return hasBalanceLoss(config) && config.balance_statistics === "global";
 }
 
-function countsAllRanks({ balance, balance_statistics }: ModelConfig, { routings }: ModelProgram): boolean {
-  return balance === "aux" && balance_statistics !== "rank" && routings.length > 0;
+function countsAllRanks(config: ModelConfig, { routings }: ModelProgram): boolean {
+  return asksForBalanceLoss(config) && config.balance_statistics !== "rank" && routings.length > 0;
 }
 
 function addStatistics(
@@ -86,8 +93,8 @@ function addStatistics(
   { routings: routes }: ModelProgram,
   { isFed, ranks }: { readonly isFed: boolean; readonly ranks: number },
 ): number {
-  const N = routes[0].data.shape.numExperts;
-  const output = builder.value("statistics", routes.length * N * 8);
+  const { numExperts: N, numZeroExperts: Z } = routes[0].data.shape;
+  const output = builder.value("statistics", routes.length * (N + Z) * 8);
   if (isFed) return output;
   const routings = routes.map(({ data }) => data.routing);
   builder.add({
@@ -95,8 +102,8 @@ function addStatistics(
     kind: "statistics",
     reads: routings,
     writes: [output],
-    // First choices and probability sums of each routing, and the number of tokens.
-    work: { class: "statistics", flops: 0, bytes: (routings.length * 2 * N + 1) * 4 * (ranks - 1) },
+    // Counts and probability sums of each routing, and the number of tokens.
+    work: { class: "statistics", flops: 0, bytes: (routings.length * 2 * (N + Z) + 1) * 4 * (ranks - 1) },
     data: { routings, output },
   });
   return output;

@@ -77,7 +77,7 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
   },
 
   embed(op, walk) {
-    const { tokens, output, embedding, positions } = op.data;
+    const { tokens, output, embedding, positions, padding } = op.data;
     const gradient = walk.gradientOf(output, op);
     walk.builder.add({
       ...primeOf(op),
@@ -89,7 +89,7 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
         walk.builder.nextId,
       ),
       work: op.work,
-      data: { tokens, gradient, embedding, positions },
+      data: { tokens, gradient, embedding, positions, padding },
     });
   },
 
@@ -202,20 +202,25 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
     const dOutput = walk.gradientOf(forward.output, op);
     const dRows = forward.rows.map((rows) => walk.gradientValue(rows));
     const dWeights = walk.gradientValue(forward.weights);
-    const dScale = forward.scale === undefined ? undefined : walk.gradientValue(forward.scale);
+    const gradientOfOptional = (value: number | undefined): number | undefined =>
+      value === undefined ? undefined : walk.gradientValue(value);
+    const [dScale, dIdentity] = [gradientOfOptional(forward.scale), gradientOfOptional(forward.identity)];
+    const present = (values: (number | undefined)[]): number[] => values.filter((v) => v !== undefined);
     const reads = [forward.routing, forward.weights, ...forward.rows, dOutput];
-    if (forward.scale !== undefined) reads.push(forward.scale);
+    reads.push(...present([forward.scale, forward.identity]));
     walk.builder.add({
       ...primeOf(op),
       kind: "decode'",
       reads,
-      writes: [...dRows, dWeights, ...(dScale === undefined ? [] : [dScale])],
+      writes: [...dRows, dWeights, ...present([dScale, dIdentity])],
       work: { ...op.work, bytes: op.work.bytes * 2 },
-      data: { forward, dOutput, dRows, dWeights, dScale },
+      data: { forward, dOutput, dRows, dWeights, dScale, dIdentity },
     });
     forward.rows.forEach((rows, i) => walk.contribute(rows, dRows[i]));
     walk.contribute(forward.weights, dWeights);
     if (forward.scale !== undefined && dScale !== undefined) walk.contribute(forward.scale, dScale);
+    if (forward.identity !== undefined && dIdentity !== undefined)
+      walk.contribute(forward.identity, dIdentity);
     // The residual stream passes the gradient on unchanged: the same value, no copy.
     walk.contribute(forward.base, dOutput);
   },

@@ -54,6 +54,8 @@ export interface EmbedData {
   readonly output: number;
   readonly embedding: string;
   readonly positions?: LearnedPositions;
+  /** A token whose vector gets no gradient. */
+  readonly padding?: number;
 }
 export interface EmbedBackwardData extends Omit<EmbedData, "output"> {
   readonly gradient: number;
@@ -75,6 +77,10 @@ export interface MoeShape {
   readonly groups?: { readonly count: number; readonly kept: number; readonly score: "best" | "two_best" };
   /** Logits after those of the experts, for experts that give their input back. */
   readonly numZeroExperts: number;
+  /** Of a token's choices, how many are expected, and wanted, not to be zero experts. */
+  readonly activeExperts: number;
+  /** The balance loss counts tokens of so many groups of neighbouring experts, and of the zero experts; undefined: of experts. */
+  readonly balanceGroups?: number;
   /** Name of the selection bias of bias-based balancing, or undefined. */
   readonly selectionBias?: string;
   readonly width: number;
@@ -181,6 +187,8 @@ export interface DecodeData {
   readonly base: number;
   /** Coefficient of the routed sum, [T, 1] (CG-2), or undefined. */
   readonly scale?: number;
+  /** What zero experts give back, the gate's normalised rows, [T, D]; undefined where there are none. */
+  readonly identity?: number;
   readonly output: number;
 }
 export interface DecodeBackwardData {
@@ -189,6 +197,7 @@ export interface DecodeBackwardData {
   readonly dRows: readonly number[];
   readonly dWeights: number;
   readonly dScale?: number;
+  readonly dIdentity?: number;
 }
 
 export interface SumData {

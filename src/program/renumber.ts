@@ -41,6 +41,7 @@ const decode = (data: K.DecodeData, to: Renumbering): K.DecodeData => ({
   rows: data.rows.map(to),
   base: to(data.base),
   scale: optional(data.scale, to),
+  identity: optional(data.identity, to),
   output: to(data.output),
 });
 
@@ -99,6 +100,7 @@ const RENUMBERED: Renumbered = {
     dRows: data.dRows.map(to),
     dWeights: to(data.dWeights),
     dScale: optional(data.dScale, to),
+    dIdentity: optional(data.dIdentity, to),
   }),
   sum: (data, to) => ({ operands: data.operands.map(to), output: to(data.output) }),
   statistics: (data, to) => ({ routings: data.routings.map(to), output: to(data.output) }),

@@ -30,7 +30,7 @@ export function loadWeights(rank: Rank, source: WeightSource): void {
   const damaged = nonFiniteWeight(rank);
   if (damaged !== undefined)
     throw new InputError(
-      `${source.where}: tensor "${damaged}" has values that are not finite; the run that wrote it had diverged: take an earlier checkpoint`,
+      `${source.where}: tensor "${damaged}" has values that are not finite; ${source.whenNotFinite}`,
     );
 }
 

@@ -1,11 +1,16 @@
 /** A model wherever it lies: a run, a checkpoint, or a folder as models are published. */
 import { join } from "node:path";
-import { type ModelConfig } from "../model/config.js";
+import { InputError } from "../core/errors.js";
+import { parseJson } from "../core/json.js";
+import type { ModelConfig } from "../model/config.js";
+import { readConfig } from "../model/families/index.js";
 import { findCheckpoint } from "../storage/checkpoint-names.js";
 import { CheckpointReader } from "../storage/checkpoint-reader.js";
-import { exists } from "../storage/files.js";
+import { exists, readText } from "../storage/files.js";
+import { PublishedFiles } from "../storage/published-files.js";
 import { type WeightSource, checkpointWeights } from "../storage/weight-source.js";
 import { checkpointConfig } from "./load-weights.js";
+import { endTokens, publishedWeights, scaleBlocks, tiesHead } from "./published-weights.js";
 
 export interface OpenModel {
   /** Where the files are: of a run, its newest checkpoint. */
@@ -33,6 +38,12 @@ export function openModel(path: string): OpenModel {
   const directory = findCheckpoint(path);
   const tokenizer = join(directory, "tokenizer.json");
   const shared = { directory, tokenizer: exists(tokenizer) ? tokenizer : undefined };
+  const file = join(directory, "config.json");
+  // A checkpoint may be damaged as a whole: its reader says so, and names an earlier one.
+  if (exists(file) && !exists(join(directory, "trainer_state.json"))) {
+    const json = readObject(file);
+    if (!isOurs(json)) return { ...shared, ...openPublished(directory, json) };
+  }
   const reader = new CheckpointReader(directory);
   try {
     return {
@@ -44,6 +55,48 @@ export function openModel(path: string): OpenModel {
     };
   } catch (error) {
     reader.close();
+    throw error;
+  }
+}
+
+/** Whether a config.json is in our words. Where nothing tells, it is published: its reader says what is missing. */
+function isOurs({ model_type: type, arch, architectures }: Json): boolean {
+  return architectures === undefined && (type === "scmoe" || (arch !== undefined && type === undefined));
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** @throws InputError when it is no JSON object */
+function readObject(file: string): Json {
+  const json = parseJson(readText(file, "the model"), file);
+  if (typeof json !== "object" || json === null || Array.isArray(json))
+    throw new InputError(`${file} is not a JSON object`);
+  return json as Json;
+}
+
+function openPublished(
+  directory: string,
+  json: Json,
+): Pick<OpenModel, "config" | "source" | "family" | "verify" | "close"> {
+  const where = join(directory, "config.json");
+  const { family, config: said } = readConfig(json, where);
+  const blocks = scaleBlocks(json, where);
+  const generation = join(directory, "generation_config.json");
+  const end_tokens = endTokens(json, exists(generation) ? readObject(generation) : undefined, directory);
+  const files = new PublishedFiles(directory);
+  try {
+    const tie_word_embeddings = tiesHead(files, said.tie_word_embeddings);
+    const config = { ...said, end_tokens, tie_word_embeddings };
+    return {
+      config,
+      source: publishedWeights(files, config, { family, blocks }),
+      family: family.name,
+      // Nobody has written down what the files were.
+      verify: () => undefined,
+      close: () => files.close(),
+    };
+  } catch (error) {
+    files.close();
     throw error;
   }
 }

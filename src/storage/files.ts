@@ -179,10 +179,19 @@ export function readText(path: string, what: string): string {
 /** Bytes [start, start + length) of an open file; fewer where it ends before. */
 export function readAt(file: number, start: number, length: number): Uint8Array {
   const bytes = new Uint8Array(length);
+  const got = readInto(file, bytes, start);
+  return got === length ? bytes : bytes.subarray(0, got);
+}
+
+/** The most that the system reads in one call. */
+const READ_BYTES = 1 << 30;
+
+/** Bytes of an open file from `start` on into `bytes`. @returns how many: fewer where the file ends before */
+export function readInto(file: number, bytes: Uint8Array, start: number): number {
   let at = 0;
-  for (let got = 1; at < length && got > 0; at += got)
-    got = readSync(file, bytes, at, length - at, start + at);
-  return at === length ? bytes : bytes.subarray(0, at);
+  for (let got = 1; at < bytes.length && got > 0; at += got)
+    got = readSync(file, bytes, at, Math.min(READ_BYTES, bytes.length - at), start + at);
+  return at;
 }
 
 export function syncDirectory(path: string): void {

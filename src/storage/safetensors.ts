@@ -1,14 +1,23 @@
 /**
  * The safetensors format: 8 bytes little-endian header length, a JSON header, then the tensors' bytes.
- * Reading is by position, never the whole file; writing streams.
+ *
+ * Reading is by position, f32 straight into where it is wanted, other types through a piece of the size of a cache: nothing
+ * is held but the destination and that piece. (A memory map was as fast within 5 %; with one, a disk that fails or a file that
+ * somebody cuts short kills the process, where here it is an error.) Writing streams.
  */
 import { fstatSync, openSync } from "node:fs";
 import { InputError } from "../core/errors.js";
 import { numElements } from "../core/tensor.js";
-import { closeRead, explain, readAt, reading } from "./files.js";
+import { bytesOf, elementType, READABLE_TYPES } from "./element-types.js";
+import { closeRead, explain, readInto, reading } from "./files.js";
 import { MAX_HEADER, type StoredTensor, parseHeader } from "./safetensors-header.js";
 
-const PIECE = 1 << 26;
+/** Of what is read and converted at a time. */
+const PIECE_BYTES = 1 << 20;
+/** One for all: a new one per tensor would be memory until it is collected. */
+let piece: Uint8Array | undefined;
+/** Of what is written at a time. */
+const WRITTEN_BYTES = 1 << 26;
 
 export class SafetensorsReader {
   private constructor(
@@ -44,23 +53,29 @@ export class SafetensorsReader {
   }
 
   /**
-   * Elements [from, from + out.length) as f32 (F16 and BF16 widened, F64 rounded).
+   * Elements [from, from + out.length) as f32 (narrower types widened, F64 rounded).
    * @throws InputError when the tensor is of another type, or has not so many elements
    */
   readInto(name: string, out: Float32Array, from = 0): void {
     const { dtype, dims, start } = this.info(name);
-    if (!Object.hasOwn(TO_F32, dtype))
+    const type = elementType(dtype);
+    if (type === undefined)
       throw new InputError(
-        `${this.path}: tensor "${name}" is ${dtype}, wanted one of ${Object.keys(TO_F32).join(", ")}`,
+        `${this.path}: tensor "${name}" is ${dtype}, wanted one of ${READABLE_TYPES.join(", ")}`,
       );
     if (from + out.length > numElements(dims))
       throw new InputError(
         `${this.path}: tensor "${name}" has ${numElements(dims)} elements, wanted ${from + out.length}`,
       );
-    const { itemBytes, convert } = TO_F32[dtype as ReadableType];
-    for (let at = 0; at < out.length; at += PIECE) {
-      const count = Math.min(PIECE, out.length - at);
-      convert(this.#bytes(start + (from + at) * itemBytes, count * itemBytes), out.subarray(at, at + count));
+    const { itemBytes, toF32 } = type;
+    if (toF32 === undefined) return this.#fill(bytesOf(out), start + from * itemBytes);
+    const step = PIECE_BYTES / itemBytes;
+    piece ??= new Uint8Array(PIECE_BYTES);
+    for (let at = 0; at < out.length; at += step) {
+      const target = out.subarray(at, at + step);
+      const bytes = piece.subarray(0, target.length * itemBytes);
+      this.#fill(bytes, start + (from + at) * itemBytes);
+      toF32(bytes, target);
     }
   }
 
@@ -83,48 +98,27 @@ export class SafetensorsReader {
     return readWhole(this.path, this.file, start, length);
   }
 
+  #fill(bytes: Uint8Array, start: number): void {
+    fillWhole(this.path, this.file, bytes, start);
+  }
+
   close(): void {
     closeRead(this.file);
   }
 }
 
-type ReadableType = "F32" | "F16" | "BF16" | "F64";
-
-const TO_F32: Readonly<
-  Record<
-    ReadableType,
-    { readonly itemBytes: number; readonly convert: (bytes: Uint8Array, out: Float32Array) => void }
-  >
-> = {
-  F32: { itemBytes: 4, convert: (bytes, out) => out.set(new Float32Array(bytes.buffer)) },
-  F16: {
-    itemBytes: 2,
-    convert: (bytes, out) => new Uint16Array(bytes.buffer).forEach((half, i) => (out[i] = halfToFloat(half))),
-  },
-  BF16: {
-    itemBytes: 2,
-    convert: (bytes, out) => {
-      const words = new Uint32Array(out.buffer, out.byteOffset, out.length);
-      new Uint16Array(bytes.buffer).forEach((half, i) => (words[i] = half << 16));
-    },
-  },
-  F64: { itemBytes: 8, convert: (bytes, out) => out.set(new Float64Array(bytes.buffer)) },
-};
-
-function halfToFloat(half: number): number {
-  const sign = half & 0x8000 ? -1 : 1;
-  const exponent = (half >>> 10) & 31;
-  const fraction = half & 0x3ff;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+/** @throws InputError when the file ends early or cannot be read */
+function readWhole(path: string, file: number, start: number, length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  fillWhole(path, file, bytes, start);
+  return bytes;
 }
 
 /** @throws InputError when the file ends early or cannot be read */
-function readWhole(path: string, file: number, start: number, length: number): Uint8Array {
-  const bytes = reading(path, () => readAt(file, start, length));
-  if (bytes.length < length)
-    throw new InputError(`${path} ends early: ${bytes.length} of ${length} bytes at ${start}`);
-  return bytes;
+function fillWhole(path: string, file: number, bytes: Uint8Array, start: number): void {
+  const got = reading(path, () => readInto(file, bytes, start));
+  if (got < bytes.length)
+    throw new InputError(`${path} ends early: ${got} of ${bytes.length} bytes at ${start}`);
 }
 
 function readHeader(path: string, file: number): Map<string, StoredTensor> {
@@ -151,25 +145,41 @@ export interface TensorToStore {
   readonly data: Float32Array | Int32Array;
 }
 
-/** The file's bytes in pieces: header first, then each tensor's memory as it is (nothing is copied). */
-export function* safetensorsBytes(tensors: readonly TensorToStore[]): Generator<Uint8Array> {
-  const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
+/** What a header says of a tensor; `bytes`: how many. */
+export interface HeaderEntry {
+  readonly name: string;
+  readonly dtype: string;
+  readonly dims: readonly number[];
+  readonly bytes: number;
+}
+
+/** The bytes before the tensors, which follow in the same order one behind the other. */
+export function safetensorsHeader(tensors: readonly HeaderEntry[]): Uint8Array {
+  const entries: [string, unknown][] = [["__metadata__", { format: "pt" }]];
   let at = 0;
-  for (const { name, dtype, dims } of tensors) {
-    const bytes = numElements(dims) * 4;
-    header[name] = { dtype, shape: dims, data_offsets: [at, at + bytes] };
+  for (const { name, dtype, dims, bytes } of tensors) {
+    entries.push([name, { dtype, shape: dims, data_offsets: [at, at + bytes] }]);
     at += bytes;
   }
-  const json = JSON.stringify(header);
+  const json = JSON.stringify(Object.fromEntries(entries));
   const text = new TextEncoder().encode(json + " ".repeat((8 - (Buffer.byteLength(json) % 8)) % 8));
-  const prefix = new Uint8Array(8);
-  new DataView(prefix.buffer).setBigUint64(0, BigInt(text.length), true);
-  yield prefix;
-  yield text;
-  for (const tensor of tensors) {
-    // Asked for once: it may be made at that moment.
-    const { data } = tensor;
-    for (let i = 0; i < data.byteLength; i += PIECE)
-      yield new Uint8Array(data.buffer, data.byteOffset + i, Math.min(PIECE, data.byteLength - i));
-  }
+  const header = new Uint8Array(8 + text.length);
+  new DataView(header.buffer).setBigUint64(0, BigInt(text.length), true);
+  header.set(text, 8);
+  return header;
+}
+
+/** The file's bytes in pieces: header first, then each tensor's memory as it is (nothing is copied). */
+export function* safetensorsBytes(tensors: readonly TensorToStore[]): Generator<Uint8Array> {
+  yield safetensorsHeader(
+    tensors.map(({ name, dtype, dims }) => ({ name, dtype, dims, bytes: numElements(dims) * 4 })),
+  );
+  // Each is asked for once: it may be made at that moment.
+  for (const tensor of tensors) yield* inPieces(tensor.data);
+}
+
+/** An array's bytes as they lie in memory, a piece at a time. */
+export function* inPieces(data: ArrayBufferView): Generator<Uint8Array> {
+  for (let i = 0; i < data.byteLength; i += WRITTEN_BYTES)
+    yield new Uint8Array(data.buffer, data.byteOffset + i, Math.min(WRITTEN_BYTES, data.byteLength - i));
 }

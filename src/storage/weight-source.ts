@@ -4,6 +4,8 @@ import type { CheckpointReader } from "./checkpoint-reader.js";
 export interface WeightSource {
   /** The folder, for messages. */
   readonly where: string;
+  /** What it means that a weight is not finite, and what to do. */
+  readonly whenNotFinite: string;
   /** Tensors that are there. */
   readonly names: readonly string[];
   /** @throws InputError when the tensor is missing */
@@ -20,6 +22,7 @@ export interface WeightSource {
 export function checkpointWeights(reader: CheckpointReader): WeightSource {
   return {
     where: reader.directory,
+    whenNotFinite: "the run that wrote it had diverged: take an earlier checkpoint",
     names: reader.names("model"),
     dims: (name) => reader.dims("model", name),
     readInto: (name, out, from) => reader.readInto("model", name, out, from),

@@ -63,6 +63,8 @@ describe.each<Partial<ModelInput>>([
   // Not in the loss, but a figure that is looked at.
   { balance: "bias" },
   { balance: "none" },
+  // Of groups of experts, beside a bias.
+  { arch: "longcat2", num_zero_experts: 2, balance_groups: 2 },
   { router_aux_loss_coef: 0 },
 ])("%j", (keys) => {
   it.each([2, 4])("in %i micro-batches the step is what it is in one", (microBatches) => {

@@ -34,7 +34,7 @@ export function furtherTraining(
   );
   const learning_rate = RATE * (train.learning_rate ?? SOURCE_RATE);
   return {
-    model: modelToJson(target) as RunInput["model"],
+    model: modelToJson(target),
     data: { ...data, ...(of.tokenizer === undefined ? {} : { tokenizer: of.tokenizer }) },
     train: {
       ...kept,

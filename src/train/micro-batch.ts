@@ -77,7 +77,7 @@ export function feedBatch(
     feed(model.starts, { data: asInts(starts), dims: [T / sequence, sequence] } satisfies Tensor);
   }
   model.noise.forEach((value, index) => {
-    const N = rank.config.num_experts;
+    const N = rank.config.num_experts + rank.config.num_zero_experts;
     const allocation = rank.memory.allocate(T * N);
     memory.push(allocation);
     const noise = { data: allocation.f32, dims: [T, N] };

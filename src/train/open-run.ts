@@ -72,11 +72,12 @@ function basedOn(from: string, given: RunInput | string | undefined): RunInput {
   const stated = (
     typeof given === "string" ? (parseYaml(readText(given, "the config"), given) ?? {}) : (given ?? {})
   ) as RunInput;
-  const { config, tokenizer, close } = openModel(from);
-  close();
+  const opened = openModel(from);
+  opened.close();
+  const { config, tokenizer } = opened;
   return {
     ...stated,
-    model: { ...modelToJson(config), ...stated.model } as RunInput["model"],
+    model: { ...modelToJson(config), ...stated.model },
     data: { ...(tokenizer === undefined ? {} : { tokenizer }), ...stated.data },
   };
 }

@@ -5,7 +5,8 @@ import { type TrainingProgram, hasBalanceLoss } from "../model/training-program.
 import type { LossScales } from "../program/kinds.js";
 import type { RoutingValue } from "../run/actions/gate.js";
 import type { RunResult } from "../run/execution.js";
-import { type Routing, balanceLoss, zLoss } from "../run/moe/routing.js";
+import { type ClassCounts, balanceLoss } from "../run/moe/balance-classes.js";
+import { type Routing, zLoss } from "../run/moe/routing.js";
 import {
   type BalanceStatistics,
   type LoadCounts,
@@ -13,7 +14,13 @@ import {
   countLoad,
   loadStatistics,
 } from "../run/moe/statistics.js";
-import { balanceCounts, balanceOf, stepStatistics, updateSelectionBias } from "./balance.js";
+import {
+  type StepRoutings,
+  balanceCounts,
+  balanceOf,
+  stepStatistics,
+  updateSelectionBias,
+} from "./balance.js";
 import { type MicroBatch, feedBatch } from "./micro-batch.js";
 import { isFiniteStep, whereNonFinite } from "./non-finite.js";
 import { type AdamWOptions, adamWStep, clipFactor, gradientNorm } from "./optimizer.js";
@@ -95,7 +102,7 @@ export function forwardBackward(
   rank.gradients.zero();
   const share = 1 / (rank.world.size * microBatches.length);
   const scales: LossScales = {
-    balance: config.balance === "aux" ? config.router_aux_loss_coef * share : 0,
+    balance: hasBalanceLoss(config) ? config.router_aux_loss_coef * share : 0,
     z: config.router_z_loss_coef * share,
   };
   const ahead =
@@ -125,17 +132,21 @@ export function forwardBackward(
   const watched = isWatched ? balanceCounts(routings) : [];
   const [lmLoss, distillLoss, ofPieces, z, ...sums] = sumScalars(
     rank.world,
-    [...losses, ...watched, ...counts.flatMap((c) => [...c.load, c.dropped, c.wanted, c.nonFinite])],
+    [
+      ...losses,
+      ...watched,
+      ...counts.flatMap((c) => [...c.load, c.dropped, c.zero ?? 0, c.wanted, c.nonFinite]),
+    ],
     "losses and loads",
   );
   const balance = isWatched
-    ? meanBalance(balanceOf(sums.splice(0, watched.length), routings), routings.length)
+    ? meanBalance(balanceOf(sums.splice(0, watched.length), routings), routings)
     : ofPieces;
   const { weight = 0 } = rank.teacher ?? {};
   const loss =
     (1 - weight) * lmLoss +
     weight * distillLoss +
-    (config.balance === "aux" ? config.router_aux_loss_coef * balance : 0) +
+    (hasBalanceLoss(config) ? config.router_aux_loss_coef * balance : 0) +
     config.router_z_loss_coef * z;
   const loads = statisticsOf(counts, sums);
   const taught = rank.teacher === undefined ? {} : { distillLoss, teacherMs };
@@ -168,11 +179,11 @@ function routingsOf({ routings }: GateSession["model"], run: RunResult): Routing
 /** @param sums the counts of all ranks, one routing after another */
 function statisticsOf(shape: readonly LoadCounts[], sums: readonly number[]): LoadStatistics[] {
   let at = 0;
-  return shape.map(({ load: { length } }) => {
+  return shape.map(({ load: { length }, zero: own }) => {
     const load = sums.slice(at, at + length);
-    const [dropped, wanted, nonFinite] = sums.slice(at + length, at + length + 3);
-    at += length + 3;
-    return loadStatistics({ load, dropped, wanted, nonFinite });
+    const [dropped, zero, wanted, nonFinite] = sums.slice(at + length, at + length + 4);
+    at += length + 4;
+    return loadStatistics({ load, dropped, zero: own === undefined ? own : zero, wanted, nonFinite });
   });
 }
 
@@ -201,18 +212,19 @@ function readLosses(
     balance +=
       lossShare *
       (counted === undefined
-        ? balanceLoss(routing.firstChoices, routing.probabilitySums, routing.numTokens)
-        : balanceLoss(counted.firstChoices[index], counted.probabilitySums[index], counted.numTokens));
+        ? balanceLoss(routing.classes, routing)
+        : balanceLoss(routing.classes, countsOf(counted, index)));
     z += lossShare * zLoss(routing);
   });
   const divergence = model.distilled === undefined ? 0 : mean(model.distilled.divergences);
   return { lm: mean(model.output), divergence, balance, z };
 }
 
-function meanBalance(
-  { firstChoices, probabilitySums, numTokens }: BalanceStatistics,
-  numRoutings: number,
-): number {
-  const losses = firstChoices.map((first, i) => balanceLoss(first, probabilitySums[i], numTokens));
-  return losses.reduce((sum, loss) => sum + loss, 0) / numRoutings;
+function countsOf({ counted, probabilitySums, numTokens }: BalanceStatistics, index: number): ClassCounts {
+  return { counted: counted[index], probabilitySums: probabilitySums[index], numTokens };
+}
+
+function meanBalance(statistics: BalanceStatistics, routings: StepRoutings): number {
+  const losses = routings.map(([{ classes }], i) => balanceLoss(classes, countsOf(statistics, i)));
+  return losses.reduce((sum, loss) => sum + loss, 0) / routings.length;
 }

@@ -15,6 +15,7 @@ import type { MicroBatch } from "./micro-batch.js";
 import { forwardBackward } from "./step.js";
 import { openStep } from "./step-sessions.js";
 import { type Trainee, createTrainee } from "./trainee.js";
+import { distance, norm2, relative } from "./distance.js";
 
 /** Relative; norms and gradients as ‖a − b‖/‖b‖. */
 export const TOLERANCE = { loss: 1e-4, gradient: 1e-3, weight: 1e-3, logits: 1e-4 } as const;
@@ -46,8 +47,9 @@ export interface StepError {
   readonly normError: number;
 }
 
-/** What a comparison with another implementation found. */
-export interface VerifyReport {
+/** What a comparison with another implementation's training run found. */
+export interface FixtureReport {
+  readonly kind: "training run";
   readonly directory: string;
   readonly arch: string;
   readonly passed: boolean;
@@ -62,7 +64,7 @@ export interface VerifyReport {
 }
 
 /** @throws InputError when files are missing or broken, or do not fit each other */
-export function verifyFixture(directory: string, engine: Engine): VerifyReport {
+export function verifyFixture(directory: string, engine: Engine): FixtureReport {
   const fixture = openFixture(directory);
   try {
     return compare(fixture, engine);
@@ -71,7 +73,7 @@ export function verifyFixture(directory: string, engine: Engine): VerifyReport {
   }
 }
 
-function compare(fixture: Fixture, engine: Engine): VerifyReport {
+function compare(fixture: Fixture, engine: Engine): FixtureReport {
   const { config, run, batch, sequence } = fixture;
   const rank = createTrainee({ config, engine, world: singleCommunicator() });
   for (const name of fixture.initial.names) fixture.initial.readInto(name, rank.weights.weight(name));
@@ -101,6 +103,7 @@ function compare(fixture: Fixture, engine: Engine): VerifyReport {
   }));
   const failures = judge({ logitsError, steps, gradients, weights });
   return {
+    kind: "training run",
     directory: fixture.directory,
     arch: config.arch,
     passed: failures.length === 0,
@@ -118,7 +121,7 @@ function compare(fixture: Fixture, engine: Engine): VerifyReport {
  * Balance losses and norms are judged on the first step only: later, a token whose two best experts are equal but for
  * rounding may be routed either way, which moves them more than the losses.
  */
-function judge(found: Pick<VerifyReport, "logitsError" | "steps" | "gradients" | "weights">): string[] {
+function judge(found: Pick<FixtureReport, "logitsError" | "steps" | "gradients" | "weights">): string[] {
   const failures: string[] = [];
   const check = (what: string, error: number, tolerance: number): void => {
     // Not "error > tolerance": a NaN must fail.
@@ -185,23 +188,4 @@ function compareGradients(
       undetermined: norm2(values) < noise && norm2(found) < noise,
     };
   });
-}
-
-function norm2(values: Float32Array): number {
-  return Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
-}
-
-function relative(a: number, b: number): number {
-  return b === 0 ? Math.abs(a) : Math.abs(a - b) / Math.abs(b);
-}
-
-/** ‖a − b‖ / ‖b‖; when b is zero, ‖a‖. */
-function distance(a: Float32Array, b: Float32Array): number {
-  let difference = 0;
-  let norm = 0;
-  for (let i = 0; i < b.length; i++) {
-    difference += (a[i] - b[i]) ** 2;
-    norm += b[i] ** 2;
-  }
-  return norm === 0 ? Math.sqrt(difference) : Math.sqrt(difference / norm);
 }

@@ -2,7 +2,6 @@
 import { numElements } from "../../src/core/tensor.js";
 import type { Expr } from "../../src/kernel/kernel.js";
 import type { OpName } from "../../src/kernel/ops.js";
-import { rotaryFrequency } from "../../src/kernel/rotary.js";
 
 export interface Values {
   readonly data: Float64Array;
@@ -157,6 +156,12 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
   geluGrad: binary((x, dy) => dy * (cdf(x) + (x * Math.exp(-0.5 * x * x)) / SQRT_2PI)),
   silu: unary((x) => x * sigmoid(x)),
   siluGrad: binary((x, dy) => dy * sigmoid(x) * (1 + x * (1 - sigmoid(x)))),
+  clamp: (e, [x]) => {
+    const limit = e.attrs.limit as number;
+    return x.data.map((value) => Math.min(Math.max(value, -limit), limit));
+  },
+  clampGrad: (e, [x, dy]) =>
+    dy.data.map((value, i) => (Math.abs(x.data[i]) > (e.attrs.limit as number) ? 0 : value)),
   matmul: (e, [a, b], dims) => product(e, a, b, new Float64Array(numElements(dims)), dims),
   linear: (_, [x, w, b], dims) => {
     const [n, out] = dims;
@@ -219,10 +224,9 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
   },
   rotary: (e, [positions], [, width]) => {
     const wave = e.attrs.wave === "cos" ? Math.cos : Math.sin;
+    const frequencies = e.attrs.frequencies as readonly number[];
     return Float64Array.from({ length: positions.data.length * width }, (_, at) =>
-      wave(
-        positions.data[Math.floor(at / width)] * rotaryFrequency(at % width, width, e.attrs.theta as number),
-      ),
+      wave(positions.data[Math.floor(at / width)] * frequencies[at % width]),
     );
   },
   causalBias: (e, [queries, keys], [, K]) => {

@@ -1,15 +1,20 @@
 import type { Command } from "commander";
 import { verify } from "../../api/verify.js";
-import type { VerifyReport } from "../../train/verify.js";
+import type { FixtureReport } from "../../train/verify.js";
+import type { VerifyReport } from "../../train/verify-folder.js";
+import type { PublishedReport } from "../../train/verify-published.js";
 import { formatTable, print } from "../options.js";
 
 export function addVerify(program: Command): void {
   program
     .command("verify")
     .description(
-      "compare with another implementation: losses, gradients and final weights of a fixture directory",
+      "compare with another implementation: a training run's losses, gradients and weights, or a published model's logits, greedy tokens, loss and gradients",
     )
-    .argument("<dir...>", "directories with run.json, initial, tokens, gradients0 and final .safetensors")
+    .argument(
+      "<dir...>",
+      "directories with run.json, initial, tokens, gradients0 and final .safetensors, or published models with case.safetensors and gradients.safetensors",
+    )
     .option("--json", "print the result as JSON")
     .action((directories: string[], flags: { json?: boolean }) => {
       const reports = directories.map((directory) => verify({ directory }));
@@ -18,8 +23,38 @@ export function addVerify(program: Command): void {
     });
 }
 
+const exp = (x: number): string => x.toExponential(1);
+
 function describe(report: VerifyReport): string {
-  const exp = (x: number): string => x.toExponential(1);
+  return report.kind === "training run" ? describeRun(report) : describePublished(report);
+}
+
+/** Headings, a table of gradients, and the verdict. */
+function describePublished(report: PublishedReport): string {
+  const { tolerance, logits, loss, greedy, gradients } = report;
+  return [
+    `${report.directory} (${report.family}, arch ${report.arch})`,
+    ...(logits === null
+      ? []
+      : [`logits error ${exp(logits.norm)} (norms), ${exp(logits.largest)} (largest of largest)`]),
+    ...(greedy === null ? [] : [`greedy tokens ${greedy.equal} of ${greedy.of} equal`]),
+    ...(loss === null ? [] : [`loss ${loss.found.toFixed(6)}, error ${exp(loss.error)}`]),
+    ...(gradients.length === 0
+      ? []
+      : [
+          formatTable(
+            ["tensor", "gradient error"],
+            gradients.map(({ name, error }) => [name, exp(error)]),
+          ),
+        ]),
+    ...report.notCompared.map((what) => `not compared: ${what}`),
+    `tolerances: logits ${tolerance.logits}, loss ${tolerance.loss}, gradients ${tolerance.gradient}, greedy tokens all`,
+    ...report.failures,
+    report.passed ? "PASSED" : "FAILED",
+  ].join("\n");
+}
+
+function describeRun(report: FixtureReport): string {
   const steps = formatTable(
     ["step", "loss", "LM loss error", "balance error", "loss error", "norm error"],
     report.steps.map((s) => [

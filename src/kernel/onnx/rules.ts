@@ -1,7 +1,6 @@
 /** How each op is said in ONNX (opset 21, plus FusedMatMul of com.microsoft). */
 import type { Dim, Expr } from "../kernel.js";
 import type { OpName } from "../ops.js";
-import { rotaryFrequency } from "../rotary.js";
 import { ELEMENT_TYPE, type OnnxGraph } from "./graph.js";
 
 /** Adds nodes for one expression whose operands have the names given; returns the result's name. */
@@ -84,6 +83,16 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     const rest = g.node("Mul", [g.node("Mul", [x, s]), g.node("Sub", [g.scalar(1), s])]);
     return g.node("Mul", [dy, g.node("Add", [s, rest])]);
   },
+  // Not "Clip", which may give a number for what is none.
+  clamp: (g, { attrs }, [x]) => {
+    const limit = attrs.limit as number;
+    const below = g.node("Where", [g.node("Greater", [x, g.scalar(limit)]), g.scalar(limit), x]);
+    return g.node("Where", [g.node("Less", [x, g.scalar(-limit)]), g.scalar(-limit), below]);
+  },
+  clampGrad: (g, { attrs }, [x, dy]) => {
+    const isOutside = g.node("Greater", [g.node("Abs", [x]), g.scalar(attrs.limit as number)]);
+    return g.node("Where", [isOutside, g.scalar(0), dy]);
+  },
   matmul: (g, { attrs, dims }, inputs) => {
     const [transA, transB, alpha] = [flag(attrs.transA), flag(attrs.transB), attrs.alpha as number];
     if (dims.length === 2) return g.node("Gemm", inputs, { transA, transB, alpha: { float: alpha } });
@@ -135,8 +144,7 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
   reduceMean: reduction("ReduceMean"),
   // Angles in double precision: a position times a frequency has more digits than f32.
   rotary: (g, { attrs }, [positions]) => {
-    const [width, theta] = [attrs.width as number, attrs.theta as number];
-    const frequencies = Float64Array.from({ length: width }, (_, i) => rotaryFrequency(i, width, theta));
+    const frequencies = Float64Array.from(attrs.frequencies as readonly number[]);
     const column = g.node("Unsqueeze", [g.node("Cast", [positions], { to: ELEMENT_TYPE.f64 }), g.ints([1])]);
     const angles = g.node("Mul", [column, g.f64(frequencies)]);
     return g.node("Cast", [g.node(attrs.wave === "cos" ? "Cos" : "Sin", [angles])], { to: ELEMENT_TYPE.f32 });

@@ -19,9 +19,7 @@ export interface UpcyclingSizes {
 export function targetOf(source: ModelConfig, to: string, sizes: UpcyclingSizes = {}): ModelConfig {
   const [from, wanted] = [source.architecture, architecture(to)];
   refuse(source, to, sizes);
-  const { arch, model_type, family, num_experts_per_tok, coefficient_gate, ...kept } = modelToJson(
-    source,
-  ) as Record<string, unknown> & { readonly arch: string };
+  const { coefficient_gate, ...kept } = withoutKeys(modelToJson(source), OF_THE_ARCHITECTURE);
   const isDense = from.routed === "none";
   return resolveModel(
     {
@@ -29,13 +27,25 @@ export function targetOf(source: ModelConfig, to: string, sizes: UpcyclingSizes 
       arch: to,
       // A shared expert that is kept, is kept with the way it is added.
       ...(from.sharedExpert && wanted.sharedExpert ? { coefficient_gate } : {}),
+      // The gate's norm was the block's second; a copy of it reads the shortcut.
+      ...(from.routed === "shortcut" || wanted.routed !== "shortcut" ? {} : { shortcut_norm: "own" }),
       ...(isDense ? upcycled(source, sizes) : {}),
       ...(isDense || from.sharedExpert
         ? {}
         : { shared_expert_intermediate_size: source.moe_intermediate_size }),
     },
-    `${arch} as ${to}`,
+    `${source.arch} as ${to}`,
   );
+}
+
+/** What the target's name says anew. */
+const OF_THE_ARCHITECTURE: readonly string[] = ["arch", "model_type", "family", "num_experts_per_tok"];
+
+function withoutKeys(
+  json: Readonly<Record<string, unknown>>,
+  keys: readonly string[],
+): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(json).filter(([key]) => !keys.includes(key)));
 }
 
 /** Experts and shared expert are copies of the MLP, so they have its width. */

@@ -6,10 +6,12 @@ import type { Engine, Executable } from "../../engine/engine.js";
 import { createOrtEngine } from "../../engine/ort-engine.js";
 import { createReferenceEngine } from "../../../test/reference/engine.js";
 import { differentiate } from "../../kernel/differentiate.js";
-import type { Kernel } from "../../kernel/kernel.js";
+import type { Dim, Kernel } from "../../kernel/kernel.js";
 import { evaluate } from "../../../test/reference/evaluate.js";
 import { bindSymbols, concreteDims } from "../../kernel/symbols.js";
+import type { AttentionReach } from "./attention-frame.js";
 import { type AttentionShape, attentionKernel } from "./attention.js";
+import { type LatentAttentionShape, latentAttentionKernel } from "./latent-attention.js";
 
 const B = 2;
 const base = { width: 24, heads: 4, kvHeads: 4, headDim: 6 };
@@ -26,17 +28,70 @@ const llama: AttentionShape = {
   norm: { kind: "rms", width: 24, eps: 1e-5 },
   rope: { theta: 1000 },
 };
-const SHAPES: [string, AttentionShape][] = [
-  ["gpt", gpt],
-  ["llama", llama],
-  ["gpt, grouped heads", { ...gpt, kvHeads: 2 }],
-  ["llama, grouped heads", { ...llama, kvHeads: 1 }],
-  ["gpt, window", { ...gpt, window: 5 }],
-  ["llama, grouped heads, window", { ...llama, kvHeads: 2, window: 70 }],
+const latent: LatentAttentionShape = {
+  width: 24,
+  heads: 3,
+  qRank: 10,
+  kvRank: 7,
+  plainDim: 4,
+  ropeDim: 6,
+  valueDim: 5,
+  bias: true,
+  outBias: true,
+  scaled: true,
+  norm: { kind: "rms", width: 24, eps: 1e-5 },
+  rope: { theta: 1000, pairs: "neighbours" },
+};
+
+type KernelOf = (sequence: Dim, reach?: AttentionReach) => Kernel;
+const grouped =
+  (shape: AttentionShape): KernelOf =>
+  (sequence, reach) =>
+    attentionKernel(shape, sequence, reach);
+const ofLatent =
+  (shape: LatentAttentionShape): KernelOf =>
+  (sequence, reach) =>
+    latentAttentionKernel(shape, sequence, reach);
+
+const KINDS: [string, KernelOf][] = [
+  ["gpt", grouped(gpt)],
+  ["llama", grouped(llama)],
+  ["gpt, grouped heads", grouped({ ...gpt, kvHeads: 2 })],
+  ["llama, grouped heads", grouped({ ...llama, kvHeads: 1 })],
+  ["gpt, window", grouped({ ...gpt, window: 5 })],
+  ["llama, grouped heads, window", grouped({ ...llama, kvHeads: 2, window: 70 })],
+  ["norms of heads, gate", grouped({ ...llama, kvHeads: 2, queryKeyNorm: "head", gate: true })],
+  [
+    "norm of the projection, clamped, neighbours turn, stretched",
+    grouped({
+      ...llama,
+      kvHeads: 2,
+      queryKeyNorm: "projection",
+      clip: 0.5,
+      rope: {
+        theta: 1000,
+        pairs: "neighbours",
+        scaling: {
+          rope_type: "yarn",
+          factor: 4,
+          original_max_position_embeddings: 64,
+          beta_fast: 32,
+          beta_slow: 1,
+          truncate: true,
+        },
+      },
+    }),
+  ],
+  ["latent", ofLatent(latent)],
+  [
+    "latent, queries not compressed, gate",
+    ofLatent({ ...latent, qRank: undefined, scaled: false, gate: true }),
+  ],
 ];
-const ENGINES: [string, () => Engine][] = [
-  ["onnxruntime", createOrtEngine],
-  ["reference", createReferenceEngine],
+/** With the longest sequence that each is asked for: several tiles. */
+const ENGINES: [string, () => Engine, number][] = [
+  ["onnxruntime", createOrtEngine, 150],
+  ["reference", createReferenceEngine, 70],
 ];
 
 type Tensors = Record<string, Tensor>;
@@ -100,15 +155,15 @@ function append(a: Tensor, b: Tensor): Tensor {
   return { data: Float32Array.from(parts.flat()), dims: [B, G, n + m, dh] };
 }
 
-describe.each(ENGINES)("%s", (_engine, create) => {
+describe.each(ENGINES)("%s", (_engine, create, longest) => {
   const engine = create();
   afterAll(() => engine.dispose());
 
-  it.each(SHAPES)("any length, one compilation: %s", (_name, shape) => {
-    const any = differentiate(attentionKernel(shape, "S"));
+  it.each(KINDS)("any length, one compilation: %s", (_name, kernelOf) => {
+    const any = differentiate(kernelOf("S"));
     const [forward, backward] = [engine.compile(any.forward), engine.compile(any.backward)];
-    for (const S of [7, 1, 150]) {
-      const of = differentiate(attentionKernel(shape, S));
+    for (const S of [7, 1, longest]) {
+      const of = differentiate(kernelOf(S));
       const given: Tensors = {
         x: normal("x", [B * S, 24]),
         d_y: normal("d_y", [B * S, 24]),
@@ -134,35 +189,40 @@ describe.each(ENGINES)("%s", (_engine, create) => {
     }
   });
 
-  it.each(SHAPES)(
+  it.each(KINDS)(
     "with a cache, a start and then token by token is the whole at once: %s",
-    (_name, shape) => {
+    (_name, kernelOf) => {
       const [start, S] = [5, 12];
-      const whole = attentionKernel(shape, S);
+      const whole = kernelOf(S);
       const given = { x: normal("x", [B * S, 24]), ...weights(whole) };
       const { y } = run(engine.compile(whole), whole, given);
-      const kernel = attentionKernel(shape, "S", { past: "P" });
+      const kernel = kernelOf("S", { past: "P" });
       const executable = engine.compile(kernel);
-      let past = ["k", "v"].map((): Tensor => ({ data: new Float32Array(), dims: [B, shape.kvHeads, 0, 6] }));
+      // Values that are part of the keys are not kept beside them.
+      const past: Tensors = {};
+      for (const { name, expr } of kernel.inputs)
+        if (name === "past_k" || name === "past_v") {
+          const [, G, , width] = expr.dims as [Dim, number, Dim, number];
+          past[name] = { data: new Float32Array(), dims: [B, G, 0, width] };
+        }
       for (let at = 0; at < S; at = Math.max(start, at + 1)) {
         const end = Math.max(start, at + 1);
         const step = run(executable, kernel, {
           ...given,
+          ...past,
           x: rowsOf(given.x, at, end),
           positions: integers(at, end - at),
-          past_k: past[0],
-          past_v: past[1],
           past_positions: integers(0, at),
         });
         expectEqual(step.y, rowsOf(y, at, end), 1e-6, `rows ${at}–${end}`);
-        past = [append(past[0], step.k), append(past[1], step.v)];
+        for (const name of Object.keys(past)) past[name] = append(past[name], step[name.slice(5)]);
       }
-      expect(past[0].dims[2]).toBe(S);
+      expect(past.past_k.dims[2]).toBe(S);
     },
   );
 });
 
-it.each(SHAPES)("documents told apart are attended to one by one: %s", (_name, shape) => {
+it.each(KINDS)("documents told apart are attended to one by one: %s", (_name, kernelOf) => {
   // Several tiles; documents that end inside one and span several.
   const S = 150;
   const begins = [
@@ -172,7 +232,7 @@ it.each(SHAPES)("documents told apart are attended to one by one: %s", (_name, s
   const starts = begins.flatMap((places) =>
     Array.from({ length: S }, (_, s) => Math.max(...places.filter((place) => place <= s))),
   );
-  const kernel = attentionKernel(shape, S, { documents: true });
+  const kernel = kernelOf(S, { documents: true });
   const given = { ...weights(kernel), x: normal("x", [B * S, 24]) };
   const { y } = evaluate(
     kernel,
@@ -190,11 +250,7 @@ it.each(SHAPES)("documents told apart are attended to one by one: %s", (_name, s
   begins.forEach((places, b) =>
     places.forEach((place, d) => {
       const [from, to] = [b * S + place, b * S + (places[d + 1] ?? S)];
-      const alone = evaluate(
-        attentionKernel(shape, to - from),
-        { ...given, x: rows(given.x, from, to) },
-        "f64",
-      );
+      const alone = evaluate(kernelOf(to - from), { ...given, x: rows(given.x, from, to) }, "f64");
       expectEqual(rows(y, from, to), rows(alone.y, 0, to - from), 1e-6, `document ${d} of ${b}`);
     }),
   );

@@ -5,7 +5,8 @@ import { type Part, tensor } from "./part.js";
 
 export interface GateShape {
   readonly norm: NormShape;
-  readonly numExperts: number;
+  /** One for each expert, zero experts included. */
+  readonly numLogits: number;
   /** Learned Gaussian noise on the logits in training. */
   readonly noise: boolean;
   /** A bias for the selection alone, moved by the load. */
@@ -19,7 +20,7 @@ export interface GatePart extends Part<[withNoise: boolean]> {
 }
 
 export function gate(shape: GateShape, names: { readonly gate: string; readonly norm: string }): GatePart {
-  const { numExperts: N, noise } = shape;
+  const { numLogits: N, noise } = shape;
   const D = shape.norm.width;
   const selectionBias = shape.selectionBias ? `${names.gate}.selection_bias` : undefined;
   return {
@@ -45,7 +46,7 @@ export function gate(shape: GateShape, names: { readonly gate: string; readonly 
  * Norm and gate logits of the routed experts' input: xn = LN(x) [T, D], logits = xn·W_gateᵀ [T, N]. With noise
  * (training only): logits + z ⊙ softplus(xn·W_noiseᵀ), z standard normal [T, N] (method 3.1).
  */
-function gateKernel({ norm: before, numExperts: N }: GateShape, withNoise: boolean): Kernel {
+function gateKernel({ norm: before, numLogits: N }: GateShape, withNoise: boolean): Kernel {
   const D = before.width;
   const xn = norm(before, k.input("x", ["T", D]));
   let logits = k.linear(xn, k.parameter("gate_w", [N, D]));

@@ -28,14 +28,28 @@ export function bindEmbedBackward({ data }: OperatorOf<"embed'">, services: Serv
   return computing((context) => {
     const tokens = context.read<Tensor<Int32Array>>(data.tokens).data;
     const gradient = context.tensor(data.gradient).data;
-    const add = (parameter: string, index: Int32Array): void => {
+    const add = (parameter: string, rows: Float32Array, index: Int32Array): void => {
       if (gradients !== undefined)
-        engine.routines.scatterAddRows(gradients.gradient(parameter), gradient, index, width);
+        engine.routines.scatterAddRows(gradients.gradient(parameter), rows, index, width);
     };
-    add(data.embedding, tokens);
+    for (const [start, end] of runsWithout(tokens, data.padding))
+      add(data.embedding, gradient.subarray(start * width, end * width), tokens.subarray(start, end));
     if (data.positions !== undefined)
-      add(data.positions.table, positionsOf(context, tokens.length, data.positions));
+      add(data.positions.table, gradient, positionsOf(context, tokens.length, data.positions));
   });
+}
+
+/** Ranges [start, end) of neighbouring tokens none of which is the one left out; empty where all are. */
+function runsWithout(tokens: Int32Array, left: number | undefined): [number, number][] {
+  if (left === undefined) return [[0, tokens.length]];
+  const runs: [number, number][] = [];
+  for (let start = 0; start < tokens.length; start++) {
+    let end = tokens.indexOf(left, start);
+    if (end < 0) end = tokens.length;
+    if (end > start) runs.push([start, end]);
+    start = end;
+  }
+  return runs;
 }
 
 /** Position of each token row in its sequence, or in its document where those are told apart, [T]. */

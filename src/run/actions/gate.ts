@@ -1,6 +1,8 @@
 import { philox } from "../../core/rng.js";
 import type { Tensor } from "../../core/tensor.js";
-import { route, routeGradient } from "../moe/routing.js";
+import { route } from "../moe/routing.js";
+import { routeGradient } from "../moe/routing-gradient.js";
+import { numLogits } from "../moe/balance-classes.js";
 import { type TokenSide, tokenSide } from "../moe/layout.js";
 import type { Routing } from "../moe/routing.js";
 import type { BalanceStatistics } from "../moe/statistics.js";
@@ -49,16 +51,14 @@ export function bindRouteBackward({ data }: OperatorOf<"route'">): Run {
   return computing((context) => {
     const { routing } = context.read<RoutingValue>(data.routing);
     const scales = context.read<K.LossScales>(data.scales);
-    const out = context.writeTensor(data.dLogits, [routing.numTokens, routing.numExperts]);
+    const out = context.writeTensor(data.dLogits, [routing.numTokens, numLogits(shape)]);
     const summed = statistics === undefined ? undefined : context.read<BalanceStatistics>(statistics);
     routeGradient(out.data, context.tensor(data.dWeights).data, routing, shape, {
       // Summed statistics have one balance loss, not a mean over pieces: the scale's share for that mean is taken out again.
       balanceScale: scales.balance * lossShare * (summed?.pieces ?? 1),
       zScale: scales.z * lossShare,
       counted:
-        summed === undefined
-          ? undefined
-          : { firstChoices: summed.firstChoices[index], numTokens: summed.numTokens },
+        summed === undefined ? undefined : { counted: summed.counted[index], numTokens: summed.numTokens },
     });
   });
 }

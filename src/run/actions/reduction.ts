@@ -9,16 +9,16 @@ import type { Bucket } from "../weights.js";
 import type { BalanceStatistics } from "../moe/statistics.js";
 import type { RoutingValue } from "./gate.js";
 
-/** Every rank's first choices and probability sums to every rank, added in rank order. */
+/** Every rank's counts and probability sums to every rank, added in rank order. */
 export function bindStatistics({ name, data }: OperatorOf<"statistics">, { world, memory }: Services): Run {
   return (context) => {
     const routings = data.routings.map((value) => context.read<RoutingValue>(value).routing);
-    const N = routings[0].numExperts;
+    const N = routings[0].classes.count;
     const length = routings.length * 2 * N + 1;
     const send = memory.allocate(length);
     const recv = memory.allocate(length * world.size);
     routings.forEach((routing, i) => {
-      send.f32.set(routing.firstChoices, i * 2 * N);
+      send.f32.set(routing.counted, i * 2 * N);
       send.f32.set(routing.probabilitySums, i * 2 * N + N);
     });
     send.f32[length - 1] = routings[0].numTokens;
@@ -38,7 +38,7 @@ export function bindStatistics({ name, data }: OperatorOf<"statistics">, { world
         const part = (which: number) =>
           routings.map((_, i) => total.slice((i * 2 + which) * N, (i * 2 + which + 1) * N));
         const summed: BalanceStatistics = {
-          firstChoices: part(0),
+          counted: part(0),
           probabilitySums: part(1),
           numTokens: total[length - 1],
           pieces: world.size,

@@ -53,11 +53,14 @@ export function bindDecode({ data }: OperatorOf<"decode">, { engine }: Services)
       const [to, from] = [c.tokens(out), c.tokens(base.data)];
       engine.routines.combineRows(to, from, c.rows, c.rowOf, c.weights, c.scale, c.dims);
     }
+    const zero = zeroExpertsOf(data, context);
+    if (zero !== undefined)
+      engine.routines.combineRows(out, out, zero.rows, zero.rowOf, zero.weights, zero.scale, zero.dims);
   });
 }
 
 export function bindDecodeBackward({ data }: OperatorOf<"decode'">, { engine, memory }: Services): Run {
-  const { forward, dOutput, dRows, dWeights, dScale } = data;
+  const { forward, dOutput, dRows, dWeights, dScale, dIdentity } = data;
   const K = forward.shape.topK;
   return computing((context) => {
     const dOut = context.tensor(dOutput).data;
@@ -80,6 +83,16 @@ export function bindDecodeBackward({ data }: OperatorOf<"decode'">, { engine, me
         c.dims,
       );
     }
+    const zero = zeroExpertsOf(forward, context);
+    if (zero === undefined || dIdentity === undefined) return;
+    const { rows, rowOf, weights: sums, scale, dims, routing } = zero;
+    const dRow = context.writeTensor(dIdentity, [dims.T, dims.width]).data.fill(0);
+    const [dSums, dScales] = [new Float32Array(dims.T), dS && new Float32Array(dims.T)];
+    engine.routines.combineRowsGrad(dRow, dSums, dScales, dOut, rows, rowOf, sums, scale, dims);
+    routing.choice.forEach((expert, i) => {
+      if (expert >= routing.numExperts) dW[i] = dSums[Math.floor(i / K)];
+    });
+    if (dS !== undefined && dScales !== undefined) engine.routines.addInto(dS, dScales);
   });
 }
 
@@ -103,6 +116,36 @@ function* chunksOf(data: K.DecodeData, context: RunContext) {
       tokens: (array: Float32Array) => array.subarray(start * width, end * width),
     };
   }
+}
+
+/**
+ * What decode adds for zero experts: each token's own row of the gate's input, times the sum of its weights for them. As one
+ * choice per token, row t or none, it is added like the rows of experts.
+ */
+function zeroExpertsOf({ shape, identity, ...data }: K.DecodeData, context: RunContext) {
+  if (identity === undefined) return undefined;
+  const { routing } = context.read<RoutingValue>(data.routing);
+  const { numTokens: T, topK, choice, numExperts } = routing;
+  const all = context.tensor(data.weights).data;
+  const rowOf = new Int32Array(T).fill(-1);
+  const weights = new Float32Array(T);
+  for (let t = 0; t < T; t++) {
+    let sum = 0;
+    for (let i = t * topK; i < (t + 1) * topK; i++) {
+      if (choice[i] < numExperts) continue;
+      rowOf[t] = t;
+      sum += all[i];
+    }
+    weights[t] = sum;
+  }
+  return {
+    routing,
+    rowOf,
+    weights,
+    rows: context.tensor(identity).data,
+    scale: data.scale === undefined ? undefined : context.tensor(data.scale).data,
+    dims: { T, K: 1, width: shape.width },
+  };
 }
 
 /** out = a + b + … in the order of the operands. */

@@ -1,37 +1,52 @@
 /**
  * From gate logits to a routing: which experts each token is sent to, with what weight, and which of their rows it takes.
- * T tokens, N experts, K kept choices per token. Pure functions of their inputs; ties go to the lower expert index.
+ * T tokens, N experts and Z zero experts behind them, K choices per token. Pure functions of their inputs.
  */
 import type { MoeShape } from "../../program/kinds.js";
+import { type BalanceClasses, type ClassCounts, balanceClasses, numLogits } from "./balance-classes.js";
+import { choose } from "./choice.js";
 
-export interface Routing {
+export interface Routing extends ClassCounts {
   readonly numTokens: number;
   readonly topK: number;
+  /** N: those that have rows. */
   readonly numExperts: number;
-  /** [T, N] softmax of the logits. */
+  readonly numZeroExperts: number;
+  /** [T, N + Z] scores: softmax of a token's logits, or sigmoid of each. */
   readonly probabilities: Float32Array;
+  /** [T, N + Z] softmax of the logits (z-loss). */
+  readonly softmax: Float32Array;
   /** [T] logsumexp of the logits (z-loss). */
   readonly logSumExp: Float32Array;
-  /** [T, K] chosen experts, by descending probability, whether they found a row or not. */
+  /** [T, K] chosen experts, best first, whether they found a row or not; from N on zero experts. */
   readonly choice: Int32Array;
-  /** [T, K] row of its expert, −1 when the expert was full. */
+  /** [T, K] row of its expert, −1 when the expert was full, or is a zero expert, which has none. */
   readonly rowInExpert: Int32Array;
   /** [N] rows each expert really gets from this rank. */
   readonly load: Int32Array;
   readonly numDropped: number;
+  /** Choices of zero experts. */
+  readonly numZeroChoices: number;
   /** Tokens with a gate logit that is NaN or infinite: they are sent to the first experts, and the step must not count. */
   readonly numNonFinite: number;
-  /** [N] tokens whose arg-max of p is expert i, and [N] sum over tokens of p (balance loss). */
-  readonly firstChoices: Float32Array;
-  readonly probabilitySums: Float32Array;
+  /** What `counted` and `probabilitySums` count as one. */
+  readonly classes: BalanceClasses;
 }
 
 export interface RouteOptions {
   readonly shape: MoeShape;
-  /** [N] added to p for selection only (bias-based balancing). */
+  /** [N + Z] added to scores for selection only (bias-based balancing). */
   readonly selectionBias?: Float32Array;
   /** The routing whose first choice is excluded, token by token (DGMoE's current representation). */
   readonly avoid?: Routing;
+}
+
+/** Beside the sum of scores that weights are divided by: of sigmoids nothing keeps it from 0. */
+export const LEAST_SUM = 1e-20;
+
+/** Whether a choice takes part in the output: it has a row, or is a zero expert. */
+export function isKept({ choice, rowInExpert, numExperts }: Routing, index: number): boolean {
+  return rowInExpert[index] >= 0 || choice[index] >= numExperts;
 }
 
 /** Rows per expert and rank: ceil(cf · k · T / N); unlimited when dropless (method 3.4). */
@@ -41,148 +56,102 @@ function capacityRows(shape: MoeShape, numTokens: number): number {
 }
 
 /**
- * @param logits [T, N]
- * @param weights [T, K], written: p of the choice (k = 1) or p renormalised over the choices; 0 where dropped
+ * @param logits [T, N + Z]
+ * @param weights [T, K], written (method 3.3); 0 where dropped
  */
 export function route(logits: Float32Array, weights: Float32Array, options: RouteOptions): Routing {
   const { shape, selectionBias, avoid } = options;
-  const N = shape.numExperts;
-  const K = shape.topK;
-  const T = logits.length / N;
-  const probabilities = new Float32Array(T * N);
+  const { numExperts: N, topK: K } = shape;
+  const M = numLogits(shape);
+  const T = logits.length / M;
+  const isSigmoid = shape.scores === "sigmoid";
+  const classes = balanceClasses(shape);
+  const probabilities = new Float32Array(T * M);
+  const softmax = isSigmoid ? new Float32Array(T * M) : probabilities;
   const logSumExp = new Float32Array(T);
   const choice = new Int32Array(T * K);
-  const firstChoices = new Float32Array(N);
-  const probabilitySums = new Float32Array(N);
-  const score = new Float64Array(N);
+  const counted = new Float32Array(classes.count);
+  const probabilitySums = new Float32Array(classes.count);
+  const score = new Float64Array(M);
+  const isCounted = new Uint8Array(classes.count);
   let numNonFinite = 0;
   for (let t = 0; t < T; t++) {
-    const row = t * N;
+    const row = t * M;
     let max = -Infinity;
     let isFinite = true;
-    for (let i = 0; i < N; i++) {
+    for (let i = 0; i < M; i++) {
       max = Math.max(max, logits[row + i]);
       isFinite &&= Number.isFinite(logits[row + i]);
     }
     if (!isFinite) numNonFinite++;
     let sum = 0;
-    for (let i = 0; i < N; i++) sum += score[i] = Math.exp(logits[row + i] - max);
+    for (let i = 0; i < M; i++) sum += score[i] = Math.exp(logits[row + i] - max);
     logSumExp[t] = max + Math.log(sum);
+    for (let i = 0; i < M; i++) softmax[row + i] = score[i] / sum;
+    let whole = 1;
+    if (isSigmoid) {
+      whole = 0;
+      for (let i = 0; i < M; i++) whole += probabilities[row + i] = 1 / (1 + Math.exp(-logits[row + i]));
+      whole += LEAST_SUM;
+    }
     let best = 0;
-    for (let i = 0; i < N; i++) {
-      probabilities[row + i] = score[i] / sum;
-      probabilitySums[i] += probabilities[row + i];
+    for (let i = 0; i < M; i++) {
+      probabilitySums[classes.classOf[i]] += probabilities[row + i] / whole;
       if (probabilities[row + i] > probabilities[row + best]) best = i;
     }
-    firstChoices[best]++;
+    if (!classes.countsChoices) counted[best]++;
     // A NaN compares with nothing: without this, one expert would be chosen k times.
-    for (let i = 0; i < N; i++) score[i] = isFinite ? probabilities[row + i] + (selectionBias?.[i] ?? 0) : 0;
+    for (let i = 0; i < M; i++) score[i] = isFinite ? probabilities[row + i] + (selectionBias?.[i] ?? 0) : 0;
     if (avoid !== undefined) score[avoid.choice[t * avoid.topK]] = -Infinity;
-    for (let j = 0; j < K; j++) {
-      let top = 0;
-      for (let i = 1; i < N; i++) if (score[i] > score[top]) top = i;
-      choice[t * K + j] = top;
-      score[top] = -Infinity;
-    }
+    const chosen = choice.subarray(t * K, (t + 1) * K);
+    choose(chosen, score, shape);
+    if (!classes.countsChoices) continue;
+    isCounted.fill(0);
+    for (const expert of chosen) isCounted[classes.classOf[expert]] = 1;
+    isCounted.forEach((is, i) => (counted[i] += is));
   }
-  const { rowInExpert, load, numDropped } = takeRows(choice, { T, K, N, capacity: capacityRows(shape, T) });
-  for (let t = 0; t < T; t++) {
-    let kept = 0;
-    for (let j = 0; j < K; j++) kept += probabilities[t * N + choice[t * K + j]];
-    for (let j = 0; j < K; j++) {
-      const p = probabilities[t * N + choice[t * K + j]];
-      weights[t * K + j] = rowInExpert[t * K + j] < 0 ? 0 : shape.renormalize ? p / kept : p;
-    }
-  }
-  return {
+  const rows = takeRows(choice, { T, K, N, capacity: capacityRows(shape, T) });
+  const routing: Routing = {
     numTokens: T,
     topK: K,
     numExperts: N,
+    numZeroExperts: shape.numZeroExperts,
     probabilities,
+    softmax,
     logSumExp,
     choice,
-    rowInExpert,
-    load,
-    numDropped,
+    ...rows,
     numNonFinite,
-    firstChoices,
+    classes,
+    counted,
     probabilitySums,
   };
+  for (let t = 0; t < T; t++) {
+    let kept = 0;
+    for (let j = 0; j < K; j++) kept += probabilities[t * M + choice[t * K + j]];
+    const divisor = shape.renormalize ? kept + LEAST_SUM : 1;
+    for (let j = 0; j < K; j++) {
+      const p = probabilities[t * M + choice[t * K + j]];
+      weights[t * K + j] = isKept(routing, t * K + j) ? (p / divisor) * shape.scaling : 0;
+    }
+  }
+  return routing;
 }
 
 /** Experts' rows are taken in token order, all first choices before any second choice (method 3.4). */
 function takeRows(choice: Int32Array, d: { T: number; K: number; N: number; capacity: number }) {
-  const rowInExpert = new Int32Array(d.T * d.K);
+  const rowInExpert = new Int32Array(d.T * d.K).fill(-1);
   const load = new Int32Array(d.N);
-  let numDropped = 0;
+  let [numDropped, numZeroChoices] = [0, 0];
   for (let j = 0; j < d.K; j++) {
     for (let t = 0; t < d.T; t++) {
       const expert = choice[t * d.K + j];
-      if (load[expert] < d.capacity) rowInExpert[t * d.K + j] = load[expert]++;
-      else {
-        rowInExpert[t * d.K + j] = -1;
-        numDropped++;
-      }
+      if (expert >= d.N) numZeroChoices++;
+      else if (load[expert] < d.capacity) rowInExpert[t * d.K + j] = load[expert]++;
+      else numDropped++;
     }
   }
-  return { rowInExpert, load, numDropped };
-}
-
-export interface AuxiliaryLoss {
-  /** Gradient scales of the balance loss and of the z-loss: coefficient × share of the layer mean × share of the batch. */
-  readonly balanceScale: number;
-  readonly zScale: number;
-  /** Statistics of more tokens than these ([N] first choices, number of tokens), when the balance is theirs. */
-  readonly counted?: { readonly firstChoices: Float32Array; readonly numTokens: number };
-}
-
-/**
- * Derivative of `route`: dLogits [T, N] from dWeights [T, K], plus the gradients of the balance loss
- * N·Σ fᵢPᵢ (through P only) and of the z-loss mean(logsumexp²) (method 3.5, 4.1, 4.3).
- */
-export function routeGradient(
-  dLogits: Float32Array,
-  dWeights: Float32Array,
-  routing: Routing,
-  shape: MoeShape,
-  loss: AuxiliaryLoss,
-): void {
-  const { numTokens: T, topK: K, numExperts: N, probabilities: p, choice, rowInExpert } = routing;
-  const counted = loss.counted ?? { firstChoices: routing.firstChoices, numTokens: T };
-  const balance = new Float64Array(N);
-  for (let i = 0; i < N; i++)
-    balance[i] = (loss.balanceScale * N * (counted.firstChoices[i] / counted.numTokens)) / counted.numTokens;
-  const dp = new Float64Array(N);
-  for (let t = 0; t < T; t++) {
-    dp.set(balance);
-    let kept = 0;
-    let weighted = 0;
-    for (let j = 0; j < K; j++) {
-      const pj = p[t * N + choice[t * K + j]];
-      kept += pj;
-      if (rowInExpert[t * K + j] >= 0) weighted += dWeights[t * K + j] * pj;
-    }
-    for (let j = 0; j < K; j++) {
-      const own = rowInExpert[t * K + j] >= 0 ? dWeights[t * K + j] : 0;
-      dp[choice[t * K + j]] += shape.renormalize ? (own - weighted / kept) / kept : own;
-    }
-    let dot = 0;
-    for (let i = 0; i < N; i++) dot += dp[i] * p[t * N + i];
-    const z = (2 * loss.zScale * routing.logSumExp[t]) / T;
-    for (let i = 0; i < N; i++) dLogits[t * N + i] = p[t * N + i] * (dp[i] - dot + z);
-  }
-}
-
-/** N · Σ fᵢ · Pᵢ over the tokens counted; 1 when perfectly balanced (method 4.1). */
-export function balanceLoss(
-  firstChoices: Float32Array,
-  probabilitySums: Float32Array,
-  numTokens: number,
-): number {
-  let sum = 0;
-  for (let i = 0; i < firstChoices.length; i++)
-    sum += (firstChoices[i] / numTokens) * (probabilitySums[i] / numTokens);
-  return firstChoices.length * sum;
+  return { rowInExpert, load, numDropped, numZeroChoices };
 }
 
 /** Mean over tokens of logsumexp(logits)² (method 4.3). */

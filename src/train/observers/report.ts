@@ -17,6 +17,8 @@ export interface LayerRow {
   readonly layer: string;
   readonly tokens_per_expert: readonly number[];
   readonly dropped_share: number;
+  /** Of all choices, where the model has zero experts. */
+  readonly zero_expert_share?: number;
   /** Of the load over the experts: 1 is perfectly even, 0 one expert only. */
   readonly entropy: number;
 }
@@ -38,6 +40,7 @@ export function stepRow(
     balance_loss: report.balanceLoss,
     z_loss: report.zLoss,
     dropped_share: mean((l) => l.droppedShare),
+    ...zeroShare(loads.length === 0 ? undefined : mean((l) => l.zeroExpertShare ?? NaN)),
     load_entropy: mean((l) => l.entropy),
     load_imbalance: mean((l) => l.imbalance),
   };
@@ -66,19 +69,27 @@ export function stepRow(
       layer: at.routings[i],
       tokens_per_expert: load.tokensPerExpert,
       dropped_share: load.droppedShare,
+      ...zeroShare(load.zeroExpertShare),
       entropy: load.entropy,
     })),
   };
 }
 
+function zeroShare(share: number | undefined): { readonly zero_expert_share?: number } {
+  return share === undefined || Number.isNaN(share) ? {} : { zero_expert_share: share };
+}
+
 /** The same for TensorBoard, which knows only scalars: one tag per layer and figure, "moe/L3/entropy". */
 export function boardScalars({ scalars, layers }: StepRow): Record<string, number> {
-  const ofLayers = layers.flatMap(({ layer, tokens_per_expert, dropped_share, entropy }) => [
-    [`moe/${layer}/entropy`, entropy],
-    [`moe/${layer}/dropped_share`, dropped_share],
-    [`moe/${layer}/most_tokens`, Math.max(...tokens_per_expert)],
-    [`moe/${layer}/fewest_tokens`, Math.min(...tokens_per_expert)],
-  ]);
+  const ofLayers = layers.flatMap(
+    ({ layer, tokens_per_expert, dropped_share, zero_expert_share, entropy }) => [
+      [`moe/${layer}/entropy`, entropy],
+      [`moe/${layer}/dropped_share`, dropped_share],
+      ...(zero_expert_share === undefined ? [] : [[`moe/${layer}/zero_expert_share`, zero_expert_share]]),
+      [`moe/${layer}/most_tokens`, Math.max(...tokens_per_expert)],
+      [`moe/${layer}/fewest_tokens`, Math.min(...tokens_per_expert)],
+    ],
+  );
   return { ...scalars, ...(Object.fromEntries(ofLayers) as Record<string, number>) };
 }
 

@@ -140,7 +140,7 @@ export function playSteps(
     const biases = sessions.model.routings.map(
       ({ data: { shape } }) =>
         rank.weights.buffers.get(shape.selectionBias ?? "")?.data.slice() ??
-        new Float32Array(shape.numExperts),
+        new Float32Array(shape.numExperts + shape.numZeroExperts),
     );
     const micros = how.micros(step);
     const { sessions: watched, routings } = watch(sessions);
@@ -322,7 +322,8 @@ function assemble(slices: readonly Slice[]): Map<string, Float32Array> {
 }
 
 function byToken(T: number, found: readonly Found[]): Choices[] {
-  return (found[0]?.routings ?? []).map(({ numExperts: N, topK: K }, index) => {
+  return (found[0]?.routings ?? []).map(({ classes: { classOf }, topK: K }, index) => {
+    const N = classOf.length;
     const choice = new Int32Array(T * K).fill(-1);
     const isKept = new Uint8Array(T * K);
     const probabilities = new Float32Array(T * N).fill(NaN);

@@ -101,7 +101,8 @@ function meanStep(
         reports.reduce((sum, { loads: all }) => sum + all[i].tokensPerExpert[e], 0),
       ),
       dropped: 0,
-      wanted: 0,
+      zero: undefined,
+      wanted: reports.reduce((sum, { loads: all }) => sum + all[i].choices, 0),
       nonFinite: 0,
     }),
   );

@@ -1,0 +1,96 @@
+/**
+ * softmax(scale·QKᵀ + mask)·V. H query heads share G key heads; keys are dk wide, values dv. Two forms: of a sequence whose
+ * length is a number, in tiles; and of rows at any positions.
+ */
+import * as k from "../../kernel/build.js";
+import type { Dim, Expr } from "../../kernel/kernel.js";
+
+/** Rows of the scores' right side: [B, G, K, dk], [B, G, K, dv], and the position of each of the K rows, i32 [K]. */
+export interface Seen {
+  readonly key: Expr;
+  readonly value: Expr;
+  readonly positions: Expr;
+}
+
+export interface Scoring {
+  /** Factor of the products of queries and keys. */
+  readonly scale: number;
+  /** A query sees the `window` most recent keys, itself included; default all up to itself. */
+  readonly window?: number | undefined;
+}
+
+/**
+ * q [B, H, S, dk] over keys of any positions → [B, H, S, dv]. The query heads that share keys are rows of one product: no key
+ * is copied.
+ * @param positions of the queries, i32 [S]
+ */
+export function attendAnywhere(q: Expr, positions: Expr, seen: Seen, { scale, window }: Scoring): Expr {
+  const [, H, S, dk] = q.dims as [Dim, number, Dim, number];
+  const [, G, K] = seen.key.dims as [Dim, number, Dim];
+  const sizes = [positions, seen.positions];
+  const n = H / G;
+  // As a sum, which sizes are worked out of wherever that of S is known.
+  const rows = typeof S === "number" ? n * S : Array<string>(n).fill(S).join("+");
+  const grouped = n === 1 ? q : k.reshape(q, ["B", G, rows, dk]);
+  const scores = k.matmul(grouped, seen.key, { transB: true, alpha: scale });
+  const perHead = n === 1 ? scores : k.reshape(scores, ["B", G, n, S, K], ...sizes);
+  const probabilities = k.softmax(k.add(perHead, k.causalBias(positions, seen.positions, window)));
+  const weights = n === 1 ? probabilities : k.reshape(probabilities, ["B", G, rows, K], ...sizes);
+  const context = k.matmul(weights, seen.value);
+  return n === 1 ? context : k.reshape(context, ["B", H, S, seen.value.dims[3]], ...sizes);
+}
+
+/**
+ * Rows of the score matrix are computed in tiles; later tiles see more keys, none sees keys that are masked out for
+ * all of it. Smaller tiles save work, but products of few rows run slowly and every tile costs operators.
+ */
+const MIN_TILE_ROWS = 64;
+const MAX_TILES = 8;
+
+/**
+ * Rows [0, S) over keys [0, S): q [B, H, S, dk], key [B, G, S, dk], value [B, G, S, dv] → [B, H, S, dv].
+ * @param starts where in its sequence each row's document begins, i32 [B, S]: no row sees what is before
+ */
+export function attendTiled(
+  q: Expr,
+  seen: Omit<Seen, "positions">,
+  { scale, window, starts }: Scoring & { readonly starts?: Expr | undefined },
+): Expr {
+  const [, H, S] = q.dims as [Dim, number, number];
+  const G = seen.key.dims[1] as number;
+  const [key, value] = [seen.key, seen.value].map((x) => (G < H ? repeatHeads(x, H / G) : x));
+  const reach = window ?? S;
+  const rows = Math.min(S, Math.max(1, Math.ceil(S / MAX_TILES / MIN_TILE_ROWS)) * MIN_TILE_ROWS);
+  const tiles: Expr[] = [];
+  for (let start = 0; start < S; start += rows) {
+    const end = Math.min(S, start + rows);
+    const first = Math.max(0, start - reach + 1);
+    const scores = k.matmul(k.slice(q, 2, start, end), k.slice(key, 2, first, end), {
+      transB: true,
+      alpha: scale,
+    });
+    const causal = causalMask([start, end], [first, end], reach);
+    const mask = starts ? k.add(causal, k.documentBias(k.slice(starts, 1, start, end), first, end)) : causal;
+    const probabilities = k.softmax(k.add(scores, mask));
+    tiles.push(k.matmul(probabilities, k.slice(value, 2, first, end)));
+  }
+  return k.concat(tiles, 2);
+}
+
+/** Added to the scores of query rows over keys, both [start, end) of the sequence. */
+function causalMask(rows: readonly [number, number], keys: readonly [number, number], window: number): Expr {
+  const [numRows, numKeys] = [rows[1] - rows[0], keys[1] - keys[0]];
+  const mask = new Float32Array(numRows * numKeys);
+  for (let r = 0; r < numRows; r++) {
+    const last = rows[0] + r - keys[0];
+    mask.fill(-1e9, r * numKeys, r * numKeys + Math.max(0, last - window + 1));
+    mask.fill(-1e9, r * numKeys + last + 1, (r + 1) * numKeys);
+  }
+  return k.constant(mask, [numRows, numKeys]);
+}
+
+/** [B, G, S, d] → [B, G·n, S, d], each head n times in a row. */
+function repeatHeads(x: Expr, n: number): Expr {
+  const [B, G, S, d] = x.dims as [Dim, number, number, number];
+  return k.reshape(k.expand(k.reshape(x, [B, G, 1, S, d]), [B, G, n, S, d]), [B, G * n, S, d]);
+}

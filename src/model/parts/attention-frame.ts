@@ -1,0 +1,175 @@
+/**
+ * What every kind of causal self-attention has around its queries, keys and values: norm, residual, gate, projection back, and
+ * the forms a kernel has. T = B·S tokens, D width, H query heads, dk and dv widths of a key and a value.
+ */
+import { assert } from "../../core/errors.js";
+import * as k from "../../kernel/build.js";
+import type { Dim, Expr, Kernel } from "../../kernel/kernel.js";
+import { type Seen, attendAnywhere, attendTiled } from "./attend.js";
+import { type NormShape, norm, normParameters, normSpans } from "./norm.js";
+import { type ParameterInfo, type Part, type Spans, linears } from "./part.js";
+
+export interface AttentionFrame {
+  readonly width: number;
+  readonly heads: number;
+  readonly norm: NormShape;
+  /** Of the projection back. */
+  readonly outBias: boolean;
+  /** The heads' results times the sigmoid of a projection of what attention reads. */
+  readonly gate?: boolean;
+  /** A query sees the `window` most recent keys, itself included; default all up to itself. */
+  readonly window?: number | undefined;
+}
+
+/** What rows see beside the rows of their sequence up to themselves, and what they do not. */
+export interface AttentionReach {
+  /** Keys and values of `past` earlier rows of each sequence: a cache. */
+  readonly past?: Dim;
+  /** No row sees another document. */
+  readonly documents?: boolean;
+}
+
+/** Where a block's attention and its norm are stored. */
+export interface AttentionNames {
+  readonly attention: string;
+  readonly norm: string;
+}
+
+/** A block's attention. */
+export type AttentionPart = Part<[sequence: Dim, reach?: AttentionReach]>;
+
+/** The rows a kernel is built for. */
+export interface AttentionRows {
+  /** The number of rows S where they are 0, 1, …, S − 1; their positions, i32 [S], where they may be any. */
+  readonly at: number | Expr;
+  readonly isCached: boolean;
+  /** [T, heads·width] → [B, S, heads, width] */
+  split(x: Expr, heads: number): Expr;
+  /** What tells B and S where they are symbols. */
+  readonly sizes: readonly Expr[];
+}
+
+/** Queries [B, H, S, dk], keys [B, G, S, dk], values [B, G, S, dv]. */
+export interface Projected {
+  readonly q: Expr;
+  readonly key: Expr;
+  /** A number: the values are so many first elements of the keys. */
+  readonly value: Expr | number;
+  readonly scale: number;
+  /** What becomes of the heads' results [B, H, S, dv]. */
+  readonly after?: (context: Expr) => Expr;
+}
+
+/** @param u what attention reads, [T, D] */
+export type Projection = (u: Expr, rows: AttentionRows) => Projected;
+
+/** What a kind of attention has of its own. */
+export interface AttentionKind {
+  readonly parameters: readonly ParameterInfo[];
+  readonly spans: Spans;
+  readonly project: Projection;
+  /** Of a head's result. */
+  readonly valueWidth: number;
+}
+
+export function framedAttention(
+  frame: AttentionFrame,
+  { attention, norm: normName }: AttentionNames,
+  kind: AttentionKind,
+): AttentionPart {
+  const results = frame.heads * kind.valueWidth;
+  const gate = frame.gate ? linears(attention, [["gate_proj", results, frame.width]], { bias: false }) : [];
+  return {
+    class: "attention",
+    shape: frame,
+    parameters: [
+      ...normParameters(normName, frame.norm),
+      ...kind.parameters,
+      ...gate,
+      ...linears(attention, [["o_proj", frame.width, results]], { bias: frame.outBias }),
+    ],
+    spans: {
+      ...normSpans(normName, frame.norm),
+      ...kind.spans,
+      ...(frame.gate ? { gate_w: [`${attention}.gate_proj.weight`] } : {}),
+      o_w: [`${attention}.o_proj.weight`],
+      ...(frame.outBias ? { o_b: [`${attention}.o_proj.bias`] } : {}),
+    },
+    kernel: (sequence, reach) => framedKernel(frame, kind.project, sequence, reach),
+  };
+}
+
+/**
+ * With a number as `sequence` and no cache: x [T, D] → y, masks and rotary tables are constants of positions 0, 1, …, S − 1;
+ * with `documents` it reads `starts` [B, S] too, where in its sequence each row's document begins. (Rotary scores depend on
+ * distances only, so positions need not restart there.) Otherwise one kernel for any length: it reads the rows' `positions` [S] too, the same for all B sequences. With a
+ * cache it reads `past_k` [B, G, P, dk] and `past_v` [B, G, P, dv] at `past_positions` [P], P ≥ 0, and gives the keys (rotated)
+ * and values of its own rows as `k` and `v`, [B, G, S, …]; of values that are part of the keys there is neither `past_v` nor `v`.
+ */
+export function framedKernel(
+  frame: AttentionFrame,
+  project: Projection,
+  sequence: Dim,
+  { past: P, documents = false }: AttentionReach = {},
+): Kernel {
+  const { width: D, heads: H } = frame;
+  const isFixed = typeof sequence === "number" && P === undefined;
+  assert(isFixed || !documents, "attention that tells documents apart has a fixed length and no cache");
+  const x = k.input("x", ["T", D]);
+  const positions = k.input("positions", [sequence], "i32");
+  const sizes = isFixed ? [] : [positions];
+  const u = norm(frame.norm, x);
+  const projected = project(u, {
+    at: isFixed ? sequence : positions,
+    isCached: P !== undefined,
+    split: (from, heads) =>
+      k.reshape(from, ["B", sequence, heads, (from.dims[1] as number) / heads], ...sizes),
+    sizes,
+  });
+  const { q, scale, after = (results: Expr) => results } = projected;
+  const scoring = { scale, window: frame.window };
+  let context: Expr;
+  if (isFixed) {
+    const starts = documents ? k.input("starts", ["B", sequence], "i32") : undefined;
+    context = attendTiled(q, withValues(projected), { ...scoring, starts });
+  } else context = attendAnywhere(q, positions, seenBy(projected, positions, P), scoring);
+  const results = after(context);
+  const merged = k.reshape(
+    k.transpose(results, [0, 2, 1, 3]),
+    ["T", H * (results.dims[3] as number)],
+    ...sizes,
+  );
+  const width = merged.dims[1] as number;
+  const gated = frame.gate
+    ? k.mul(merged, k.sigmoid(k.linear(u, k.parameter("gate_w", [width, D]))))
+    : merged;
+  const out = k.linear(
+    gated,
+    k.parameter("o_w", [D, width]),
+    frame.outBias ? k.parameter("o_b", [D]) : undefined,
+  );
+  const y = k.add(x, out);
+  if (P === undefined) return k.kernel("attention", { y });
+  const { key, value } = projected;
+  return k.kernel("attention", { y, k: key, ...(typeof value === "number" ? {} : { v: value }) });
+}
+
+function withValues({ key, value }: Pick<Projected, "key" | "value">): Omit<Seen, "positions"> {
+  return { key, value: typeof value === "number" ? k.slice(key, 3, 0, value) : value };
+}
+
+/** What the rows at some positions see: themselves, after what came before. */
+function seenBy({ key, value }: Projected, positions: Expr, P: Dim | undefined): Seen {
+  if (P === undefined) return { ...withValues({ key, value }), positions };
+  const before = (name: string, own: Expr): Expr => {
+    const [B, G, , width] = own.dims;
+    return k.concat([k.input(name, [B, G, P, width]), own], 2);
+  };
+  return {
+    ...withValues({
+      key: before("past_k", key),
+      value: typeof value === "number" ? value : before("past_v", value),
+    }),
+    positions: k.concat([k.input("past_positions", [P], "i32"), positions], 0),
+  };
+}
