@@ -121,6 +121,8 @@ function convert(conversion: Conversion): ConvertResult {
     shared: task.shared ?? (measured === undefined ? "mean" : undefined),
     usage: measured?.usage,
   });
+  // Until all have looked whether there is something.
+  barrier(world, "to be converted").wait();
   if (world.rank === 0) write(conversion, { made, config: modelToJson(target), usage: measured?.usage });
   barrier(world, "converted").wait();
   const convertedLoss = text === undefined ? null : lossOf({ ...conversion, engine }, text);
