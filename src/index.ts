@@ -1,6 +1,8 @@
 /** The library: what the command line is made of, for use from TypeScript. `scmoe/plan` is the part that runs anywhere. */
 export * from "./plan.js";
 export { type CompareOptions, compare } from "./api/compare.js";
+export { type ConvertModelOptions, type Converted, convert } from "./api/convert.js";
+export type { GainOptions, GainRow } from "./api/conversion-gain.js";
 export { type EvaluateOptions, evaluate } from "./api/evaluate.js";
 export { type ExportOptions, type ExportResult, exportModel } from "./api/export.js";
 export { type GenerateOptions, generate } from "./api/generate.js";
@@ -39,6 +41,7 @@ export type { LaunchOptions } from "./launch/options.js";
 export type { ParameterCount } from "./model/parameters.js";
 export type { MemoryOptions } from "./run/memory-need.js";
 export { type RunConfig, type RunInput, readRunConfig } from "./train/config.js";
+export type { ConvertResult, ConvertTask } from "./train/convert.js";
 export type { EvaluateResult, EvaluateTask } from "./train/evaluate.js";
 export type { StepEvent } from "./train/event.js";
 export type { RunSource } from "./train/open-run.js";

@@ -8,7 +8,7 @@ import { type PublishedForm, type PublishedTensor, publishedForm } from "../mode
 import { checkTensors } from "../run/load-weights.js";
 import { type OpenModel, openModel } from "../run/open-model.js";
 import { exists, readText } from "../storage/files.js";
-import { type FolderTensor, refuseToOverwrite, writeModelFolder } from "../storage/model-folder.js";
+import { type FolderTensor, SHARD_GB, refuseToOverwrite, writeModelFolder } from "../storage/model-folder.js";
 
 /** What to export, and in which form. */
 export interface ExportOptions {
@@ -52,7 +52,7 @@ const DTYPES = {
  *   EnvironmentError when it cannot be written; InterruptedError. Then nothing is left under the folder's name
  */
 export async function exportModel(options: ExportOptions): Promise<ExportResult> {
-  const { out, dtype = "f32", shardGb = 5, signal, onEvent } = options;
+  const { out, dtype = "f32", shardGb = SHARD_GB, signal, onEvent } = options;
   checkBounds("exportModel", options, { shardGb: BOUNDS.shardGb });
   if (!Object.hasOwn(DTYPES, dtype))
     throw new InputError(`exportModel: dtype is ${shown(dtype)}, wanted f32 or bf16`);
