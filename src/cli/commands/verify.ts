@@ -2,18 +2,28 @@ import type { Command } from "commander";
 import { verify } from "../../api/verify.js";
 import type { VerifyReport } from "../../train/verify.js";
 import { formatTable, print } from "../options.js";
+import { describeTokenizer } from "../tokenizer-report.js";
 
 export function addVerify(program: Command): void {
   program
     .command("verify")
     .description(
-      "compare with another implementation: losses, gradients and final weights of a fixture directory",
+      "compare with another implementation: losses, gradients and final weights of a training run, or a tokenizer's ids and texts",
     )
-    .argument("<dir...>", "directories with run.json, initial, tokens, gradients0 and final .safetensors")
+    .argument(
+      "<dir...>",
+      "directories with run.json, initial, tokens, gradients0 and final .safetensors; or with tokenizer.json and cases.json",
+    )
     .option("--json", "print the result as JSON")
     .action((directories: string[], flags: { json?: boolean }) => {
       const reports = directories.map((directory) => verify({ directory }));
-      print(flags, reports.length === 1 ? reports[0] : reports, reports.map(describe).join("\n\n"));
+      print(
+        flags,
+        reports.length === 1 ? reports[0] : reports,
+        reports
+          .map((report) => ("equalIds" in report ? describeTokenizer(report) : describe(report)))
+          .join("\n\n"),
+      );
       if (!reports.every((report) => report.passed)) process.exitCode = 1;
     });
 }
