@@ -33,6 +33,7 @@ export type {
 } from "./comm/communicator.js";
 export { type Link, formatLink, parseLink } from "./comm/link.js";
 export { VERSION } from "./core/version.js";
+export type { TokenizerDifference, TokenizerReport } from "./data/verify-tokenizer.js";
 export type { Written } from "./infer/generate.js";
 export type { SamplingOptions } from "./infer/sampling.js";
 export { type Job, type JobContext, type LineEvent, type Outcome, defineJob } from "./launch/job.js";
