@@ -4,6 +4,7 @@ import { InputError } from "../core/errors.js";
 import { exists, isDirectory } from "../storage/files.js";
 import { type Change, changeText, changesBetween, effectOf } from "./changes.js";
 import { type RunConfig, type RunInput, readRunConfig, resolveRun } from "./config.js";
+import { refuseOtherShapes, startingPoint } from "./from.js";
 import { type RunRecord, holdsRun, readRunRecord } from "./run-directory.js";
 
 /** Where a run comes from. */
@@ -12,6 +13,8 @@ export interface RunSource {
   readonly config?: RunInput | string | undefined;
   /** Overrides of one key each, "train.steps=100"; values are YAML. */
   readonly sets?: readonly string[] | undefined;
+  /** A run, checkpoint or published folder whose weights and tokenizer a new run starts with. */
+  readonly from?: string | undefined;
   /** Where the run is kept. Default: runs/ and the architecture's name. */
   readonly directory?: string | undefined;
   /** A run directory to continue from its newest checkpoint, or one of its checkpoints to go back to. */
@@ -25,6 +28,8 @@ export interface OpenedRun {
   readonly config: RunConfig;
   readonly directory: string;
   readonly resume?: ResumedRun | undefined;
+  /** Where the weights of a new run come from. */
+  readonly from?: string | undefined;
 }
 
 export interface ResumedRun {
@@ -42,18 +47,24 @@ export interface ResumedRun {
  * @throws InputError when the config is wrong, the directory is not what was said, or a change is not allowed
  */
 export function openRun(source: RunSource): OpenedRun {
+  if (source.resume !== undefined && source.from !== undefined)
+    throw new InputError("A run is resumed, or starts from a model: leave out one of the two");
   if (source.resume !== undefined) return resumed(source.resume, source);
   if (source.allowChange) throw new InputError("A change can only be allowed when a run is resumed");
   return fresh(source);
 }
 
-function fresh({ config: given, sets = [], directory: wanted }: RunSource): OpenedRun {
+function fresh({ config: given, sets = [], directory: wanted, from: path }: RunSource): OpenedRun {
+  const start = path === undefined ? undefined : startingPoint(path);
   const config =
-    typeof given === "object" ? readRunConfig(undefined, sets, given) : readRunConfig(given, sets);
+    typeof given === "object"
+      ? readRunConfig(undefined, sets, given, start)
+      : readRunConfig(given, sets, {}, start);
+  if (start !== undefined) refuseOtherShapes(config, start);
   const directory = wanted ?? join("runs", String(config.model.arch));
   if (exists(directory) && !isDirectory(directory))
     throw new InputError(`${directory} is a file; wanted a directory for the run`);
-  return { config, directory };
+  return { config, directory, from: path };
 }
 
 /** @throws InputError when a fresh run would mix with one that is there */

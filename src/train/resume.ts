@@ -1,5 +1,5 @@
 /** Going on with a run: its newest checkpoint or an earlier one, on any number of ranks. */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { InputError } from "../core/errors.js";
 import type { PreparedData } from "../data/prepare.js";
 import type { JobContext } from "../launch/job.js";
@@ -11,6 +11,7 @@ import { rotate, setAsideLater } from "../storage/checkpoint-writer.js";
 import { type Change, changeText, effectOf, effectText } from "./changes.js";
 import { type TrainerState, loadCheckpoint } from "./checkpoint.js";
 import type { RunConfig } from "./config.js";
+import { loadStart } from "./from.js";
 import { type OpenedRun, type ResumedRun, refuseAnotherRun } from "./open-run.js";
 import { recordResume, removeHalfWritten, startRun } from "./run-directory.js";
 import type { Trainee } from "./trainee.js";
@@ -24,11 +25,13 @@ export interface Progressed {
   readonly position: number;
 }
 
-/** Initial weights and `run.json`; rank 0 writes. */
-export function start(rank: Trainee, { config, directory }: OpenedRun, data: PreparedData): Progressed {
-  rank.weights.initialize(config.train.seed, rank.config.initializer_range);
+/** Initial weights, or those of the model that the run starts from, and `run.json`; rank 0 writes. */
+export function start(rank: Trainee, { config, directory, from }: OpenedRun, data: PreparedData): Progressed {
+  if (from === undefined) rank.weights.initialize(config.train.seed, rank.config.initializer_range);
+  else loadStart(rank, from);
   const { text } = data;
-  if (rank.world.rank === 0) startRun(directory, { ranks: rank.world.size, config, text });
+  if (rank.world.rank === 0)
+    startRun(directory, { ranks: rank.world.size, config, text, from: from && resolve(from) });
   return { step: 0, skipped: 0, position: 0 };
 }
 
