@@ -104,12 +104,27 @@ export function readRunRecord(directory: string): RunRecord {
  * @throws InputError when its `run.json` is damaged
  */
 export function wasDocumentMasked(checkpoint: string): boolean {
+  // Runs of earlier versions did not know the key.
+  const { data } = (runAround(checkpoint)?.config ?? {}) as { data?: { document_mask?: boolean } };
+  return data?.document_mask ?? false;
+}
+
+/**
+ * The published folder that the run around a checkpoint started from, where it still is.
+ * @throws InputError when its `run.json` is damaged
+ */
+export function publishedStart(checkpoint: string): string | undefined {
+  const { from } = runAround(checkpoint) ?? {};
+  const isFolder = from !== undefined && exists(join(from, "config.json"));
+  return isFolder && !exists(join(from, "trainer_state.json")) ? from : undefined;
+}
+
+/** The record of the run that a checkpoint lies in. */
+function runAround(checkpoint: string): RunRecord | undefined {
   const parent = dirname(resolve(checkpoint));
   const directory = dirname(parent);
-  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json"))) return false;
-  // Runs of earlier versions did not know the key.
-  const { data } = readRunRecord(directory).config as { data?: { document_mask?: boolean } };
-  return data?.document_mask ?? false;
+  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json"))) return undefined;
+  return readRunRecord(directory);
 }
 
 /** Removes what a crash left half-written: it has a temporary name. @throws EnvironmentError */
