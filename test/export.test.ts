@@ -159,6 +159,7 @@ describe("a run", () => {
       "tokenizer_config.json",
     ]);
     expect(json(join(out, "generation_config.json"))).toEqual({ eos_token_id: 257 });
+    expect(json(join(out, "config.json"))).toMatchObject({ bos_token_id: null, eos_token_id: 257 });
     expect(json(join(out, "tokenizer_config.json"))).toMatchObject({
       eos_token: "<|endoftext|>",
       model_max_length: 32,
@@ -203,6 +204,9 @@ describe("a run", () => {
     writeFileSync(record, JSON.stringify({ ranks: 1, config: {}, from: start }));
     const out = join(directory, "tuned");
     await exportModel({ model: run, out, checkpoint: 3 });
+    writeFileSync(join(start, "config.json"), '{"eos_token_id":5}');
+    await exportModel({ model: run, out: join(directory, "default"), checkpoint: 3 });
+    expect(json(join(directory, "default", "config.json"))).not.toHaveProperty("bos_token_id");
     rmSync(record);
     expect(json(join(out, "config.json"))).toMatchObject({ bos_token_id: 7, eos_token_id: 5 });
     for (const [name, text] of Object.entries(found))

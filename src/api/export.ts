@@ -65,12 +65,12 @@ export async function exportModel(options: ExportOptions): Promise<ExportResult>
     checkTensors(model.config, model.source, "refused");
     const form = publishedForm(model.config, model.directory);
     const published = model.family === undefined ? publishedStart(model.directory) : model.directory;
-    const { files, tokens } = tokenFiles(
-      [model.directory, ...(published === undefined ? [] : [published])],
-      model.config.max_position_embeddings,
-      knownTokens(model, published),
-    );
-    const config = { ...form.config, dtype: DTYPES[dtype].said, ...tokens };
+    const known = knownTokens(model, published);
+    const directories = [model.directory, ...(published === undefined ? [] : [published])];
+    const { files, tokens } = tokenFiles(directories, model.config.max_position_embeddings, known);
+    // What a published folder leaves out has its family's default; a model born here has none.
+    const said = published === undefined ? tokens : known;
+    const config = { ...form.config, dtype: DTYPES[dtype].said, ...said };
     const written = await writeModelFolder(out, {
       tensors: form.tensors.map((tensor) => folderTensor(tensor, model, dtype)),
       files: new Map([
