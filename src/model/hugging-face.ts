@@ -16,6 +16,7 @@ const ALIASES: Readonly<Record<string, string>> = {
   num_local_experts: "num_experts",
   n_positions: "max_position_embeddings",
   decoder_sparse_step: "moe_layer_interval",
+  moe_every: "moe_layer_interval",
   qkv_bias: "attention_bias",
 };
 

@@ -230,7 +230,14 @@ export const FIXTURE_TOKENS = safetensors(
   JSON.stringify({ tokens: { dtype: "I32", shape: [1, 2, 5], data_offsets: [0, 40] } }),
   new Uint8Array(40),
 );
-export const POLICIES = ["sequential", "pipelined(2)", "fixed(3)", "adaptive", "adaptive(4)"];
+export const POLICIES = [
+  "sequential",
+  "pipelined(2)",
+  "fixed(3)",
+  "fixed(four-stage)",
+  "adaptive",
+  "adaptive(4)",
+];
 export const LINKS = ["10gbit,20us", "1gbit,50us", "178mbit", "1.5 tbit/s, 3 ms"];
 export const NAMES = [
   "dense",
@@ -238,6 +245,8 @@ export const NAMES = [
   "shared",
   "scmoe2-pos2-l0pos1",
   "dgmoe-share",
+  "longcat12",
+  "farskip2",
   "tiny",
   "gpt3-moe-xl",
   "8xA800-NVLink",
