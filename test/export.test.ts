@@ -1,5 +1,5 @@
 /** Models go out as they came in, bit for bit, and nothing half-written stays. */
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { exportModel } from "../src/api/export.js";
@@ -159,6 +159,7 @@ describe("a run", () => {
       "tokenizer_config.json",
     ]);
     expect(json(join(out, "generation_config.json"))).toEqual({ eos_token_id: 257 });
+    expect(json(join(out, "config.json"))).toMatchObject({ bos_token_id: null, eos_token_id: 257 });
     expect(json(join(out, "tokenizer_config.json"))).toMatchObject({
       eos_token: "<|endoftext|>",
       model_max_length: 32,
@@ -185,6 +186,32 @@ describe("a run", () => {
     model.source.readInto("model.layers.1.mlp.gate.weight", values);
     model.close();
     expect([...values]).toEqual([9, 9, 9, 9]);
+  });
+
+  it("that started from a published folder takes along what that says of tokens", async () => {
+    const start = join(directory, "start");
+    mkdirSync(start);
+    const found = {
+      "chat_template.jinja": "{{ messages }}",
+      "generation_config.json": '{"eos_token_id":[5,6]}',
+    };
+    for (const [name, text] of Object.entries({
+      ...found,
+      "config.json": '{"bos_token_id":7,"eos_token_id":5}',
+    }))
+      writeFileSync(join(start, name), text);
+    const record = join(run, "run.json");
+    writeFileSync(record, JSON.stringify({ ranks: 1, config: {}, from: start }));
+    const out = join(directory, "tuned");
+    await exportModel({ model: run, out, checkpoint: 3 });
+    writeFileSync(join(start, "config.json"), '{"eos_token_id":5}');
+    await exportModel({ model: run, out: join(directory, "default"), checkpoint: 3 });
+    expect(json(join(directory, "default", "config.json"))).not.toHaveProperty("bos_token_id");
+    rmSync(record);
+    expect(json(join(out, "config.json"))).toMatchObject({ bos_token_id: 7, eos_token_id: 5 });
+    for (const [name, text] of Object.entries(found))
+      expect(readFileSync(join(out, name), "utf8")).toBe(text);
+    expect(readdirSync(out)).toContain("tokenizer.json");
   });
 
   it("with weights that are not finite, or damaged, is refused and leaves nothing", async () => {

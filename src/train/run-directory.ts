@@ -121,11 +121,7 @@ export interface Training {
  * @throws InputError when it is damaged
  */
 export function trainingOf(checkpoint: string): Training {
-  const parent = dirname(resolve(checkpoint));
-  const directory = dirname(parent);
-  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json")))
-    return { data: {}, train: {} };
-  const { data = {}, train = {} } = readRunRecord(directory).config as Partial<Training>;
+  const { data = {}, train = {} } = (runAround(checkpoint)?.config ?? {}) as Partial<Training>;
   return { data, train };
 }
 
@@ -135,6 +131,24 @@ export function trainingOf(checkpoint: string): Training {
  */
 export function wasDocumentMasked(checkpoint: string): boolean {
   return trainingOf(checkpoint).data.document_mask ?? false;
+}
+
+/**
+ * The published folder that the run around a checkpoint started from, where it still is.
+ * @throws InputError when its `run.json` is damaged
+ */
+export function publishedStart(checkpoint: string): string | undefined {
+  const { from } = runAround(checkpoint) ?? {};
+  const isFolder = from !== undefined && exists(join(from, "config.json"));
+  return isFolder && !exists(join(from, "trainer_state.json")) ? from : undefined;
+}
+
+/** The record of the run that a checkpoint lies in. */
+function runAround(checkpoint: string): RunRecord | undefined {
+  const parent = dirname(resolve(checkpoint));
+  const directory = dirname(parent);
+  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json"))) return undefined;
+  return readRunRecord(directory);
 }
 
 /** Removes what a crash left half-written: it has a temporary name. @throws EnvironmentError */
