@@ -10,7 +10,7 @@ import {
   thisHost,
 } from "../run/memory-need.js";
 import { openModel } from "../run/open-model.js";
-import type { ModelConfig } from "../model/config.js";
+import { type ModelConfig, type ModelInput, modelToJson } from "../model/config.js";
 
 /**
  * Where the ranks of a launch will be.
@@ -33,6 +33,11 @@ export function announceMemory(
 ): void {
   const line = checkMemory(need, thisHost(launcherLocalSize()), options);
   if (launcherSize() === undefined || launcherRank() === 0) options.onEvent?.({ kind: "message", line });
+}
+
+/** As `modelAt`, as it is written. */
+export function modelInputAt(path: string): ModelInput {
+  return modelToJson(modelAt(path)) as unknown as ModelInput;
 }
 
 /** The model of a run, a checkpoint or a published folder. @throws InputError when it is missing, damaged or not supported */

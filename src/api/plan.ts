@@ -35,7 +35,7 @@ export const DEFAULT_CASES = [
 
 /** What to predict, where. */
 export interface PlanOptions {
-  /** A preset's name, or a model; its `arch` is replaced by that of each case. */
+  /** A preset's name, or a model; its `arch` is replaced by that of each case, and with it k and the coefficient gate. */
   readonly model: string | ModelInput;
   /** A cluster's name, or its description. Default 8xA800-NVLink; with a calibration the machine calibrated. */
   readonly cluster?: string | Cluster | undefined;
@@ -200,8 +200,10 @@ function describe({ cluster: asked, calibration, efficiency, linkEfficiency }: P
 
 function predict(question: Question, arch: string, policyName: string): PlanRow {
   const { coefficient_gate: _gate, num_experts_per_tok: _k, ...model } = question.model;
+  // The model as it is, or another architecture of its sizes.
+  const isOwn = arch === question.model.arch;
   const { batch, sequence, epSize, ranks, mode, elementBytes, calibration, imbalance } = question;
-  const config = resolveModel({ ...model, arch });
+  const config = resolveModel(isOwn ? question.model : { ...model, arch });
   if (config.architecture.routed !== "none" && config.num_experts % epSize !== 0)
     throw new InputError(
       `The expert-parallel size ${epSize} does not divide the ${config.num_experts} experts of ${arch}; every rank has equally many`,

@@ -48,7 +48,7 @@ const FORMAT = 4;
 
 /** @throws InputError when the corpus is missing, empty or not in its encoding, or the tokenizer has more tokens than the model */
 export function prepareData(options: PrepareOptions): PreparedData {
-  if (options.vocabSize < SMALLEST_VOCABULARY)
+  if (options.tokenizer === undefined && options.vocabSize < SMALLEST_VOCABULARY)
     throw new InputError(
       `vocab_size is ${options.vocabSize}; a byte-level tokenizer needs at least ${SMALLEST_VOCABULARY}`,
     );

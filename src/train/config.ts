@@ -10,6 +10,7 @@ import {
   modelToJson,
   resolveModel,
 } from "../model/config.js";
+import { shown } from "../core/shown.js";
 import { parseWith } from "../core/parse.js";
 import { parseYaml } from "../core/yaml.js";
 import { PRESETS, preset } from "../model/presets.js";
@@ -204,15 +205,24 @@ function withRates(train: z.output<typeof trainSchema>): RunConfig["train"] {
   };
 }
 
+/** A model that a run starts from, with its tokenizer. */
+export interface StartingPoint {
+  readonly directory: string;
+  readonly model: Readonly<Record<string, unknown>>;
+  readonly tokenizer?: string | undefined;
+}
+
 /**
  * Reads a YAML file, applies overrides, resolves every default.
  * @param sets "train.steps=100" and the like; values are YAML
- * @param base where nothing is read from a file: what the sets change
+ * @param base where nothing is read from a file: what the sets change; `model`, `tokenizer`: what a run starts from, which
+ *   everything else changes
  */
 export function readRunConfig(
   path: string | undefined,
   sets: readonly string[],
   base: object = {},
+  from?: StartingPoint,
 ): RunConfig {
   let input = structuredClone(base) as Record<string, unknown>;
   if (path !== undefined) {
@@ -223,8 +233,17 @@ export function readRunConfig(
       );
   }
   // Without a file, sets change a small model; a file that states a width states the whole model.
-  if (path === undefined) input.model ??= { preset: "tiny" };
+  if (path === undefined && from === undefined) input.model ??= { preset: "tiny" };
   for (const set of sets) applySet(input, set);
+  if (from !== undefined) {
+    const { preset: name, ...model } = (input.model ?? {}) as Record<string, unknown>;
+    if (name !== undefined)
+      throw new InputError(
+        `model.preset is ${shown(name)}, but the model is that of ${from.directory}; leave it out`,
+      );
+    input.model = { ...from.model, ...model };
+    input.data = { tokenizer: from.tokenizer, ...(input.data as object | undefined) };
+  }
   return resolveRun(input, path ?? "config");
 }
 

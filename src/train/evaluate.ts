@@ -5,7 +5,7 @@ import { defaultSequence } from "../core/bounds.js";
 import { greatestDivisor } from "../core/divisor.js";
 import type { Tensor } from "../core/tensor.js";
 import { evalBatch, numWindows } from "../data/batches.js";
-import { prepareData } from "../data/prepare.js";
+import { isTokenFile, openHeldOut } from "../data/held-out.js";
 import type { TokenFile } from "../data/token-file.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
@@ -103,9 +103,10 @@ export class Evaluator {
 
 /** What to evaluate, on which text. */
 export interface EvaluateTask {
-  /** Run directory (its newest checkpoint) or checkpoint. */
+  /** Run directory (its newest checkpoint), checkpoint or published folder. */
   readonly model: string;
-  /** "sotu" (built in, the default), a text file, or a directory of .txt files (subdirectories included); its held-out part is used. */
+  /** "sotu" (built in, the default), a text file, or a directory of .txt files (subdirectories included): its held-out part is
+   * used. Or a token file, *.tokens, all of it. */
   readonly corpus?: string | undefined;
   /** Encoding of its text files. Default "utf-8". */
   readonly encoding?: string | undefined;
@@ -146,7 +147,7 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
   const model = openModel(task.model);
   model.verify({ turn: world.rank, of: world.size });
   const { config, directory } = model;
-  const documentMask = task.documentMask ?? wasDocumentMasked(directory);
+  const documentMask = task.documentMask ?? (!isTokenFile(corpus) && wasDocumentMasked(directory));
   const sequence = task.sequence ?? defaultSequence(config.max_position_embeddings);
   if (sequence > config.max_position_embeddings)
     throw new InputError(
@@ -158,24 +159,29 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
   const rank = createRank({ config, engine, world, epSize });
   loadWeights(rank, model.source);
   model.close();
-  const data = prepareData({
-    corpus,
-    encoding: task.encoding,
-    say: (line) => context.say(line),
-    vocabSize: config.vocab_size,
-    tokenizer: directory,
-    cacheDirectory: cache,
-    onProgress: (what, share) => {
-      if (context.interrupted()) throw new InterruptedError("Interrupted while preparing data");
-      context.progress(`${what} ${(share * 100).toFixed(0)} %`);
+  const data = openHeldOut(
+    {
+      corpus,
+      encoding: task.encoding,
+      say: (line) => context.say(line),
+      vocabSize: config.vocab_size,
+      tokenizer: model.tokenizer,
+      cacheDirectory: cache,
+      onProgress: (what, share) => {
+        if (context.interrupted()) throw new InterruptedError("Interrupted while preparing data");
+        context.progress(`${what} ${(share * 100).toFixed(0)} %`);
+      },
     },
-  });
+    directory,
+  );
+  if (documentMask && data.endOfText === undefined)
+    throw new InputError(`A token file does not say where documents end; leave out the document mask`);
   const evaluator = new Evaluator(rank, data.validation, {
     sequence,
     batch,
     sequences: batches,
     withCapacity: task.capacity ?? false,
-    endOfText: documentMask ? data.tokenizer.endOfText : undefined,
+    endOfText: documentMask ? data.endOfText : undefined,
   });
   const loss = evaluator.run();
   engine.dispose();

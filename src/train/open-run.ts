@@ -1,12 +1,10 @@
 /** What a run starts from: a config and a fresh directory, or a directory that holds a run already. */
 import { dirname, join } from "node:path";
 import { InputError } from "../core/errors.js";
-import { parseYaml } from "../core/yaml.js";
-import { modelToJson } from "../model/config.js";
-import { openModel } from "../run/open-model.js";
-import { exists, isDirectory, readText } from "../storage/files.js";
+import { exists, isDirectory } from "../storage/files.js";
 import { type Change, changeText, changesBetween, effectOf } from "./changes.js";
 import { type RunConfig, type RunInput, readRunConfig, resolveRun } from "./config.js";
+import { refuseOtherShapes, startingPoint } from "./from.js";
 import { type RunRecord, holdsRun, readRunRecord } from "./run-directory.js";
 
 /** Where a run comes from. */
@@ -15,10 +13,10 @@ export interface RunSource {
   readonly config?: RunInput | string | undefined;
   /** Overrides of one key each, "train.steps=100"; values are YAML. */
   readonly sets?: readonly string[] | undefined;
+  /** A run, checkpoint or published folder whose weights and tokenizer a new run starts with. */
+  readonly from?: string | undefined;
   /** Where the run is kept. Default: runs/ and the architecture's name. */
   readonly directory?: string | undefined;
-  /** A model to go on training with a fresh optimiser: run directory (its newest checkpoint), checkpoint or folder. */
-  readonly from?: string | undefined;
   /** A run directory to continue from its newest checkpoint, or one of its checkpoints to go back to. */
   readonly resume?: string | undefined;
   /** With `resume`: the run may go on as another one, with another corpus, tokenizer, seed, batch or model key. */
@@ -29,9 +27,9 @@ export interface RunSource {
 export interface OpenedRun {
   readonly config: RunConfig;
   readonly directory: string;
-  /** Whose weights a fresh run begins with. */
-  readonly from?: string | undefined;
   readonly resume?: ResumedRun | undefined;
+  /** Where the weights of a new run come from. */
+  readonly from?: string | undefined;
 }
 
 export interface ResumedRun {
@@ -49,37 +47,24 @@ export interface ResumedRun {
  * @throws InputError when the config is wrong, the directory is not what was said, or a change is not allowed
  */
 export function openRun(source: RunSource): OpenedRun {
+  if (source.resume !== undefined && source.from !== undefined)
+    throw new InputError("A run is resumed, or starts from a model: leave out one of the two");
   if (source.resume !== undefined) return resumed(source.resume, source);
   if (source.allowChange) throw new InputError("A change can only be allowed when a run is resumed");
   return fresh(source);
 }
 
-function fresh({ config: given, sets = [], directory: wanted, from }: RunSource): OpenedRun {
+function fresh({ config: given, sets = [], directory: wanted, from: path }: RunSource): OpenedRun {
+  const start = path === undefined ? undefined : startingPoint(path);
   const config =
-    from !== undefined
-      ? readRunConfig(undefined, sets, basedOn(from, given))
-      : typeof given === "object"
-        ? readRunConfig(undefined, sets, given)
-        : readRunConfig(given, sets);
+    typeof given === "object"
+      ? readRunConfig(undefined, sets, given, start)
+      : readRunConfig(given, sets, {}, start);
+  if (start !== undefined) refuseOtherShapes(config, start);
   const directory = wanted ?? join("runs", String(config.model.arch));
   if (exists(directory) && !isDirectory(directory))
     throw new InputError(`${directory} is a file; wanted a directory for the run`);
-  return { config, directory, from };
-}
-
-/** A config for a model that is there: its sizes and its tokenizer, unless the config says otherwise. */
-function basedOn(from: string, given: RunInput | string | undefined): RunInput {
-  const stated = (
-    typeof given === "string" ? (parseYaml(readText(given, "the config"), given) ?? {}) : (given ?? {})
-  ) as RunInput;
-  const opened = openModel(from);
-  opened.close();
-  const { config, tokenizer } = opened;
-  return {
-    ...stated,
-    model: { ...modelToJson(config), ...stated.model },
-    data: { ...(tokenizer === undefined ? {} : { tokenizer }), ...stated.data },
-  };
+  return { config, directory, from: path };
 }
 
 /** @throws InputError when a fresh run would mix with one that is there */
@@ -92,8 +77,6 @@ export function refuseToMix({ directory, resume }: OpenedRun): void {
 
 function resumed(path: string, source: RunSource): OpenedRun {
   const { config: given, sets = [], directory: wanted, allowChange = false } = source;
-  if (source.from !== undefined)
-    throw new InputError("A run is resumed, or begun from a model: leave out resume or from");
   if (given !== undefined || wanted !== undefined)
     throw new InputError(
       "resume takes the config and directory of the run; leave out both (single keys may be set)",

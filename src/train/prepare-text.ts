@@ -4,7 +4,7 @@ import { InterruptedError } from "../core/errors.js";
 import { numWindows } from "../data/batches.js";
 import { type PreparedData, prepareData } from "../data/prepare.js";
 import type { JobContext } from "../launch/job.js";
-import { readText } from "../storage/files.js";
+import { exists, readText } from "../storage/files.js";
 import type { StepEvent } from "./event.js";
 import type { OpenedRun } from "./open-run.js";
 import { openCheckpoint } from "./resume.js";
@@ -36,6 +36,7 @@ export function prepareText(
   let data: PreparedData;
   if (trained === undefined || isChanged("data.tokenizer")) data = prepare(config.data.tokenizer);
   else if (isChanged("data.corpus") || isChanged("data.encoding")) data = prepare(trained);
+  else if (config.data.tokenizer !== undefined && !exists(config.data.tokenizer)) data = prepare(trained);
   else {
     data = prepare(config.data.tokenizer);
     const inRun = readText(trained, "the tokenizer of the checkpoint");

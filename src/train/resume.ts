@@ -1,17 +1,17 @@
 /** Going on with a run: its newest checkpoint or an earlier one, on any number of ranks. */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { InputError } from "../core/errors.js";
 import type { PreparedData } from "../data/prepare.js";
 import type { JobContext } from "../launch/job.js";
 import { modelToJson } from "../model/config.js";
-import { checkpointConfig, loadWeights } from "../run/load-weights.js";
-import { openModel } from "../run/open-model.js";
+import { checkpointConfig } from "../run/load-weights.js";
 import { findCheckpoint } from "../storage/checkpoint-names.js";
 import { CheckpointReader } from "../storage/checkpoint-reader.js";
 import { rotate, setAsideLater } from "../storage/checkpoint-writer.js";
 import { type Change, TEACHER, changeText, effectOf, effectText } from "./changes.js";
 import { type TrainerState, loadCheckpoint } from "./checkpoint.js";
 import type { RunConfig } from "./config.js";
+import { loadStart } from "./from.js";
 import { type OpenedRun, type ResumedRun, refuseAnotherRun } from "./open-run.js";
 import { recordResume, removeHalfWritten, startRun } from "./run-directory.js";
 import type { Trainee } from "./trainee.js";
@@ -25,25 +25,14 @@ export interface Progressed {
   readonly position: number;
 }
 
-/** Initial weights and `run.json`; rank 0 writes. */
+/** Initial weights, or those of the model that the run starts from, and `run.json`; rank 0 writes. */
 export function start(rank: Trainee, { config, directory, from }: OpenedRun, data: PreparedData): Progressed {
   if (from === undefined) rank.weights.initialize(config.train.seed, rank.config.initializer_range);
-  else begin(rank, from);
+  else loadStart(rank, from);
   const { text } = data;
-  const teacher = rank.teacher?.digest;
-  if (rank.world.rank === 0) startRun(directory, { ranks: rank.world.size, config, text, teacher });
+  const facts = { config, text, from: from && resolve(from), teacher: rank.teacher?.digest };
+  if (rank.world.rank === 0) startRun(directory, { ranks: rank.world.size, ...facts });
   return { step: 0, skipped: 0, position: 0 };
-}
-
-/** Weights of a model that is there. */
-function begin(rank: Trainee, from: string): void {
-  const model = openModel(from);
-  try {
-    model.verify({ turn: rank.world.rank, of: rank.world.size });
-    loadWeights(rank, model.source);
-  } finally {
-    model.close();
-  }
 }
 
 /** The checkpoint that a resumed run starts from. @throws InputError when there is none, or it is damaged */

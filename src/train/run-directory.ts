@@ -16,6 +16,8 @@ export interface RunRecord {
   readonly ranks: number;
   readonly started: string;
   readonly config: RunConfig;
+  /** The run, checkpoint or published folder whose weights it started with. */
+  readonly from?: string | undefined;
   /** SHA-256 of the corpus' text; missing in runs of earlier versions. */
   readonly text?: string;
   /** Digest of the weights of `train.distill.teacher`. */
@@ -56,13 +58,22 @@ function savedIn(directory: string): string {
 /** Makes the directory and `run.json`: the resolved config, and what it runs on. @throws EnvironmentError */
 export function startRun(
   directory: string,
-  facts: Pick<RunRecord, "ranks" | "config" | "text" | "teacher">,
+  facts: Pick<RunRecord, "ranks" | "config" | "text" | "from" | "teacher">,
 ): void {
   makeDirectory(join(directory, "checkpoints"));
   removeAttempt(directory);
-  const { ranks, config, text, teacher } = facts;
   const started = new Date().toISOString();
-  writeRecord(directory, { scmoe: VERSION, node: process.version, ranks, started, text, teacher, config });
+  const { ranks, from, text, teacher, config } = facts;
+  writeRecord(directory, {
+    scmoe: VERSION,
+    node: process.version,
+    ranks,
+    started,
+    from,
+    text,
+    teacher,
+    config,
+  });
 }
 
 /** Records what a resumed run has become, before its first step; one that goes on as it was keeps its record. @throws EnvironmentError */

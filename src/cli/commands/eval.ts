@@ -12,8 +12,8 @@ interface Flags extends Omit<EvaluateOptions, "model" | "onEvent"> {
 export function addEval(program: Command): void {
   program
     .command("eval")
-    .description("validation loss and perplexity of a run or checkpoint")
-    .argument("<dir>", "run directory or checkpoint")
+    .description("validation loss and perplexity of a run, a checkpoint or a published folder")
+    .argument("<dir>", "run directory, checkpoint or published folder")
     .option("--corpus <source>", CORPUS, "sotu")
     .option("--encoding <name>", ENCODING, encodingName, DEFAULT_ENCODING)
     .option("--cache <dir>", "where prepared token files are kept", ".scmoe/cache")

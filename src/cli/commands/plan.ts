@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { architecture } from "../../model/architectures.js";
+import { modelInputAt } from "../../api/memory.js";
 import { DEFAULT_CASES, type PlanOptions, type PlanRow, plan } from "../../api/plan.js";
 import { CLUSTERS } from "../../simulate/clusters.js";
 import { BOUNDS } from "../../core/bounds.js";
@@ -13,8 +14,8 @@ interface Flags extends Pick<
   "batch" | "sequence" | "imbalance" | "steps" | "efficiency" | "linkEfficiency"
 > {
   readonly cluster?: string;
-  readonly preset: string;
-  readonly archs: string;
+  readonly preset?: string;
+  readonly archs?: string;
   readonly mode: string;
   readonly ep?: number;
   readonly calibration?: string;
@@ -22,6 +23,10 @@ interface Flags extends Pick<
   readonly out?: string;
   readonly json?: boolean;
 }
+
+const DEFAULT_PRESET = "gpt2-moe-medium";
+/** What a folder's own architecture is planned under. */
+const OWN_POLICIES = ["sequential", "pipelined(2)", "adaptive"] as const;
 
 const ms = (x: number): string => x.toFixed(2);
 
@@ -51,6 +56,7 @@ export function addPlan(program: Command): void {
   program
     .command("plan")
     .description("predict step times on a cluster: architectures × policies, best position and placement")
+    .argument("[dir]", "run, checkpoint or published folder whose model it is, instead of a preset's")
     .option(
       "--cluster <name>",
       `${CLUSTERS.map((c) => c.name).join(", ")}, or a YAML file that describes one (default: 8xA800-NVLink; with --calibration the calibrated machine)`,
@@ -59,11 +65,10 @@ export function addPlan(program: Command): void {
       "--calibration <file>",
       "measured rates, written by bench compare --calibration, instead of data sheets'",
     )
-    .option("--preset <name>", "model", "gpt2-moe-medium")
+    .option("--preset <name>", `model (default: ${DEFAULT_PRESET})`)
     .option(
       "--archs <list>",
-      "architecture:policy, separated by spaces; the first is the baseline",
-      DEFAULT_CASES.map(({ arch, policy }) => `${arch}:${policy}`).join(" "),
+      `architecture:policy, separated by spaces; the first is the baseline (default: ${casesText(DEFAULT_CASES)}; of a folder: its own, ${OWN_POLICIES.join(", ")})`,
     )
     .option("--mode <mode>", "train or forward", "train")
     .option("--batch <n>", "sequences per rank", numberIn(BOUNDS.batch), 8)
@@ -85,19 +90,20 @@ export function addPlan(program: Command): void {
     .option("-o, --out <dir>", "write timeline.html, timeline.json and chart.svg there")
     .option("--markdown", "print the table as Markdown")
     .option("--json", "print the result as JSON")
-    .action((flags: Flags) => {
+    .action((directory: string | undefined, flags: Flags) => {
+      if (directory !== undefined && flags.preset !== undefined)
+        throw new InputError(`plan takes a folder or --preset; found ${directory} and ${flags.preset}`);
+      const model = directory === undefined ? (flags.preset ?? DEFAULT_PRESET) : modelInputAt(directory);
+      const own = typeof model === "string" ? undefined : model.arch;
       const calibration = flags.calibration === undefined ? undefined : readCalibration(flags.calibration);
       if (flags.mode !== "train" && flags.mode !== "forward")
         throw new InputError(`--mode is train or forward; found "${flags.mode}"`);
       const { batch, sequence, imbalance, steps, efficiency, linkEfficiency } = flags;
       const { rows, cluster, epSize } = plan({
-        model: flags.preset,
+        model,
         cluster: flags.cluster === undefined ? undefined : findCluster(flags.cluster),
         calibration,
-        cases: flags.archs.split(/\s+/).map((text) => {
-          const [arch, policy = "sequential"] = text.split(":");
-          return { arch, policy };
-        }),
+        cases: casesOf(flags.archs, own),
         epSize: flags.ep,
         mode: flags.mode,
         batch,
@@ -126,7 +132,7 @@ export function addPlan(program: Command): void {
           : `constants: measured (${calibration.source})`;
       process.stdout.write(
         `${[
-          `${flags.preset} on ${cluster.name}, EP ${epSize}, ${flags.mode}`,
+          `${directory ?? flags.preset ?? DEFAULT_PRESET} on ${cluster.name}, EP ${epSize}, ${flags.mode}`,
           columnTable(COLUMNS, rows, flags.markdown),
           "",
           `best architecture: ${best.arch}${positionOf(best.arch)}, ${best.policy}`,
@@ -137,6 +143,20 @@ export function addPlan(program: Command): void {
         ].join("\n")}\n`,
       );
     });
+}
+
+function casesText(cases: NonNullable<PlanOptions["cases"]>): string {
+  return cases.map(({ arch, policy }) => `${arch}:${policy}`).join(" ");
+}
+
+/** @param own architecture of the folder's model */
+function casesOf(text: string | undefined, own: string | undefined): PlanOptions["cases"] {
+  if (text === undefined)
+    return own === undefined ? undefined : OWN_POLICIES.map((policy) => ({ arch: own, policy }));
+  return text.split(/\s+/).map((one) => {
+    const [arch, policy = "sequential"] = one.split(":");
+    return { arch, policy };
+  });
 }
 
 /** Others within a hundredth: quality may choose among them. */

@@ -44,7 +44,7 @@ export function addTrain(program: Command): void {
     .option("-o, --out <dir>", "run directory (default: runs/<arch>)")
     .option(
       "--from <dir>",
-      "go on training a model with a fresh optimiser: a run, a checkpoint, a converted folder",
+      "start with the weights and tokenizer of a run, a checkpoint or a published folder; the optimiser is fresh",
     )
     .option("--resume <dir>", "continue a run from its last checkpoint, bit for bit as if it had not stopped")
     .option(
@@ -80,9 +80,9 @@ export function addTrain(program: Command): void {
       () => `${EXAMPLES}\n\nKeys of --config and --set (default in brackets):\n${keyTable()}`,
     )
     .action(async (flags: Flags) => {
-      const { config, set: sets, out: directory, from, resume, allowChange } = flags;
+      const { config, set: sets, from, out: directory, resume, allowChange } = flags;
       const { ranks, link, proveOverlap, timeline } = flags;
-      const source = { config, sets, directory, from, resume, allowChange };
+      const source = { config, sets, from, directory, resume, allowChange };
       const run = openRun(source);
       const { ignoreMemory } = flags;
       if (flags.dryRun) {
@@ -116,6 +116,7 @@ Examples:
   scmoe train --set model.arch=top2 --set train.steps=200       another architecture
   scmoe train -c mine.yaml --set train.seed=1 --dry-run         what would be trained
   scmoe train --ranks 2 --link 1gbit,50us --set train.checkpoint_interval=100
+  scmoe train --from models/mixtral --out runs/tuned            fine-tune a published model
   scmoe train --resume runs/first                               after Ctrl-C, a crash or a full disk
   scmoe train --resume runs/first --set train.steps=2000        longer than first meant
   scmoe train --resume runs/first/checkpoints/step-00000100     from an earlier checkpoint

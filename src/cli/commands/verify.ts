@@ -23,6 +23,7 @@ export function addVerify(program: Command): void {
     });
 }
 
+const ZERO = "true gradient is zero: not judged";
 const exp = (x: number): string => x.toExponential(1);
 
 function describe(report: VerifyReport): string {
@@ -43,8 +44,8 @@ function describePublished(report: PublishedReport): string {
       ? []
       : [
           formatTable(
-            ["tensor", "gradient error"],
-            gradients.map(({ name, error }) => [name, exp(error)]),
+            ["tensor", "gradient error", ""],
+            gradients.map(({ name, error, undetermined }) => [name, exp(error), undetermined ? ZERO : ""]),
           ),
         ]),
     ...report.notCompared.map((what) => `not compared: ${what}`),
@@ -75,7 +76,7 @@ function describeRun(report: FixtureReport): string {
         g.name,
         exp(g.error),
         weight === undefined ? "–" : exp(weight.error),
-        g.undetermined ? "true gradient is zero: not judged" : "",
+        g.undetermined ? ZERO : "",
       ];
     }),
   );
