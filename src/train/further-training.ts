@@ -1,4 +1,5 @@
 /** How a converted model is trained on: like its source was, for fewer steps, with the source as its teacher. */
+import { resolve } from "node:path";
 import { type ModelConfig, modelToJson } from "../model/config.js";
 import type { RunInput } from "./config.js";
 import type { Training } from "./run-directory.js";
@@ -35,14 +36,14 @@ export function furtherTraining(
   const learning_rate = RATE * (train.learning_rate ?? SOURCE_RATE);
   return {
     model: modelToJson(target),
-    data: { ...data, ...(of.tokenizer === undefined ? {} : { tokenizer: of.tokenizer }) },
+    data: { ...data, ...(of.tokenizer === undefined ? {} : { tokenizer: resolve(of.tokenizer) }) },
     train: {
       ...kept,
       steps: of.steps,
       learning_rate,
       // Another order of the text than the source has seen last.
       seed: (train.seed ?? 0) + 1,
-      distill: { teacher: of.teacher },
+      distill: { teacher: resolve(of.teacher) },
     },
   };
 }

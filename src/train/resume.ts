@@ -30,10 +30,8 @@ export function start(rank: Trainee, { config, directory, from }: OpenedRun, dat
   if (from === undefined) rank.weights.initialize(config.train.seed, rank.config.initializer_range);
   else loadStart(rank, from);
   const { text } = data;
-  const teacher = rank.teacher?.digest;
-  const ranks = rank.world.size;
-  if (rank.world.rank === 0)
-    startRun(directory, { ranks, config, text, from: from && resolve(from), teacher });
+  const facts = { config, text, from: from && resolve(from), teacher: rank.teacher?.digest };
+  if (rank.world.rank === 0) startRun(directory, { ranks: rank.world.size, ...facts });
   return { step: 0, skipped: 0, position: 0 };
 }
 

@@ -48,7 +48,7 @@ export function addConvert(program: Command): void {
     .option("--shared <how>", "a shared expert where there is none: mean or most-used", sharedExpert)
     .option(
       "--routed-share <s>",
-      "of a block's output, with which routed experts begin beside a new shared expert",
+      "of a block's output, with which routed experts begin beside a new shared expert (default 0.75; of a dense source 0.1)",
       numberIn(SHARE),
     )
     .option("--experts <n>", "of a dense source: experts per MoE block (default 8)", numberIn(BOUNDS.experts))

@@ -29,8 +29,11 @@ const FIRST_COEFFICIENTS: Readonly<
   cg2: { shared: 0.5, routed: 0.5 },
 };
 
-/** Share of a block's term that routed experts begin with where a shared expert is new, by what they were. */
-export const ROUTED_SHARE = { experts: 0.75, mlp: 0.5 } as const;
+/**
+ * Share of a block's term that routed experts begin with where a shared expert is new, by what they were. Trained experts keep
+ * most of it; copies of an MLP, which the shared expert is as well, begin small: what they read is not what the MLP read.
+ */
+export const ROUTED_SHARE = { experts: 0.75, mlp: 0.1 } as const;
 
 /**
  * @param usage of the block in the source; of a dense source there is none, and its new gate knows nothing: all experts weigh alike
