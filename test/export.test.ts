@@ -10,7 +10,7 @@ import { listParameters } from "../src/model/parameters.js";
 import { openModel } from "../src/run/open-model.js";
 import { toBfloat16 } from "../src/storage/element-types.js";
 import { beginCheckpoint, commitCheckpoint, writeShard } from "../src/storage/checkpoint-writer.js";
-import { SafetensorsReader } from "../src/storage/safetensors.js";
+import { SafetensorsReader, safetensorsHeader } from "../src/storage/safetensors.js";
 import { temporaryDirectory } from "./helpers.js";
 import { PUBLISHED, writePublished } from "./published.js";
 
@@ -97,6 +97,44 @@ describe.each(FAMILIES)("%s", (family) => {
     expect(kept.sort()).toEqual(stay.sort());
     expect(json(join(bf16, "config.json"))).toMatchObject({ dtype: "bfloat16" });
   });
+});
+
+it("weights of one byte come out multiplied by the scales of their blocks", async () => {
+  const directory = temporaryDirectory();
+  const [source, out] = [join(directory, "source"), join(directory, "out")];
+  await writePublished("llama", join(directory, "f32"));
+  const name = "model.layers.1.mlp.down_proj.weight";
+  const [rows, columns, block] = [16, 24, 10];
+  const stored = Uint8Array.from({ length: rows * columns }, (_, i) => (i * 37) % 127);
+  const scales = Float32Array.of(1, 0.5, 3, 0.1, 7, 0.25);
+  const bytes = new Map<string, [dtype: string, dims: readonly number[], bytes: Uint8Array]>();
+  for (const [other, { dims, values }] of filesOf(join(directory, "f32")))
+    bytes.set(other, ["F32", dims, bits(values)]);
+  bytes.set(name, ["F8_E4M3", [rows, columns], stored]);
+  bytes.set(`${name}_scale_inv`, ["F32", [2, 3], bits(scales)]);
+  mkdirSync(source);
+  const header = [...bytes].map(([of, [dtype, dims, { length }]]) => ({
+    name: of,
+    dtype,
+    dims,
+    bytes: length,
+  }));
+  writeFileSync(
+    join(source, "model.safetensors"),
+    Buffer.concat([safetensorsHeader(header), ...[...bytes.values()].map(([, , data]) => data)]),
+  );
+  const quantization_config = { quant_method: "fp8", weight_block_size: [block, block] };
+  writeFileSync(join(source, "config.json"), JSON.stringify({ ...PUBLISHED.llama, quantization_config }));
+  await exportModel({ model: source, out });
+  const found = filesOf(out).get(name)?.values;
+  const reader = SafetensorsReader.open(join(source, "model.safetensors"));
+  const wanted = reader.readF32(name).map((value, i) => {
+    const [row, column] = [Math.floor(i / columns), i % columns];
+    return value * scales[Math.floor(row / block) * 3 + Math.floor(column / block)];
+  });
+  reader.close();
+  expect(found).toEqual(wanted);
+  expect(json(join(out, "config.json"))).not.toHaveProperty("quantization_config");
 });
 
 describe("a run", () => {
