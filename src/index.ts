@@ -4,6 +4,7 @@ export { type CompareOptions, compare } from "./api/compare.js";
 export { type ConvertModelOptions, type Converted, convert } from "./api/convert.js";
 export type { GainOptions, GainRow } from "./api/conversion-gain.js";
 export { type EvaluateOptions, evaluate } from "./api/evaluate.js";
+export { type ExportOptions, type ExportResult, exportModel } from "./api/export.js";
 export { type GenerateOptions, generate } from "./api/generate.js";
 export type { RunOptions } from "./api/run-options.js";
 export { type TrainOptions, type Trained, train } from "./api/train.js";

@@ -6,7 +6,16 @@ export { CommError, EnvironmentError, InputError, InterruptedError } from "./cor
 export { ARCHITECTURE_NAMES, type Architecture, architecture } from "./model/architectures.js";
 export { type ModelConfig, type ModelInput, resolveModel } from "./model/config.js";
 export { PRESETS, preset } from "./model/presets.js";
-export { type BlockInput, addAttention, addEmbedding, addHead, addMlp } from "./model/language-model.js";
+export { addEmbedding, addHead } from "./model/language-model.js";
+export {
+  type BlockInput,
+  type SharedOutput,
+  type SublayerInput,
+  addAttention,
+  addMlp,
+  addShared,
+} from "./model/sublayers.js";
+export type { Residual } from "./model/parts/residual.js";
 export {
   type BranchOptions,
   type RoutedBranch,

@@ -146,6 +146,22 @@ describe.each(["gpt", "llama"] as const)("%s", (style) => {
       "scmoe-pos3, direct add, shared norm",
       { arch: "scmoe-pos3", coefficient_gate: "none", shortcut_norm: "reuse" },
     ],
+    [
+      "farskip in every block but one, dense MLP before attention, CG-1",
+      {
+        arch: "farskip",
+        moe_layer_interval: 1,
+        dense_layers: [1],
+        dense_reads: "before",
+        coefficient_gate: "cg1",
+      },
+    ],
+    [
+      "farskip2 in every block, CG-2, documents told apart",
+      { arch: "farskip2", moe_layer_interval: 1, coefficient_gate: "cg2" },
+      { documents: true, splitWeightGradients: true },
+    ],
+    ["farskip, dense MLP before attention", { arch: "farskip", dense_reads: "before" }, { recompute: true }],
     ["top2, probabilities not renormalised", { arch: "top2", norm_topk_prob: false }],
     [
       "longcat with zero experts, balance of groups, scaled",

@@ -58,6 +58,28 @@ const CASES: Readonly<Record<string, Case>> = {
     ...BASE,
     ...model({ balance_statistics: "micro_batch", capacity_factor: 1, router_aux_loss_coef: 1 }),
   },
+  "zero experts, a bias that goes by shares, and balance of groups": {
+    ...BASE,
+    ...model({ arch: "longcat3", num_zero_experts: 3, balance_groups: 2, router_aux_loss_coef: 1 }),
+    ranks: 4,
+    policy: "adaptive(2)",
+  },
+  "zero experts with capacity, bf16 on the wire": {
+    ...BASE,
+    ...model({ arch: "scmoe2-pos2", num_zero_experts: 3, capacity_factor: 1, balance: "none" }),
+    wire: "bf16",
+  },
+  "sigmoid scores of groups": {
+    ...BASE,
+    ...model({
+      arch: "top2",
+      router_scores: "sigmoid",
+      expert_groups: 2,
+      expert_groups_kept: 1,
+      expert_group_score: "two_best",
+      routed_scaling_factor: 2.5,
+    }),
+  },
   "bf16 on the wire": { ...BASE, wire: "bf16" },
 };
 

@@ -3,7 +3,7 @@
 export const ARCHITECTURES = [
   ...["dense", "top1", "top2", "top3", "shared"],
   ...["scmoe-pos1", "scmoe-pos2", "scmoe-pos3", "scmoe-pos2-l0pos1", "scmoe2-pos2"],
-  ...["dgmoe", "dgmoe-share"],
+  ...["dgmoe", "dgmoe-share", "longcat", "farskip", "farskip2"],
 ];
 export const POLICIES = ["sequential", "pipelined(2)", "adaptive"];
 export const RANKS = [1, 2, 4];
@@ -33,6 +33,8 @@ const SPECIALS = [
   { ranks: 2, set: ["model.balance_statistics=rank"] },
   { ranks: 2, set: ["model.balance_statistics=micro_batch", "train.micro_batch_size=2"] },
   { ranks: 2, set: ["model.router_z_loss_coef=0.01"] },
+  { ranks: 2, set: ["model.router_scores=sigmoid", "model.expert_groups=2", "model.expert_groups_kept=1"] },
+  { ranks: 2, set: ["model.num_zero_experts=2", "model.balance=bias", "model.balance_groups=2"] },
   { ranks: 2, set: ["model.num_key_value_heads=1"] },
   { ranks: 2, set: ["model.moe_layer_interval=1"] },
   { ranks: 2, set: ["train.micro_batch_size=2"] },

@@ -6,7 +6,7 @@ import { type ModelConfig } from "../model/config.js";
 import { targetOf } from "../model/convert/target.js";
 import type { MemoryNeed, MemoryOptions } from "../run/memory-need.js";
 import { type OpenModel, openModel } from "../run/open-model.js";
-import { refuseToOverwrite } from "../storage/model-folder.js";
+import { refuseToOverwrite } from "../storage/checkpoint-folder.js";
 import { type ConvertResult, type ConvertTask, convertJob } from "../train/convert.js";
 import type { StepEvent } from "../train/event.js";
 import { furtherTraining } from "../train/further-training.js";

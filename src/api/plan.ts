@@ -31,6 +31,7 @@ export const DEFAULT_CASES = [
   { arch: "top2", policy: "pipelined(2)" },
   { arch: "shared", policy: "sequential" },
   ...[1, 2, 3].map((position) => ({ arch: `scmoe-pos${position}`, policy: "adaptive" })),
+  { arch: "farskip", policy: "adaptive" },
 ] as const;
 
 /** What to predict, where. */

@@ -22,6 +22,7 @@ async function refusal(line: readonly string[]): Promise<string> {
 /** Needed before a command looks at its options. */
 const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
   eval: ["run"],
+  export: ["run", "out"],
   generate: ["run"],
   launch: ["train"],
   "tokenizer train": ["-o", "tokenizer.json"],

@@ -7,6 +7,7 @@ import { addConvert } from "./commands/convert.js";
 import { addData } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addEval } from "./commands/eval.js";
+import { addExport } from "./commands/export.js";
 import { addGenerate } from "./commands/generate.js";
 import { addLaunch } from "./commands/launch.js";
 import { addPlan } from "./commands/plan.js";
@@ -46,6 +47,7 @@ Examples:
     addEval,
     addGenerate,
     addConvert,
+    addExport,
     addData,
     addTokenizer,
     addVerify,

@@ -19,6 +19,8 @@ export interface TerminalOptions {
   readonly quiet?: boolean | undefined;
   /** Ctrl-C asks the job to stop. Otherwise it ends the process. */
   readonly stops?: boolean;
+  /** What the job does when it is asked to stop. */
+  readonly stopping?: string;
 }
 
 const CLEAR = "\r\u001b[2K";
@@ -28,10 +30,14 @@ const LOG_INTERVAL_MS = 10_000;
 /** Among the ranks of an MPI launcher, the first speaks for all. */
 export const SPEAKS = launcherSize() === undefined || launcherRank() === 0;
 
-export function openTerminal({ quiet = false, stops = false }: TerminalOptions = {}): Terminal {
+export function openTerminal({
+  quiet = false,
+  stops = false,
+  stopping = "finishing the step and saving",
+}: TerminalOptions = {}): Terminal {
   const { say, progress } = quiet || !SPEAKS ? SILENT : drawing();
   const { signal, release } = stops
-    ? onCtrlC(say)
+    ? onCtrlC((hint) => say(`Interrupted: ${stopping}; ${hint}`))
     : { signal: new AbortController().signal, release: () => undefined };
   return {
     progress,
@@ -86,7 +92,7 @@ function onCtrlC(say: (line: string) => void): { signal: AbortSignal; release: (
   const onSignal = (): void => {
     if (controller.signal.aborted) exitAtOnce(130);
     controller.abort();
-    say("Interrupted: finishing the step and saving; press Ctrl-C again to exit at once");
+    say("press Ctrl-C again to exit at once");
   };
   for (const signal of signals) process.on(signal, onSignal);
   return {

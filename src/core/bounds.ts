@@ -51,6 +51,8 @@ export const BOUNDS = {
   imbalance: { from: 1, to: MOST_RANKS },
   simulatedSteps: whole(1, 1_000),
   policyArgument: whole(1, 4_096),
+  /** Of an exported file: not so small that there are more files than tensors. */
+  shardGb: { above: 0, to: 1_000 },
   messageBytes: whole(4, 2 ** 30),
   milliseconds: { above: 0, to: 60_000 },
   /** Devices of a node, nodes of a cluster. */

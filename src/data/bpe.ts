@@ -104,6 +104,10 @@ export class BpeTokenizer {
     return this.#tokens.length;
   }
 
+  /** Nothing is put around a text. */
+  readonly beginning: readonly number[] = [];
+  readonly ending: readonly number[] = [];
+
   get endOfText(): number {
     return this.model.vocabulary.get(END_OF_TEXT) as number;
   }
@@ -162,6 +166,11 @@ export class BpeTokenizer {
       for (const character of token) bytes[length++] = BYTE_OF_CHARACTER.get(character) ?? 0;
     }
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, length));
+  }
+
+  /** Bytes that are no character change nothing but themselves. */
+  isByte(): boolean {
+    return false;
   }
 
   #word(text: string, tick: () => void): Iterable<number> {

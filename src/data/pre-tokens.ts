@@ -2,7 +2,9 @@
  * GPT-2's pre-tokenisation, which is the regular expression
  * `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`: contractions, words with their leading space, digits,
  * punctuation, white space. Scanned by hand because V8 keeps a state per character of a match, and overflows on a long word.
+ * `\s` is Unicode's white space: U+0085 is, U+FEFF is not.
  */
+import { isLetter, isNumber, isSpace } from "./tokenizer/unicode.js";
 
 const CONTRACTIONS = ["s", "t", "re", "ve", "m", "ll", "d"];
 const APOSTROPHE = 0x27;
@@ -20,12 +22,11 @@ const classes = new Uint8Array(0x110000);
 function classOf(codePoint: number): number {
   const known = classes[codePoint];
   if (known !== UNKNOWN) return known;
-  const character = String.fromCodePoint(codePoint);
-  const found = /\p{L}/u.test(character)
+  const found = isLetter(codePoint)
     ? LETTER
-    : /\p{N}/u.test(character)
+    : isNumber(codePoint)
       ? NUMBER
-      : /\s/u.test(character)
+      : isSpace(codePoint)
         ? WHITE
         : OTHER;
   return (classes[codePoint] = found);

@@ -1,22 +1,14 @@
 import { dirname, join } from "node:path";
-import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { InputError } from "../core/errors.js";
-import { isDirectory, makeDirectory, readText, replaceFile } from "../storage/files.js";
-import { checkTokenizerJson, guarded } from "./tokenizer-json.js";
+import { exists, isDirectory, makeDirectory, readText, replaceFile } from "../storage/files.js";
 import { BYTE_CHARACTERS, BpeTokenizer, type BpeModel, END_OF_TEXT } from "./bpe.js";
+import type { Tokenizer } from "./tokenizer/interface.js";
+import { type Fields, isFields } from "./tokenizer/part.js";
+import { readPipeline } from "./tokenizer/pipeline.js";
+import { END_NAMES } from "./tokenizer/special-tokens.js";
+import { checkTokenizerJson } from "./tokenizer-json.js";
 
-export interface Tokenizer {
-  readonly vocabSize: number;
-  /** Id of the token between documents. */
-  readonly endOfText: number;
-  encode(text: string): number[];
-  /**
-   * The ids of `encode`, some at a time, so that those of a long text need not all be in memory.
-   * @param onProgress called often; what it throws ends the work
-   */
-  encodePieces(text: string, onProgress?: (share: number) => void): Iterable<ArrayLike<number>>;
-  decode(ids: Iterable<number>): string;
-}
+export { type Tokenizer, encodePrompt } from "./tokenizer/interface.js";
 
 /** Hugging Face's `tokenizer.json` for a byte-level BPE. */
 export function bpeToJson(model: BpeModel): unknown {
@@ -62,57 +54,45 @@ export function saveTokenizer(model: BpeModel, path: string): void {
   replaceFile(path, JSON.stringify(bpeToJson(model)));
 }
 
-interface TokenizerJson {
-  readonly model?: {
-    readonly type?: string;
-    /** Unigram lists [token, score]; the others map tokens to ids. */
-    readonly vocab?: Readonly<Record<string, number>> | readonly unknown[];
-    readonly merges?: readonly (string | readonly [string, string])[];
-    readonly [key: string]: unknown;
-  };
-  readonly pre_tokenizer?: { type?: string; add_prefix_space?: boolean; use_regex?: boolean } | null;
-  readonly normalizer?: unknown;
-  readonly post_processor?: { type?: string } | null;
-  readonly added_tokens?: readonly { readonly id: number; readonly content: string }[];
-}
-
-/** How published tokenizers name the token that ends a text, most telling first. */
-const END_NAMES = [
-  END_OF_TEXT,
-  "<|end_of_text|>",
-  "</s>",
-  "<eos>",
-  "[EOS]",
-  "<|eot_id|>",
-  "<|im_end|>",
-  "[SEP]",
-];
-
 /** @param path a tokenizer.json, or the directory that holds it */
 export function tokenizerFile(path: string): string {
   return isDirectory(path) ? join(path, "tokenizer.json") : path;
 }
 
 /**
- * Reads `tokenizer.json` (a file, or the directory that holds it). A byte-level BPE like ours is read by ours, several times
- * faster; any other goes through Hugging Face's own implementation. Both give the same ids.
- * @throws InputError when the file is missing or not a tokenizer
+ * Reads `tokenizer.json` (a file, or the directory that holds it), and `tokenizer_config.json` beside it where there is one.
+ * A byte-level BPE like ours is read by ours, several times faster; any other is a pipeline of the stages that the file names.
+ * Both give the ids of Hugging Face's `tokenizers`.
+ * @throws InputError when the file is missing or not a tokenizer, or asks for what is not offered
  */
 export function loadTokenizer(path: string): Tokenizer {
+  const tokenizer = readTokenizer(path);
+  const { endOfText } = tokenizer;
+  if (endOfText === undefined)
+    throw new InputError(
+      `${tokenizerFile(path)} has no token that ends a text; wanted one of ${END_NAMES.join(", ")}`,
+    );
+  // In place, as the methods may be of a class.
+  return tokenizer as Tokenizer;
+}
+
+/** As `loadTokenizer`, for uses that need no end of text. */
+export function readTokenizer(
+  path: string,
+): Omit<Tokenizer, "endOfText"> & { readonly endOfText: number | undefined } {
   const file = tokenizerFile(path);
-  const text = readText(file, "the tokenizer");
-  let json: TokenizerJson | null = null;
-  try {
-    json = JSON.parse(text) as TokenizerJson | null;
-  } catch {
-    throw new InputError(`${file} is not a tokenizer.json: it is not JSON`);
-  }
+  const json = readJson(file, "tokenizer.json");
   checkTokenizerJson(json, file);
-  if (typeof json?.model?.vocab !== "object" || json.model.vocab === null)
+  if (!isFields(json) || !isFields(json.model) || typeof json.model.vocab !== "object" || !json.model.vocab)
     throw new InputError(`${file} is not a Hugging Face tokenizer.json: it has no model.vocab`);
-  const own = ownModel(json);
-  if (own === undefined) return foreignTokenizer(json, file);
-  const odd = own.merges.findIndex(([left, right]) => !own.vocabulary.has(left + right));
+  const configFile = join(dirname(file), "tokenizer_config.json");
+  const config = exists(configFile) ? readJson(configFile, "tokenizer_config.json") : {};
+  if (!isFields(config)) throw new InputError(`${configFile} is not an object of settings`);
+  const own = ownModel(json, config);
+  if (own === undefined) return readPipeline(json, config, file);
+  const odd = own.merges.findIndex(
+    ([left, right]) => ![left, right, left + right].every((token) => own.vocabulary.has(token)),
+  );
   if (odd >= 0)
     throw new InputError(
       `${file}: merge ${odd} (${JSON.stringify(own.merges[odd])}) makes no token of model.vocab; the file is damaged`,
@@ -120,9 +100,21 @@ export function loadTokenizer(path: string): Tokenizer {
   return new BpeTokenizer(own);
 }
 
-/** The model, when nothing in the file asks for more than our encoder does. */
-function ownModel({ model, pre_tokenizer, normalizer, post_processor, added_tokens }: TokenizerJson) {
-  const vocabulary = new Map(Object.entries((model?.vocab ?? {}) as Record<string, number>));
+/** @param kind what the file should be */
+function readJson(file: string, kind: string): unknown {
+  const text = readText(file, "the tokenizer");
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new InputError(`${file} is not a ${kind}: it is not JSON`);
+  }
+}
+
+/** The model, when nothing in the files asks for more than our encoder does. */
+function ownModel(json: Fields, config: Fields): BpeModel | undefined {
+  const { model, pre_tokenizer: pre, decoder, post_processor: post } = json as Record<string, Fields | null>;
+  const vocab = model?.vocab as Record<string, number>;
+  const added = (json.added_tokens ?? []) as Fields[];
   const isPlain =
     model?.type === "BPE" &&
     !model.dropout &&
@@ -131,55 +123,22 @@ function ownModel({ model, pre_tokenizer, normalizer, post_processor, added_toke
     !model.end_of_word_suffix &&
     !model.byte_fallback &&
     !model.ignore_merges &&
-    pre_tokenizer?.type === "ByteLevel" &&
-    pre_tokenizer.add_prefix_space === false &&
-    pre_tokenizer.use_regex !== false &&
-    normalizer == null &&
-    (post_processor == null || post_processor.type === "ByteLevel") &&
-    BYTE_CHARACTERS.every((character) => vocabulary.has(character)) &&
-    (added_tokens ?? []).every((t) => t.content === END_OF_TEXT && vocabulary.get(END_OF_TEXT) === t.id) &&
-    vocabulary.has(END_OF_TEXT);
+    pre?.type === "ByteLevel" &&
+    pre.add_prefix_space === false &&
+    pre.use_regex !== false &&
+    json.normalizer == null &&
+    decoder?.type === "ByteLevel" &&
+    (post == null || post.type === "ByteLevel") &&
+    config.add_bos_token !== true &&
+    config.add_eos_token !== true &&
+    BYTE_CHARACTERS.every((character) => Object.hasOwn(vocab, character)) &&
+    added.length === 1 &&
+    added[0].content === END_OF_TEXT &&
+    Object.hasOwn(vocab, END_OF_TEXT) &&
+    !["single_word", "lstrip", "rstrip"].some((key) => added[0][key]);
   if (!isPlain) return undefined;
-  const merges = (model.merges ?? []).map((m) =>
+  const merges = ((model.merges ?? []) as (string | [string, string])[]).map((m) =>
     typeof m === "string" ? (m.split(" ") as [string, string]) : m,
   );
-  return { vocabulary, merges };
-}
-
-function foreignTokenizer(json: TokenizerJson, file: string): Tokenizer {
-  const vocab = json.model?.vocab ?? {};
-  const added = json.added_tokens ?? [];
-  const ids = Array.isArray(vocab)
-    ? vocab.map((_, id) => id)
-    : Object.values(vocab as Record<string, number>);
-  const idOf = new Map(added.map((t) => [t.content, t.id]));
-  if (!Array.isArray(vocab))
-    for (const [token, id] of Object.entries(vocab as Record<string, number>)) idOf.set(token, id);
-  const end = END_NAMES.find((name) => idOf.has(name));
-  if (end === undefined)
-    throw new InputError(`${file} has no token that ends a text; wanted one of ${END_NAMES.join(", ")}`);
-  const foreign = guarded(() => new HuggingFaceTokenizer(json, {}), file);
-  const encode = (text: string): number[] => {
-    try {
-      // No "begin of text" in the middle of a corpus or prompt.
-      return [...foreign.encode(text, { add_special_tokens: false }).ids];
-    } catch (error) {
-      // The library matches and collects a text as a whole, which overflows the stack where a word is very long.
-      if (error instanceof RangeError)
-        throw new InputError(
-          `The tokenizer ${file} cannot encode a text of ${text.length} characters in one piece (${error.message}); split the text into several files`,
-        );
-      throw error;
-    }
-  };
-  return {
-    vocabSize: [...ids, ...added.map((t) => t.id)].reduce((a, b) => Math.max(a, b), 0) + 1,
-    endOfText: idOf.get(end) as number,
-    encode,
-    encodePieces: (text) => [encode(text)],
-    decode(tokens) {
-      const list = [...tokens];
-      return list.length === 0 ? "" : foreign.decode(list, { clean_up_tokenization_spaces: false });
-    },
-  };
+  return { vocabulary: new Map(Object.entries(vocab)), merges };
 }

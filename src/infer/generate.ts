@@ -1,7 +1,7 @@
 /** Writes text with a model: the whole context is computed anew for each token. */
 import { singleCommunicator } from "../comm/single.js";
 import { InputError } from "../core/errors.js";
-import { type Tokenizer, loadTokenizer } from "../data/tokenizer.js";
+import { type Tokenizer, encodePrompt, loadTokenizer } from "../data/tokenizer.js";
 import type { Engine } from "../engine/engine.js";
 import { type ModelConfig } from "../model/config.js";
 import { loadWeights } from "../run/load-weights.js";
@@ -110,6 +110,6 @@ function promptIds(
     throw new InputError(
       `${directory} has no tokenizer.json; give the prompt as token ids (--ids 1,2,3), or put one there`,
     );
-  const ids = tokenizer.encode(prompt);
+  const ids = encodePrompt(tokenizer, prompt);
   return ids.length > 0 ? ids : [tokenizer.endOfText];
 }

@@ -2,8 +2,13 @@ import { InputError, didYouMean } from "../core/errors.js";
 
 /** What distinguishes one architecture from another (table: method 5.1). Everything else is configuration. */
 export interface Architecture {
-  /** Where the routed experts' input comes from; "dual" is DGMoE (current and preceding, one choice each). */
-  readonly routed: "none" | "current" | "shortcut" | "dual";
+  /** How blocks are wired to each other: a row in `wirings.ts`. */
+  readonly wiring: "standard" | "farskip";
+  /**
+   * Where the routed experts' input comes from: the block's stream after its attention ("current"), what enters the block
+   * ("input"), or the block before ("shortcut"); "dual" is DGMoE (current and preceding, one choice each).
+   */
+  readonly routed: "none" | "current" | "input" | "shortcut" | "dual";
   readonly topK: number;
   readonly sharedExpert: boolean;
   /** Shortcut position: 1 output of the preceding block, 2 its stream after attention, 3 its input. */
@@ -21,18 +26,21 @@ export interface Architecture {
 }
 
 const standard = (topK: number): Architecture => ({
+  wiring: "standard",
   routed: "current",
   topK,
   sharedExpert: false,
   coefficientGate: "none",
 });
 const shared = (topK: number): Architecture => ({
+  wiring: "standard",
   routed: "current",
   topK,
   sharedExpert: true,
   coefficientGate: "cg2",
 });
 const scmoe = (topK: number, position: 1 | 2 | 3, firstPosition?: 1 | 2 | 3): Architecture => ({
+  wiring: "standard",
   routed: "shortcut",
   topK,
   sharedExpert: true,
@@ -40,8 +48,18 @@ const scmoe = (topK: number, position: 1 | 2 | 3, firstPosition?: 1 | 2 | 3): Ar
   firstPosition,
   coefficientGate: "cg1",
 });
+const farskip = (topK: number): Architecture => ({
+  wiring: "farskip",
+  routed: "input",
+  topK,
+  sharedExpert: true,
+  coefficientGate: "none",
+});
 
-/** Families whose name carries numbers: top<k>, shared<k>, longcat<k>, scmoe<k>-pos<p>, with or without "-l0pos1". */
+/**
+ * Families whose name carries numbers: top<k>, shared<k>, longcat<k>, farskip<k>, scmoe<k>-pos<p>, the last with or without
+ * "-l0pos1".
+ */
 const FAMILIES: readonly { pattern: RegExp; make: (match: RegExpMatchArray, k: number) => Architecture }[] = [
   { pattern: /^top-?(\d+)$/, make: (m) => standard(Number(m[1])) },
   { pattern: /^shared(?:-expert)?(\d*)$/, make: (m, k) => shared(Number(m[1] || k)) },
@@ -49,6 +67,7 @@ const FAMILIES: readonly { pattern: RegExp; make: (match: RegExpMatchArray, k: n
     pattern: /^scmoe-?(\d*)-pos([123])(-l0-?pos1)?$/,
     make: (m, k) => scmoe(Number(m[1] || k), Number(m[2]) as 1 | 2 | 3, m[3] ? 1 : undefined),
   },
+  { pattern: /^farskip-?(\d*)$/, make: (m, k) => farskip(Number(m[1] || k)) },
   {
     // A layer of LongCat-Flash is two blocks; its second dense MLP is what is called a shared expert here.
     pattern: /^longcat(\d*)$/,
@@ -62,11 +81,18 @@ const FAMILIES: readonly { pattern: RegExp; make: (match: RegExpMatchArray, k: n
   },
   {
     pattern: /^dense$/,
-    make: () => ({ routed: "none", topK: 0, sharedExpert: false, coefficientGate: "none" }),
+    make: () => ({
+      wiring: "standard",
+      routed: "none",
+      topK: 0,
+      sharedExpert: false,
+      coefficientGate: "none",
+    }),
   },
   {
     pattern: /^dgmoe(-share)?$/,
     make: (m) => ({
+      wiring: "standard",
       routed: "dual",
       topK: 1,
       sharedExpert: false,
@@ -92,11 +118,13 @@ export const ARCHITECTURE_NAMES = [
   "dgmoe",
   "dgmoe-share",
   "longcat",
+  "farskip",
+  "farskip2",
 ] as const;
 
 /**
  * What a name stands for.
- * @param topK k of a family whose name may carry it but does not ("shared", "scmoe-pos2")
+ * @param topK k of a family whose name may carry it but does not ("shared", "scmoe-pos2", "farskip")
  * @throws InputError with a suggestion when the name is unknown
  */
 export function architecture(name: string, topK = 1): Architecture {

@@ -181,7 +181,7 @@ describe("tensors, as published", () => {
 
 it("a key bias has no gradient only where scores are linear in keys without positions", () => {
   const marked = (keys: Partial<ModelInput>): boolean =>
-    listParameters(resolveModel({ ...DENSE, style: "gpt", ...keys } as ModelInput)).some(
+    listParameters(resolveModel({ ...DENSE, style: "gpt", ...keys })).some(
       ({ name, hasNoGradient }) => name.endsWith("0.self_attn.k_proj.bias") && hasNoGradient === true,
     );
   expect([
@@ -194,7 +194,7 @@ it("a key bias has no gradient only where scores are linear in keys without posi
 
 it("windows of some layers", () => {
   const windows = (keys: Partial<ModelInput>) =>
-    structureOf(resolveModel({ ...DENSE, ...keys } as ModelInput)).blocks.map(
+    structureOf(resolveModel({ ...DENSE, ...keys })).blocks.map(
       ({ attention }) => (attention.shape as { window?: number }).window,
     );
   expect(windows({ sliding_window: 4 })).toEqual([4, 4, 4]);

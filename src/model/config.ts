@@ -12,7 +12,7 @@ import { evenActive, routerKeys, whyNoRouter } from "./router-keys.js";
  */
 export const modelSchema = z.strictObject({
   model_type: z.string().optional().describe("Free text; written by Hugging Face tools"),
-  arch: z.string().describe("Architecture: dense, top2, shared, scmoe-pos2, dgmoe, …"),
+  arch: z.string().describe("Architecture: dense, top2, shared, scmoe-pos2, dgmoe, farskip, …"),
   style: z
     .enum(["gpt", "llama"])
     .default("gpt")

@@ -2,17 +2,15 @@
  * A language model as a program: embedding, blocks, head. Values: T tokens per rank and micro-batch, D width,
  * N experts; sizes in bytes are upper bounds.
  */
-import type { Dim } from "../kernel/kernel.js";
 import type { Symbols } from "../kernel/symbols.js";
 import type { OperatorOf } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import type { ModelConfig } from "./config.js";
-import { type BlockStreams, type MoeBlockOptions, moeBlock, startShortcut } from "./moe-block.js";
 import type { RoutingRule } from "./routed-branch.js";
-import type { AttentionReach } from "./parts/attention-frame.js";
 import type { Distillation, HeadOutput } from "./parts/head.js";
-import { type BlockParts, type ModelStructure, structureOf } from "./structure.js";
+import { type ModelStructure, structureOf } from "./structure.js";
 import { type WireOptions, Wires } from "./wires.js";
+import { type Block, WIRINGS } from "./wirings.js";
 
 /** The sizes and the purpose that a program is built for. */
 export interface ProgramOptions extends WireOptions {
@@ -74,29 +72,23 @@ export function wireModel(
   const labels = options.head === "logits" ? undefined : builder.value("labels", T * 4);
   const positions = options.anyLength ? builder.value("positions", options.sequence * 4) : undefined;
   const starts = options.documents ? builder.value("starts", T * 4) : undefined;
-  let x = addEmbedding(wires, structure, tokens, starts);
+  const embedded = addEmbedding(wires, structure, tokens, starts);
 
-  const blocks: BlockStreams[] = [];
-  structure.blocks.forEach((parts, layer) => {
-    const before = blocks.at(-1) ?? { input: x, afterAttention: x, output: x };
-    const block: MoeBlockOptions = {
-      layer,
-      architecture: config.architecture,
-      rule: routingRule(config),
-      isFirstMoe: structure.blocks.findIndex(({ moe }) => moe !== undefined) === layer,
-      isFirstBlock: layer === 0,
-      withNoise: how.withNoise && config.gate_noise,
-    };
-    const shortcut = parts.moe && startShortcut(wires, parts.moe, before, block);
-    const afterAttention = addAttention(wires, parts, { layer, x, positions, starts });
-    const output =
-      parts.moe === undefined
-        ? addMlp(wires, parts, { layer, x: afterAttention })
-        : moeBlock(wires, parts.moe, afterAttention, { ...block, shortcut });
-    blocks.push({ input: x, afterAttention, output });
-    x = output;
-  });
-
+  const firstMoe = structure.blocks.findIndex(({ moe }) => moe !== undefined);
+  const blocks = structure.blocks.map((parts, layer): Block => ({
+    layer,
+    parts,
+    architecture: config.architecture,
+    rule: routingRule(config),
+    isFirstMoe: layer === firstMoe,
+    isFirstBlock: layer === 0,
+    withNoise: how.withNoise && config.gate_noise,
+    reusesNorm: config.shortcut_norm === "reuse",
+    denseReads: config.dense_reads,
+    positions,
+    starts,
+  }));
+  const x = WIRINGS[config.architecture.wiring](wires, blocks, embedded);
   const student =
     labels === undefined || how.distill === undefined
       ? undefined
@@ -149,46 +141,6 @@ export function addEmbedding(
     },
   });
   return output;
-}
-
-/**
- * What a block's part reads: the stream, [T, D]; where attention is of any length the rows' positions; where documents are told
- * apart, where in its sequence each row's document begins, [B, S].
- */
-export interface BlockInput {
-  readonly layer: number;
-  readonly x: number;
-  readonly positions?: number | undefined;
-  readonly starts?: number | undefined;
-}
-
-/**
- * A block's attention with its norm and residual.
- * @returns the stream after it, [T, D]
- */
-export function addAttention(
-  wires: Wires,
-  { attention }: BlockParts,
-  { layer, x, positions, starts }: BlockInput,
-): number {
-  const y = wires.rows(`L${layer}.attention`);
-  const given = Object.entries({ x, positions, starts }).filter((input) => input[1] !== undefined);
-  const inputs = Object.fromEntries(given) as Record<string, number>;
-  const length = positions === undefined ? wires.options.sequence : "S";
-  const how: [Dim, AttentionReach?] = starts === undefined ? [length] : [length, { documents: true }];
-  wires.part(`L${layer}.attention`, attention, how, { layer, inputs, outputs: { y } });
-  return y;
-}
-
-/**
- * A block's dense MLP with its norm and residual.
- * @returns the stream after it, [T, D]; as it was where the block has none
- */
-export function addMlp(wires: Wires, { mlp }: BlockParts, { layer, x }: BlockInput): number {
-  if (mlp === undefined) return x;
-  const y = wires.rows(`L${layer}.mlp`);
-  wires.part(`L${layer}.mlp`, mlp, [], { layer, inputs: { x }, outputs: { y } });
-  return y;
 }
 
 /**

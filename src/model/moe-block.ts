@@ -1,11 +1,11 @@
 /**
- * MoE sub-layers as wirings (method 5): which stream feeds the routed experts, and where their rows are added. This file and
- * `architectures.ts` are the only places that know what distinguishes top-2 from ScMoE Pos-2 from DGMoE; everything
- * after them sees a DAG.
+ * The MoE sub-layer of models with one stream (method 5): where the routed experts' rows come from, and where they are added. What
+ * distinguishes top-2 from ScMoE Pos-2 from DGMoE.
  */
 import type { Architecture } from "./architectures.js";
 import { type RoutedBranch, type RoutingRule, decodeBranch, routedBranch } from "./routed-branch.js";
 import type { MoeParts } from "./structure.js";
+import { addShared } from "./sublayers.js";
 import type { Wires } from "./wires.js";
 
 /** The residual stream of one block at the places a shortcut may leave from. */
@@ -23,6 +23,28 @@ export interface MoeBlockOptions {
   readonly isFirstMoe: boolean;
   readonly isFirstBlock: boolean;
   readonly withNoise: boolean;
+  /** Whether a shortcut's gate has the norm of the preceding block's MLP. */
+  readonly reusesNorm: boolean;
+}
+
+/**
+ * A shortcut whose gate shares a norm with the MLP of the block that it leaves starts ahead of that MLP. Gradients of the norm
+ * are added in the reverse of the program's order: the MLP's, which need no experts, then come first and wait for nothing.
+ * @param before the block that the shortcut leaves, as far as its attention
+ */
+export function startAheadOfMlp(
+  wires: Wires,
+  moe: MoeParts,
+  before: Omit<BlockStreams, "output">,
+  options: MoeBlockOptions,
+): RoutedBranch | undefined {
+  const { routed } = options.architecture;
+  if (routed !== "shortcut" || !options.reusesNorm || placeOf(options) === 1) return undefined;
+  return startShortcut(wires, moe, { ...before, output: NaN }, options);
+}
+
+function placeOf({ architecture: { position = 1, firstPosition }, isFirstMoe }: MoeBlockOptions): 1 | 2 | 3 {
+  return (isFirstMoe ? firstPosition : undefined) ?? position;
 }
 
 /** Shortcut architectures start their routed branch as soon as its input exists: one block early. */
@@ -33,9 +55,9 @@ export function startShortcut(
   options: MoeBlockOptions,
 ): RoutedBranch | undefined {
   const { layer, rule, withNoise } = options;
-  const { routed, position = 1, firstPosition } = options.architecture;
+  const { routed } = options.architecture;
   if (routed !== "shortcut" && routed !== "dual") return undefined;
-  const place = (options.isFirstMoe ? firstPosition : undefined) ?? position;
+  const place = placeOf(options);
   const source =
     options.isFirstBlock || place === 1 ? before.output : place === 2 ? before.afterAttention : before.input;
   const name = routed === "dual" ? `L${layer}.previous` : `L${layer}`;
@@ -69,11 +91,9 @@ export function moeBlock(
   let base = x;
   let scale: number | undefined;
   if (moe.shared !== undefined) {
-    base = wires.rows(`L${layer}.shared`);
-    const outputs: Record<string, number> = { y: base };
-    if (wires.kernelOf(moe.shared, []).outputs.some(({ name }) => name === "scale"))
-      outputs.scale = scale = wires.builder.value(`L${layer}.coefficient`, wires.tokens * 4);
-    wires.part(`L${layer}.shared`, moe.shared, [], { layer, inputs: { x }, outputs });
+    const shared = addShared(wires, moe.shared, { layer, x });
+    base = shared.y;
+    scale = shared.scale;
   }
   for (const branch of [shortcut, current])
     if (branch !== undefined) base = decodeBranch(wires, branch, { layer, base, scale });

@@ -1,7 +1,7 @@
-/** The paper's models (method 11.2) have the sizes that the paper states of them as standard top-2 MoE; a shared expert adds its own. */
+/** Models have the sizes that are stated of them; the paper's (method 11.2) as standard top-2 MoE: a shared expert adds its own. */
 import { expect, it } from "vitest";
 import { resolveModel } from "./config.js";
-import { countParameters } from "./parameters.js";
+import { countParameters, listParameters } from "./parameters.js";
 import { preset } from "./presets.js";
 
 it.each([
@@ -13,4 +13,11 @@ it.each([
 ])("%s has %d parameters within 2 %%", (name, stated) => {
   const { total } = countParameters(resolveModel({ ...preset(name), arch: "top2" }));
   expect(Math.abs(total / stated - 1)).toBeLessThan(0.02);
+});
+
+it("longcat-flash has the parameters that are stated of it (560.66 B with 56 attentions of 90.57 M)", () => {
+  const all = listParameters(resolveModel(preset("longcat-flash")));
+  const others = all.filter(({ name }) => !name.includes("self_attn"));
+  const total = others.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0);
+  expect(Math.abs(total / (560.66e9 - 56 * 90.57e6) - 1)).toBeLessThan(1e-4);
 });

@@ -12,8 +12,16 @@ const TINY: ModelInput = {
   max_position_embeddings: 128,
 };
 
+/** What all sizes of LongCat-Flash have in common. */
+const LONGCAT = {
+  style: "llama",
+  attention: "latent",
+  latent_scale: true,
+  rope_pairs: "neighbours",
+} satisfies Partial<ModelInput>;
+
 /**
- * Sizes by name. The paper's four language models (method 11.2), and small ones that train in minutes on two cores.
+ * Sizes by name. The paper's four language models (method 11.2), LongCat-Flash, and small ones that train in minutes on two cores.
  * `arch` is the default; any other can be set.
  */
 export const PRESETS: Readonly<Record<string, ModelInput>> = {
@@ -86,6 +94,47 @@ export const PRESETS: Readonly<Record<string, ModelInput>> = {
     moe_layer_interval: 1,
     max_position_embeddings: 2048,
     capacity_factor: 2,
+  },
+  // Two blocks are what its config calls a layer.
+  "longcat-flash": {
+    ...LONGCAT,
+    arch: "longcat12",
+    vocab_size: 131_072,
+    hidden_size: 6144,
+    intermediate_size: 12_288,
+    moe_intermediate_size: 2048,
+    num_attention_heads: 64,
+    num_hidden_layers: 56,
+    num_experts: 512,
+    num_zero_experts: 256,
+    routed_scaling_factor: 6,
+    max_position_embeddings: 131_072,
+    q_lora_rank: 1536,
+    kv_lora_rank: 512,
+    qk_nope_head_dim: 128,
+    qk_rope_head_dim: 64,
+    v_head_dim: 128,
+    rope_theta: 1e7,
+  },
+  "tiny-longcat": {
+    ...LONGCAT,
+    arch: "longcat3",
+    vocab_size: 2048,
+    hidden_size: 128,
+    intermediate_size: 256,
+    moe_intermediate_size: 128,
+    num_attention_heads: 4,
+    num_hidden_layers: 4,
+    num_experts: 8,
+    num_zero_experts: 4,
+    routed_scaling_factor: 2,
+    max_position_embeddings: 128,
+    q_lora_rank: 64,
+    kv_lora_rank: 32,
+    qk_nope_head_dim: 32,
+    qk_rope_head_dim: 16,
+    v_head_dim: 32,
+    initializer_range: 0.04,
   },
 };
 

@@ -9,6 +9,7 @@ import { head } from "./parts/head.js";
 import { type NormShape, normParameters } from "./parts/norm.js";
 import { latentAttention } from "./parts/latent-attention.js";
 import type { ParameterInfo, Part } from "./parts/part.js";
+import type { Residual } from "./parts/residual.js";
 import { sharedExpert } from "./parts/shared-expert.js";
 
 /** The MoE sub-layer of a block. */
@@ -16,14 +17,14 @@ export interface MoeParts {
   readonly gate: GatePart;
   readonly experts: Part;
   readonly numExperts: number;
-  readonly shared?: Part;
+  readonly shared?: Part<[residual?: Residual]>;
 }
 
 /** One transformer block. */
 export interface BlockParts {
   readonly attention: ReturnType<typeof attention>;
   /** One of the two. */
-  readonly mlp?: Part;
+  readonly mlp?: Part<[residual?: Residual]>;
   readonly moe?: MoeParts;
   /** In storage order. */
   readonly parameters: readonly ParameterInfo[];

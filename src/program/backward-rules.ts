@@ -230,13 +230,18 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
     for (const routing of data.routings) walk.statistics.set(routing, data.output);
   },
 
+  // What a sum receives each of its operands receives: the same value, no copy.
+  sum(op, walk) {
+    const gradient = walk.gradientOf(op.data.output, op);
+    for (const operand of op.data.operands) walk.contribute(operand, gradient);
+  },
+
   "embed'": notDifferentiable,
   "kernel'": notDifferentiable,
   "route'": notDifferentiable,
   "encode'": notDifferentiable,
   "expert'": notDifferentiable,
   "decode'": notDifferentiable,
-  sum: notDifferentiable,
   "reduce-scatter": notDifferentiable,
   "reduce-sum": notDifferentiable,
   "all-gather": notDifferentiable,

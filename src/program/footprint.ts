@@ -27,7 +27,7 @@ export interface Footprint {
  */
 export const POOL_SLACK = 1.25;
 
-/** Rows as they are routed: as many to every expert, or all to one. */
+/** Rows as they are routed: as many to every expert, zero experts included; or all to one, that is none of those. */
 export type Spread = "even" | "one expert";
 
 interface Sizes {
@@ -65,15 +65,16 @@ const FOOTPRINTS: RuleTable<[sizes: Sizes], Exceptions> = {
   "kernel'": kernelRule,
   route: asBound,
   "route'": asBound,
-  encode: asBound,
+  encode: ({ data: { shape, send } }, sizes) => ofTokens(shape, [send], sizes),
   "encode'": asBound,
   transfer({ data: { shape, input, output, bringsCounts, direction } }, { boundOf, spread }) {
     // One rank sends to itself: the same memory under another name.
     if (shape.epSize === 1) return { written: [{ value: output, bytes: 0, shares: [input] }] };
     // On the wire in halves: those sent, and those received.
-    const halves = shape.wire === "bf16" ? (boundOf(input) + boundOf(output)) / 2 : 0;
+    const sent = tokenShare(shape, spread);
+    const halves = shape.wire === "bf16" ? (sent * (boundOf(input) + boundOf(output))) / 2 : 0;
     const isPool = bringsCounts && shape.wire === "f32";
-    const share = direction === "to-experts" ? rowShare(shape, spread) : 1;
+    const share = direction === "to-experts" ? rowShare(shape, spread) : sent;
     const bytes = boundOf(output) * share * (isPool ? POOL_SLACK : 1);
     return { scratchBytes: halves, written: [{ value: output, bytes, shares: [] }] };
   },
@@ -112,7 +113,7 @@ const FOOTPRINTS: RuleTable<[sizes: Sizes], Exceptions> = {
     return { ...scratch, scratchBytes, written };
   },
   decode: asBound,
-  "decode'": asBound,
+  "decode'": ({ data: { forward, dRows } }, sizes) => ofTokens(forward.shape, dRows, sizes),
   sum: asBound,
   statistics: asBound,
   "reduce-scatter": asBound,
@@ -142,9 +143,20 @@ function scratchOf({ handedBytes, graphBytes }: KernelMemory): Scratch {
   return { scratchBytes: handedBytes, engineBytes: graphBytes };
 }
 
-/** Rows at a rank's experts, as a multiple of the rows of its tokens. */
-function rowShare({ epSize }: MoeShape, spread: Spread): number {
-  return spread === "even" ? 1 : epSize;
+/** Rows of a rank's tokens, as a share of the most they could be: what goes to zero experts takes none. */
+function tokenShare({ activeExperts, topK }: MoeShape, spread: Spread): number {
+  return spread === "even" ? activeExperts / topK : 1;
+}
+
+/** Rows at a rank's experts, as a multiple of the most that its tokens could have. */
+function rowShare(shape: MoeShape, spread: Spread): number {
+  return spread === "even" ? tokenShare(shape, spread) : shape.epSize;
+}
+
+/** Values that hold the rows of a rank's tokens. */
+function ofTokens(shape: MoeShape, values: readonly number[], { spread, boundOf }: Sizes): Exceptions {
+  const share = tokenShare(shape, spread);
+  return { written: values.map((value) => ({ value, bytes: boundOf(value) * share, shares: [] })) };
 }
 
 /** Where rows are at experts, and how they were routed. */

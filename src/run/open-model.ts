@@ -25,8 +25,8 @@ export interface OpenModel {
    * Compares every file with what was written, as far as that is known. Ranks share the work.
    * @throws InputError naming the damaged file
    */
-  verify(share?: { turn: number; of: number }): void;
-  close(): void;
+  readonly verify: (share?: { readonly turn: number; readonly of: number }) => void;
+  readonly close: () => void;
 }
 
 /**

@@ -95,7 +95,11 @@ export function publishedWeights(
       const found = files.find(place.name);
       if (found !== undefined) return located(found, place, { dims, config });
     }
-    throw files.whyMissing(all.map((place) => place.name));
+    const missing = files.whyMissing(all.map((place) => place.name));
+    // Some readers make one up.
+    throw name === HEAD
+      ? new InputError(`${missing.message}; wanted, as config.json says that it is not tied to the embedding`)
+      : missing;
   };
   return {
     where: files.directory,

@@ -12,7 +12,7 @@ function hasRole(op: Operator, role: Role): boolean {
 
 const windows = new WeakMap<Program, Map<number, readonly number[]>>();
 
-/** By expert operator: large operators of the same micro-batch, pass and pair that may run on either side of it. */
+/** By expert operator: large operators of the same micro-batch and pass that may run on either side of it. */
 export function expertWindows(program: Program): ReadonlyMap<number, readonly number[]> {
   let found = windows.get(program);
   if (found !== undefined) return found;
@@ -21,14 +21,10 @@ export function expertWindows(program: Program): ReadonlyMap<number, readonly nu
   found = new Map();
   for (const expert of program.operators) {
     if (!hasRole(expert, "expert")) continue;
-    const layer = expert.layer ?? 0;
     const window = large.filter(
       (op) =>
         op.pass === expert.pass &&
         op.microBatch === expert.microBatch &&
-        op.layer !== undefined &&
-        op.layer <= layer &&
-        op.layer >= layer - 1 &&
         !ancestors.has(expert.id, op.id) &&
         !ancestors.has(op.id, expert.id),
     );

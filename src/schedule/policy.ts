@@ -5,7 +5,7 @@ import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
 import { type Costs, unitCosts } from "../simulate/costs.js";
 import { adaptive } from "./adaptive.js";
-import { fixed } from "./fixed.js";
+import { fixed, fourStages } from "./fixed.js";
 import { eager } from "./list-schedule.js";
 import { sequential } from "./sequential.js";
 
@@ -46,6 +46,7 @@ const FAMILIES: readonly Family[] = [
     pattern: /^fixed\((\d+)\)$/,
     schedule: (program, { argument }) => fixed(program, { forward: argument, backward: argument }),
   },
+  { pattern: /^fixed\(four-stage\)$/, schedule: (program) => fourStages(program) },
   {
     pattern: /^adaptive(?:\((\d+)\))?$/,
     isChunked: true,
@@ -64,7 +65,7 @@ function adaptiveOn(name: string, program: Program, costs: Costs | undefined): S
 }
 
 /**
- * The policy of a name: sequential, pipelined(n), fixed(K), adaptive, adaptive(n).
+ * The policy of a name: sequential, pipelined(n), fixed(K), fixed(four-stage), adaptive, adaptive(n).
  * @throws InputError when there is no such policy
  */
 export function parsePolicy(text: string): Policy {
@@ -81,6 +82,6 @@ export function parsePolicy(text: string): Policy {
     };
   }
   throw new InputError(
-    `Unknown policy "${text}"; known: sequential, pipelined(n), fixed(K), adaptive, adaptive(n), with n and K from 1 to ${BOUNDS.policyArgument.to}`,
+    `Unknown policy "${text}"; known: sequential, pipelined(n), fixed(K), fixed(four-stage), adaptive, adaptive(n), with n and K from 1 to ${BOUNDS.policyArgument.to}`,
   );
 }

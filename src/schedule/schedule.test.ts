@@ -15,7 +15,7 @@ import { type Costs, unitCosts } from "../simulate/costs.js";
 import { simulate } from "../simulate/simulate.js";
 import { adaptive } from "./adaptive.js";
 import { lowerBound } from "./bound.js";
-import { fixed, numSlots } from "./fixed.js";
+import { fixed, fourStages, numSlots } from "./fixed.js";
 import { eager } from "./list-schedule.js";
 import { parsePolicy } from "./policy.js";
 import type { Schedule } from "../program/schedule.js";
@@ -219,6 +219,7 @@ describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
           ? buildTrainingProgram(config, options)
           : buildProgram(config, { ...options, head: "losses" });
       const schedules = [sequential(program), eager(program, unitCosts), adaptive(program, unitCosts)];
+      schedules.push(fourStages(program));
       for (let slot = 1; slot <= numSlots(program); slot++)
         schedules.push(fixed(program, { forward: slot, backward: slot }));
       for (const schedule of schedules)

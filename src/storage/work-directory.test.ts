@@ -27,3 +27,17 @@ it("a work directory goes when its maker has: at once where that can be seen, el
   removeAbandoned(parent);
   expect(readdirSync(parent).sort()).toEqual([HASH, mine, earlier, elsewhere, "notes.tmp-of_me"].sort());
 });
+
+it("work directories of one name are told from those of others", () => {
+  const parent = mkdtempSync(join(tmpdir(), "scmoe-work-"));
+  const mark = basename(makeWorkDirectory(join(parent, "out")))
+    .slice("out".length)
+    .split("_")[0];
+  const { pid } = spawnSync("true");
+  const left = (name: string): string => `${name}${mark}_${pid}_1_abcdef`;
+  for (const name of [left("out"), left("out2"), left("my-out"), "out.tmp", "out.tmp-abcdef"])
+    mkdirSync(join(parent, name));
+  removeAbandoned(parent, "out");
+  const kept = readdirSync(parent).filter((name) => !name.includes(`_${process.pid}_`));
+  expect(kept.sort()).toEqual([left("my-out"), "out.tmp", "out.tmp-abcdef", left("out2")].sort());
+});

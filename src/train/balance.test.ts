@@ -4,6 +4,7 @@ import { singleCommunicator } from "../comm/single.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
 import { sequential } from "../schedule/sequential.js";
+import { updateSelectionBias } from "./balance.js";
 import type { MicroBatch } from "./micro-batch.js";
 import { forwardBackward } from "./step.js";
 import { openStep } from "./step-sessions.js";
@@ -18,8 +19,8 @@ interface Found {
   readonly bias: readonly number[];
 }
 
-/** One step of four sequences, in so many micro-batches. */
-function step(keys: Partial<ModelInput>, microBatches: number): Found {
+/** A model, and four sequences in so many micro-batches. */
+function prepared(keys: Partial<ModelInput>, microBatches: number) {
   const engine = createOrtEngine();
   const config = resolveModel({
     arch: "scmoe-pos2",
@@ -45,10 +46,16 @@ function step(keys: Partial<ModelInput>, microBatches: number): Found {
       Int32Array.from({ length: T }, (_, t) => id(micro * T + t, factor));
     return { tokens: ids(7), labels: ids(11), firstToken: micro * T };
   });
+  return { rank, sessions, batches, dispose: () => engine.dispose() };
+}
+
+/** One step of four sequences, in so many micro-batches. */
+function step(keys: Partial<ModelInput>, microBatches: number): Found {
+  const { rank, sessions, batches, dispose } = prepared(keys, microBatches);
   const report = forwardBackward(rank, sessions, batches, { step: 0, seed: 1 });
   const gradients = Float32Array.from(rank.weights.buckets.flatMap((b) => [...rank.gradients.bucket(b)]));
   const bias = report.loads.flatMap(({ tokensPerExpert }) => tokensPerExpert);
-  engine.dispose();
+  dispose();
   return { balance: report.balanceLoss, loss: report.loss, gradients, bias };
 }
 
@@ -73,6 +80,43 @@ describe.each<Partial<ModelInput>>([
     expect(Math.abs(many.balance / one.balance - 1)).toBeLessThan(1e-6);
     expect(distance(many.gradients, one.gradients)).toBeLessThan(1e-5);
     expect(many.bias).toEqual(one.bias);
+  });
+});
+
+describe("the selection bias", () => {
+  const rate = 0.5;
+  /** Biases after one step, and the loads of that step. */
+  const updated = (keys: Partial<ModelInput>) => {
+    const { rank, sessions, batches, dispose } = prepared({ ...keys, balance_bias_rate: rate }, 2);
+    const { loads } = forwardBackward(rank, sessions, batches, { step: 0, seed: 1 });
+    updateSelectionBias(rank, sessions.model, loads);
+    const biases = sessions.model.routings.map(({ data: { shape } }) => [
+      ...(rank.weights.buffers.get(shape.selectionBias as string)?.data ?? []),
+    ]);
+    dispose();
+    return { loads, biases };
+  };
+
+  it("goes by the share of choices that an expert lacks of those wanted, and leaves zero experts", () => {
+    const [k, N, active] = [3, 4, 1.5];
+    const { loads, biases } = updated({ arch: `longcat${k}`, num_zero_experts: 2, active_experts: active });
+    for (const [i, { tokensPerExpert, zeroExpertShare = NaN }] of loads.entries()) {
+      const choices = k * SEQUENCE * SEQUENCES;
+      expect(tokensPerExpert.reduce((a, b) => a + b, 0) / choices).toBeCloseTo(1 - zeroExpertShare, 12);
+      expect(zeroExpertShare).toBeGreaterThan(0);
+      const wanted = tokensPerExpert.map((rows) => Math.fround(rate * (active / k / N - rows / choices)));
+      expect(biases[i]).toEqual([...wanted, 0, 0]);
+    }
+  });
+
+  it("goes by signs without zero experts, unless asked otherwise", () => {
+    const { loads, biases } = updated({ balance: "bias" });
+    const mean = (SEQUENCE * SEQUENCES) / 4;
+    expect(biases).toEqual(loads.map((l) => l.tokensPerExpert.map((rows) => rate * Math.sign(mean - rows))));
+    const other = updated({ balance: "bias", balance_bias_update: "proportional" });
+    expect(other.biases).toEqual(
+      loads.map((l) => l.tokensPerExpert.map((rows) => (rate * (mean - rows)) / (SEQUENCE * SEQUENCES))),
+    );
   });
 });
 

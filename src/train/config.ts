@@ -132,7 +132,10 @@ export const runSchema = z.strictObject({
     .prefault({}),
   schedule: z
     .strictObject({
-      policy: z.string().default("adaptive").describe("sequential, pipelined(n), fixed(K), adaptive"),
+      policy: z
+        .string()
+        .default("adaptive")
+        .describe("sequential, pipelined(n), fixed(K), fixed(four-stage), adaptive"),
     })
     .prefault({}),
 });

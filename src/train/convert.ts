@@ -19,7 +19,7 @@ import { loadWeights } from "../run/load-weights.js";
 import { type OpenModel, openModel } from "../run/open-model.js";
 import { createRank } from "../run/rank.js";
 import { exists } from "../storage/files.js";
-import { refuseToOverwrite, writeModelFolder } from "../storage/model-folder.js";
+import { refuseToOverwrite, writeCheckpointFolder } from "../storage/checkpoint-folder.js";
 import { Evaluator } from "./evaluate.js";
 import { routingUsage } from "./routing-usage.js";
 import { trainingOf } from "./run-directory.js";
@@ -218,7 +218,7 @@ function write(
   },
 ): void {
   const { seed = 0, to, shared, noise, routedShare } = task;
-  writeModelFolder(task.out, {
+  writeCheckpointFolder(task.out, {
     tensors: convertedTensors(source.source, of.made, seed),
     json: {
       "config.json": of.config,

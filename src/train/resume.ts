@@ -101,8 +101,11 @@ function refuseAnotherModel(reader: CheckpointReader, rank: Trainee, changes: re
   const stored = modelToJson(checkpointConfig(reader));
   const wanted = modelToJson(rank.config);
   const isAllowed = (key: string): boolean => changes.some((change) => change.key === `model.${key}`);
-  const text = (value: unknown): string => JSON.stringify(value) ?? "nothing";
-  const other = Object.keys(wanted).find((key) => text(stored[key]) !== text(wanted[key]) && !isAllowed(key));
+  // Some are lists or have keys of their own.
+  const text = (value: unknown): string =>
+    typeof value === "string" ? value : (JSON.stringify(value) ?? "nothing");
+  const differs = (key: string): boolean => text(stored[key]) !== text(wanted[key]);
+  const other = Object.keys(wanted).find((key) => differs(key) && !isAllowed(key));
   if (other !== undefined)
     throw new InputError(
       `${reader.directory}: its config.json says ${other} ${text(stored[other])}, the run ${text(wanted[other])}`,

@@ -1,9 +1,12 @@
-/** A disk that fails once, at every operation: data preparation, training and resuming go on after it, or say in one line why not. */
+/**
+ * A disk that fails once, at every operation: data preparation, training, resuming and exporting go on after it, or say in one line why
+ * not.
+ */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Mode, type Operation, breakDisk, mendDisk } from "../faults/faulty-disk.mjs";
-import { type Scene, Stage, prepareScene, resumeScene, trainScene } from "../faults/scenes.js";
+import { type Scene, Stage, exportScene, prepareScene, resumeScene, trainScene } from "../faults/scenes.js";
 import { type CampaignOptions, type CampaignResult, progressOf, repeatLine } from "./campaign.js";
 
 /** One fault: at an operation, counted from 1, of a scene; without a rank, in this process. */
@@ -69,11 +72,11 @@ async function listFaults(stage: Stage, say: (line: string) => void): Promise<Fa
     const where = how.rank === undefined ? "" : `, ${kinds === "all" ? `rank ${how.rank}` : "killed"}`;
     say(`${scene.name}${where}: ${operations.length} operations, ${faults.length - before} faults`);
   };
-  for (const scene of [prepareScene, trainScene(1), resumeScene(1)]) {
+  for (const scene of [prepareScene, trainScene(1), resumeScene(1), exportScene]) {
     stage.set(scene);
     breakDisk({ root: stage.work, at: 0, mode: "EIO" });
     await scene.here(stage.work).finally(() => add(scene, mendDisk(), {}, "errors"));
-    const rank = scene === prepareScene ? "main" : 0;
+    const rank = scene === prepareScene || scene === exportScene ? "main" : 0;
     add(scene, countOperations(stage, scene, rank), { rank }, "kills");
   }
   for (const scene of [trainScene(2), resumeScene(2)])
@@ -142,7 +145,7 @@ function failCommand(stage: Stage, { scene, mode }: Fault, plan: unknown): reado
   const lines = stderr.trimEnd().split("\n");
   if ((code !== 1 && code !== 2) || lines.length !== 1 || !lines[0].startsWith("scmoe: "))
     return [`exit code ${code}, ${signal}: ${oneLine(stderr)}`];
-  return complaints(lines[0], /(run|cache|corpus)/);
+  return complaints(lines[0], /(run|cache|corpus|\bout\b)/);
 }
 
 /** @param place what the line must name */

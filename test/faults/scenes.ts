@@ -1,4 +1,7 @@
-/** What happens on the faulty disk: data are prepared, a small model is trained, a run is resumed; and what must be there after it. */
+/**
+ * What happens on the faulty disk: data are prepared, a small model is trained, a run is resumed, a run is exported; and what must be
+ * there after it.
+ */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -13,6 +16,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { exportModel } from "../../src/api/export.js";
 import { singleCommunicator } from "../../src/comm/single.js";
 import { prepareData } from "../../src/data/prepare.js";
 import { listCheckpoints, newestCheckpoint, stepOf } from "../../src/storage/checkpoint-names.js";
@@ -58,6 +62,7 @@ export interface Scene {
 
 const cacheOf = (work: string): string => join(work, "cache");
 const runOf = (work: string): string => join(work, "run");
+const outOf = (work: string): string => join(work, "out");
 /** Not on the disk that fails: nothing of it is written. */
 const corpusOf = (work: string): string => join(work, "../corpus.txt");
 const flags = (sets: readonly string[]): string[] => sets.flatMap((set) => ["--set", set]);
@@ -83,12 +88,12 @@ export class Stage {
       await this.#make(`half-${ranks}`, "prepared", () => this.#half(ranks));
       await this.#make(`whole-${ranks}`, "prepared", () => this.#undisturbed(trainScene(ranks)));
     }
+    await this.#make("exported", "whole-1", () => exportScene.here(this.work));
   }
 
   /** Sets the stage. */
   set(scene: Scene): void {
-    const from = scene.args[0] === "data" ? "empty" : scene.saved === 0 ? "prepared" : `half-${scene.ranks}`;
-    this.#copy(this.#template(from), this.work);
+    this.#copy(this.#template(before(scene)), this.work);
   }
 
   /** @param fault for the faulty disk, which is loaded only then @returns exit code, signal, and the lines for people */
@@ -109,6 +114,7 @@ export class Stage {
 
   /** What is wrong after a fault: with what is there, and with what it comes to when the user goes on. */
   async problems(scene: Scene): Promise<readonly string[]> {
+    if (scene === exportScene) return this.#problemsOfExport();
     const found = scene.args[0] === "data" ? [] : lost(runOf(this.work), scene.saved);
     if (found.length > 0) return found;
     const key = contentOf(this.work, scene.ranks);
@@ -121,6 +127,27 @@ export class Stage {
 
   get numEnds(): number {
     return this.#ends.size;
+  }
+
+  /** The run is as it was; what was exported is there whole or not at all, and can be exported again, which leaves nothing else. */
+  async #problemsOfExport(): Promise<readonly string[]> {
+    const whole = this.#template("exported");
+    const compared = (of: (work: string) => string): string[] =>
+      differences(filesOf(of(whole)), filesOf(of(this.work)));
+    const found = [...compared(runOf), ...(existsSync(outOf(this.work)) ? compared(outOf) : [])];
+    if (found.length > 0) return found;
+    try {
+      if (existsSync(outOf(this.work))) rmSync(outOf(this.work), { recursive: true });
+      await exportScene.here(this.work);
+    } catch (error) {
+      return [`does not go on: ${(error as Error).message}`];
+    }
+    // What this process could not remove is taken away by a later one.
+    const left = readdirSync(this.work).filter((name) => !name.includes(`_${process.pid}_`));
+    return [
+      ...compared(outOf),
+      ...left.filter((name) => name.includes(".tmp")).map((name) => `${name} is left over`),
+    ];
   }
 
   async #goOn(scene: Scene): Promise<readonly string[]> {
@@ -179,6 +206,21 @@ export const prepareScene: Scene = {
   args: ["data", "--corpus", "../corpus.txt", "--cache", "cache", "--vocab-size", String(VOCABULARY)],
   here: (work) => Promise.resolve(prepareHere(work)),
 };
+
+export const exportScene: Scene = {
+  name: "export",
+  ranks: 1,
+  saved: STEPS,
+  args: ["export", "run", "out"],
+  here: async (work) => void (await exportModel({ model: runOf(work), out: outOf(work) })),
+};
+
+/** The template that a scene begins from. */
+function before(scene: Scene): string {
+  if (scene === exportScene) return "whole-1";
+  if (scene === prepareScene) return "empty";
+  return scene.saved === 0 ? "prepared" : `half-${scene.ranks}`;
+}
 
 export function trainScene(ranks: number, keep = KEEP): Scene {
   const sets = [...SETS, `train.keep_checkpoints=${keep}`, "data.corpus=../corpus.txt", "data.cache=cache"];

@@ -36,7 +36,7 @@ interface Flags extends SizeFlags {
 }
 
 const DEFAULT_CASES =
-  "top2:sequential top2:pipelined(2) shared:sequential scmoe-pos1:adaptive scmoe-pos2:adaptive scmoe-pos3:adaptive";
+  "top2:sequential top2:pipelined(2) shared:sequential scmoe-pos1:adaptive scmoe-pos2:adaptive scmoe-pos3:adaptive farskip:adaptive";
 
 /** `bench compare`: architectures × policies, train and forward, in one table. */
 export function addBenchCompare(bench: Command): void {

@@ -3,7 +3,7 @@ import type { ModelConfig, ModelInput } from "../config.js";
 import type { ConfigKeys } from "./config-keys.js";
 import type { Family } from "./family.js";
 import { readLatent, writeLatent } from "./latent.js";
-import { EXPERTS, moeLayers, renormalized } from "./router-keys.js";
+import { EXPERTS, moeLayers, renormalized, renormalizes } from "./router-keys.js";
 import { type Defaults, readSizes, writeSizes } from "./sizes.js";
 import type { TensorNames } from "./tensor-names.js";
 import { refuseWindows } from "./windows.js";
@@ -107,6 +107,7 @@ export const deepseekV2: Family = {
   architectures: ["DeepseekV2ForCausalLM"],
   modelType: "deepseek_v2",
   tensors: TENSORS,
+  hasF32Gates: true,
   read(keys) {
     const sizes = readSizes(keys, V2);
     refuseWindows(keys, sizes.num_hidden_layers);
@@ -171,7 +172,7 @@ function writeV3(config: ModelConfig): Record<string, unknown> {
     ...writeMoe(config),
     scoring_func: "sigmoid",
     topk_method: "noaux_tc",
-    norm_topk_prob: config.norm_topk_prob !== false,
+    norm_topk_prob: renormalizes(config),
     rope_interleave: config.rope_pairs === "neighbours",
     num_nextn_predict_layers: 0,
   };
@@ -183,6 +184,7 @@ export const deepseekV3: Family = {
   architectures: ["DeepseekV3ForCausalLM"],
   modelType: "deepseek_v3",
   tensors: TENSORS,
+  hasF32Gates: true,
   read: (keys) => readV3(keys),
   write: writeV3,
 };
@@ -195,6 +197,7 @@ export const instellaMoe: Family = {
   modelType: "deepseek_v3",
   hasOwnType: false,
   tensors: TENSORS,
+  hasF32Gates: true,
   read(keys) {
     const k = (count: number, hasShared: boolean): string =>
       hasShared

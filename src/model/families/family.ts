@@ -21,4 +21,6 @@ export interface Family {
   /** Of that model config.json again, but for what all families write alike. */
   readonly write: (config: ModelConfig) => Record<string, unknown>;
   readonly tensors: TensorNames;
+  /** Gates stay f32 in a file of bf16. */
+  readonly hasF32Gates?: boolean;
 }

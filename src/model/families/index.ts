@@ -1,7 +1,7 @@
 /** Published families of models: which one a config.json is of, and what it says in our words, both ways. */
 import { InputError } from "../../core/errors.js";
 import { shown } from "../../core/shown.js";
-import { type ModelConfig, modelToJson, resolveModel } from "../config.js";
+import { type ModelConfig, resolveModel } from "../config.js";
 import { ConfigKeys } from "./config-keys.js";
 import { deepseekV2, deepseekV3, instellaMoe } from "./deepseek.js";
 import type { Family } from "./family.js";
@@ -77,41 +77,4 @@ export function readConfig(
   keys.ignore("quantization_config");
   keys.finish(family.title);
   return { family, config: resolveModel(input, where) };
-}
-
-/** Keys that say how a model is trained: no published config has them. */
-const TRAINING: ReadonlySet<string> = new Set([
-  "balance",
-  "balance_bias_rate",
-  "balance_bias_update",
-  "balance_groups",
-  "balance_statistics",
-  "active_experts",
-  "router_aux_loss_coef",
-  "router_z_loss_coef",
-  "capacity_factor",
-  "family",
-]);
-
-/**
- * The config.json of a family for a model; read again, it is the same model.
- * @throws InputError naming the key that the family has no word for
- */
-export function writeConfig(family: Family, config: ModelConfig): Record<string, unknown> {
-  const json = {
-    architectures: [family.architectures[0]],
-    model_type: family.modelType,
-    ...family.write(config),
-  };
-  const again = modelToJson(readConfig(json, `${family.title} config`).config);
-  const wanted = modelToJson(config);
-  const text = (value: unknown): string => JSON.stringify(value) ?? "nothing";
-  const other = Object.keys({ ...again, ...wanted }).find(
-    (key) => !TRAINING.has(key) && text(again[key]) !== text(wanted[key]),
-  );
-  if (other !== undefined)
-    throw new InputError(
-      `${family.title} has no word for ${other} ${text(wanted[other])} (it would be read as ${text(again[other])})`,
-    );
-  return json;
 }

@@ -41,6 +41,8 @@ export function writeLatent(config: ModelConfig): Record<string, unknown> {
     kv_lora_rank: config.kv_lora_rank,
     qk_nope_head_dim: config.qk_nope_head_dim,
     qk_rope_head_dim: config.qk_rope_head_dim,
+    // What transformers takes for its rope formulas.
+    head_dim: config.qk_rope_head_dim,
     v_head_dim: config.v_head_dim,
   };
 }

@@ -1,6 +1,6 @@
 import type { Family } from "./family.js";
 import { readBiases, readGrouped, writeGrouped } from "./grouped.js";
-import { EXPERTS, readAuxiliary, renormalized, writeAuxiliary } from "./router-keys.js";
+import { EXPERTS, readAuxiliary, renormalized, renormalizes, writeAuxiliary } from "./router-keys.js";
 import { type Defaults, readSizes, writeSizes } from "./sizes.js";
 import { refuseWindows } from "./windows.js";
 
@@ -49,6 +49,6 @@ export const olmoe: Family = {
     clip_qkv: config.clip_qkv,
     num_experts: config.num_experts,
     num_experts_per_tok: config.topK,
-    norm_topk_prob: config.norm_topk_prob !== false,
+    norm_topk_prob: renormalizes(config),
   }),
 };

@@ -3,7 +3,14 @@ import type { ModelConfig, ModelInput } from "../config.js";
 import type { ConfigKeys } from "./config-keys.js";
 import type { Family } from "./family.js";
 import { readBiases, readGrouped, writeGrouped } from "./grouped.js";
-import { EXPERTS, moeLayers, readAuxiliary, renormalized, writeAuxiliary } from "./router-keys.js";
+import {
+  EXPERTS,
+  moeLayers,
+  readAuxiliary,
+  renormalized,
+  renormalizes,
+  writeAuxiliary,
+} from "./router-keys.js";
 import { type Defaults, readSizes, writeSizes } from "./sizes.js";
 import { WINDOWS, readWindows, writeWindows } from "./windows.js";
 
@@ -48,7 +55,7 @@ function writeMoe(config: ModelConfig): Record<string, unknown> {
     decoder_sparse_step: config.moe_layer_interval,
     mlp_only_layers: isDense ? layers : config.dense_layers,
     moe_intermediate_size: config.moe_intermediate_size,
-    norm_topk_prob: config.norm_topk_prob !== false,
+    norm_topk_prob: renormalizes(config),
   };
 }
 

@@ -25,6 +25,11 @@ export function renormalized(flag: boolean): "always" | false {
   return flag ? "always" : false;
 }
 
+/** What such a flag says of a model: one kept score is renormalised only "always". */
+export function renormalizes({ norm_topk_prob: how, topK }: ModelConfig): boolean {
+  return how === "always" || (how && topK > 1);
+}
+
 /**
  * Which layers are dense all the same.
  * @returns undefined where all are

@@ -8,6 +8,7 @@ import type { Dim, Expr, Kernel } from "../../kernel/kernel.js";
 import { type Seen, attendAnywhere, attendTiled } from "./attend.js";
 import { type NormShape, norm, normParameters, normSpans } from "./norm.js";
 import { type ParameterInfo, type Part, type Spans, linears } from "./part.js";
+import { type Residual, withResidual } from "./residual.js";
 
 export interface AttentionFrame {
   readonly width: number;
@@ -35,8 +36,11 @@ export interface AttentionNames {
   readonly norm: string;
 }
 
+/** What an attention kernel is built for: the rows' length, what they see, and whether it adds what it computes to what it reads. */
+export type AttentionForm = [sequence: Dim, reach?: AttentionReach, residual?: Residual];
+
 /** A block's attention. */
-export type AttentionPart = Part<[sequence: Dim, reach?: AttentionReach]>;
+export type AttentionPart = Part<AttentionForm>;
 
 /** The rows a kernel is built for. */
 export interface AttentionRows {
@@ -95,7 +99,7 @@ export function framedAttention(
       o_w: [`${attention}.o_proj.weight`],
       ...(frame.outBias ? { o_b: [`${attention}.o_proj.bias`] } : {}),
     },
-    kernel: (sequence, reach) => framedKernel(frame, kind.project, sequence, reach),
+    kernel: (...form) => framedKernel(frame, kind.project, ...form),
   };
 }
 
@@ -109,10 +113,10 @@ export function framedAttention(
 export function framedKernel(
   frame: AttentionFrame,
   project: Projection,
-  sequence: Dim,
-  { past: P, documents = false }: AttentionReach = {},
+  ...[sequence, reach = {}, residual]: AttentionForm
 ): Kernel {
   const { width: D, heads: H } = frame;
+  const { past: P, documents = false } = reach;
   const isFixed = typeof sequence === "number" && P === undefined;
   assert(isFixed || !documents, "attention that tells documents apart has a fixed length and no cache");
   const x = k.input("x", ["T", D]);
@@ -148,7 +152,7 @@ export function framedKernel(
     k.parameter("o_w", [D, width]),
     frame.outBias ? k.parameter("o_b", [D]) : undefined,
   );
-  const y = k.add(x, out);
+  const y = withResidual(x, out, residual);
   if (P === undefined) return k.kernel("attention", { y });
   const { key, value } = projected;
   return k.kernel("attention", { y, k: key, ...(typeof value === "number" ? {} : { v: value }) });

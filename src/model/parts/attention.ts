@@ -3,12 +3,12 @@
  * T = B·S tokens, D width, H query heads, G key/value heads, dh head dimension.
  */
 import * as k from "../../kernel/build.js";
-import type { Dim, Expr, Kernel } from "../../kernel/kernel.js";
+import type { Expr, Kernel } from "../../kernel/kernel.js";
 import {
   type AttentionFrame,
   type AttentionNames,
   type AttentionPart,
-  type AttentionReach,
+  type AttentionForm,
   type Projection,
   framedAttention,
   framedKernel,
@@ -66,8 +66,8 @@ export function attention(shape: AttentionShape, names: AttentionNames): Attenti
 }
 
 /** See `framedKernel`. */
-export function attentionKernel(shape: AttentionShape, sequence: Dim, reach?: AttentionReach): Kernel {
-  return framedKernel(shape, grouped(shape), sequence, reach);
+export function attentionKernel(shape: AttentionShape, ...form: AttentionForm): Kernel {
+  return framedKernel(shape, grouped(shape), ...form);
 }
 
 function grouped(shape: AttentionShape): Projection {

@@ -3,6 +3,7 @@ import * as k from "../../kernel/build.js";
 import type { Expr } from "../../kernel/kernel.js";
 import { type NormShape, norm, normParameters, normSpans } from "./norm.js";
 import { type ParameterInfo, type Part, type Spans, linears } from "./part.js";
+import { type Residual, withResidual } from "./residual.js";
 
 export interface FeedForwardShape {
   readonly width: number;
@@ -55,19 +56,20 @@ export function feedForwardSpans(name: string, shape: FeedForwardShape): Spans {
   };
 }
 
-/** y = x + MLP(LN(x)) */
+/** y = x + MLP(LN(x)), or the summand alone. */
 export function mlp(
   shape: FeedForwardShape & { readonly norm: NormShape },
   names: { readonly mlp: string; readonly norm: string },
-): Part {
+): Part<[residual?: Residual]> {
   return {
     class: "mlp",
     shape,
     parameters: [...normParameters(names.norm, shape.norm), ...feedForwardParameters(names.mlp, shape)],
     spans: { ...normSpans(names.norm, shape.norm), ...feedForwardSpans(names.mlp, shape) },
-    kernel() {
+    kernel(residual) {
       const x = k.input("x", ["T", shape.width]);
-      return k.kernel("mlp", { y: k.add(x, feedForward(shape, norm(shape.norm, x))) });
+      const summand = feedForward(shape, norm(shape.norm, x));
+      return k.kernel("mlp", { y: withResidual(x, summand, residual) });
     },
   };
 }

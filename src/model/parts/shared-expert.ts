@@ -8,6 +8,7 @@ import {
 } from "./feed-forward.js";
 import { type NormShape, norm, normParameters, normSpans } from "./norm.js";
 import { type Part, linears } from "./part.js";
+import { type Residual, withResidual } from "./residual.js";
 
 export interface SharedExpertShape {
   readonly norm: NormShape;
@@ -21,7 +22,7 @@ const NUM_COEFFICIENTS = { none: 0, cg1: 1, cg2: 2 } as const;
 export function sharedExpert(
   shape: SharedExpertShape,
   names: { readonly moe: string; readonly norm: string },
-): Part {
+): Part<[residual?: Residual]> {
   const expert = `${names.moe}.shared_expert`;
   const numCoefficients = NUM_COEFFICIENTS[shape.coefficients];
   const isWeighted = numCoefficients > 0;
@@ -39,30 +40,31 @@ export function sharedExpert(
       ...feedForwardSpans(expert, shape.feedForward),
       ...(isWeighted ? { coef_w: [`${names.moe}.shared_expert_gate.weight`] } : {}),
     },
-    kernel: () => sharedExpertKernel(shape),
+    kernel: (residual) => sharedExpertKernel(shape, residual),
   };
 }
 
 /**
  * The shared expert with residual and coefficient gate (method 5.4), xn = LN(x):
- * y = x + c₀·SE(xn), and for CG-2 also `scale` = c₁ [T, 1], the coefficient of the routed sum.
+ * y = x + c₀·SE(xn), or c₀·SE(xn) alone, and for CG-2 also `scale` = c₁ [T, 1], the coefficient of the routed sum.
  */
-function sharedExpertKernel(shape: SharedExpertShape): Kernel {
+function sharedExpertKernel(shape: SharedExpertShape, residual?: Residual): Kernel {
   const D = shape.norm.width;
   const x = k.input("x", ["T", D]);
   const xn = norm(shape.norm, x);
   const shared = feedForward(shape.feedForward, xn);
   switch (shape.coefficients) {
     case "none":
-      return k.kernel("shared", { y: k.add(x, shared) });
+      return k.kernel("shared", { y: withResidual(x, shared, residual) });
     case "cg1": {
       const c0 = k.sigmoid(k.linear(xn, k.parameter("coef_w", [1, D])));
-      return k.kernel("shared", { y: k.add(x, k.mul(c0, shared)) });
+      return k.kernel("shared", { y: withResidual(x, k.mul(c0, shared), residual) });
     }
     case "cg2": {
       const c = k.softmax(k.linear(xn, k.parameter("coef_w", [2, D])));
       const c0 = k.slice(c, 1, 0, 1);
-      return k.kernel("shared", { y: k.add(x, k.mul(c0, shared)), scale: k.slice(c, 1, 1, 2) });
+      const y = withResidual(x, k.mul(c0, shared), residual);
+      return k.kernel("shared", { y, scale: k.slice(c, 1, 1, 2) });
     }
   }
 }

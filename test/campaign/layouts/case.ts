@@ -1,5 +1,6 @@
 /** A case: a tiny model, and the layout of ranks that it trains on. All of it follows from one number. */
 import { type ModelInput, resolveModel } from "../../../src/model/config.js";
+import { hasBalanceLoss } from "../../../src/model/training-program.js";
 import { Dice } from "../fuzz/dice.js";
 
 export const VOCABULARY = 40;
@@ -103,10 +104,12 @@ function drawModel(dice: Dice, ep: number): ModelInput {
     `scmoe${k}-pos${position}-l0pos1`,
     "dgmoe",
     "dgmoe-share",
+    `longcat${k}`,
+    `farskip${k}`,
   ]);
   const moe_layer_interval = dice.pick([1, 2, 2] as const);
-  const isShared = /^(shared|scmoe)/.test(arch);
-  return {
+  const isShared = /^(shared|scmoe|longcat|farskip)/.test(arch);
+  const model: ModelInput = {
     arch,
     style,
     vocab_size: VOCABULARY,
@@ -122,6 +125,7 @@ function drawModel(dice: Dice, ep: number): ModelInput {
     capacity_factor: dice.chance(0.35) ? dice.pick([0.5, 0.75, 1, 1.25, 2]) : null,
     ...(isShared && dice.chance(0.3) ? { coefficient_gate: dice.pick(["none", "cg1", "cg2"] as const) } : {}),
     shortcut_norm: dice.chance(0.3) ? "reuse" : "own",
+    ...(arch.startsWith("farskip") && dice.chance(0.4) ? { dense_reads: "before" as const } : {}),
     norm_topk_prob: dice.chance(0.7),
     gate_noise: dice.chance(0.3),
     balance: dice.pick(["aux", "aux", "bias", "none"] as const),
@@ -130,6 +134,34 @@ function drawModel(dice: Dice, ep: number): ModelInput {
     router_z_loss_coef: dice.pick([0, 0, 0.01, 0.1]),
     balance_bias_rate: 0.01,
     ...(dice.chance(0.2) ? { tie_word_embeddings: dice.chance(0.5) } : {}),
+  };
+  return arch === "dense" ? model : { ...model, ...drawRouter(dice, model, k) };
+}
+
+/** What published models do beside softmax and top k. */
+function drawRouter(
+  dice: Dice,
+  { arch, num_experts: N = 8, balance }: ModelInput,
+  k: number,
+): Partial<ModelInput> {
+  const isDual = arch.startsWith("dgmoe");
+  const router_scores = dice.chance(0.3) ? "sigmoid" : "softmax";
+  const routed_scaling_factor = dice.pick([1, 1, 2.5]);
+  const num_zero_experts = !isDual && dice.chance(0.3) ? dice.pick([1, 3]) : 0;
+  const divisors = [2, 3, 4].filter((n) => N % n === 0 && N > n);
+  const expert_groups = num_zero_experts === 0 && dice.chance(0.3) ? dice.pick([1, ...divisors]) : 1;
+  const size = N / expert_groups;
+  const needed = isDual ? 2 : k;
+  const kept = dice.pick([1, 2, 3, 4].filter((n) => n <= expert_groups && n * size >= needed));
+  return {
+    router_scores,
+    routed_scaling_factor,
+    num_zero_experts,
+    expert_groups,
+    expert_groups_kept: kept,
+    expert_group_score: dice.pick(["best", "two_best"] as const),
+    ...(balance !== "none" && dice.chance(0.3) ? { balance_groups: dice.pick([1, ...divisors]) } : {}),
+    ...(dice.chance(0.3) ? { balance_bias_update: dice.pick(["sign", "proportional"] as const) } : {}),
   };
 }
 
@@ -171,8 +203,9 @@ const TWISTED: Readonly<Record<Twist, (of: Case) => Case>> = {
   "gradients of experts on EP × DP": (of) => of,
   "k = 1 whose gate learns": (of) =>
     change(of, {
-      arch: /^(shared|scmoe)/.test(of.model.arch) ? "scmoe1-pos2" : "top1",
+      arch: /^(shared|scmoe|farskip)/.test(of.model.arch) ? "scmoe1-pos2" : "top1",
       balance: "none",
+      balance_groups: undefined,
       router_z_loss_coef: 0,
       gate_noise: false,
     }),
@@ -196,15 +229,10 @@ export type Pieces =
 
 /** Capacity is per rank and micro-batch; what the balance loss counts depends on the model. */
 export function piecesOf({ model }: Case): Pieces {
-  const {
-    balance,
-    balance_statistics: of,
-    capacity_factor,
-    router_aux_loss_coef,
-    architecture,
-  } = resolveModel(model);
+  const config = resolveModel(model);
+  const { balance_statistics: of, capacity_factor, architecture } = config;
   if (architecture.routed === "none") return "whole";
-  const counts = balance === "aux" && router_aux_loss_coef > 0 ? of : "global";
+  const counts = hasBalanceLoss(config) ? of : "global";
   if (counts === "rank") return "pieces";
   if (capacity_factor === null) return counts === "micro_batch" ? "micro-batches" : "whole";
   return counts === "micro_batch" ? "grouped pieces" : "pieces";
