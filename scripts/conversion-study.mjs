@@ -40,11 +40,16 @@ const SOURCES = {
 const controller = new AbortController();
 process.once("SIGINT", () => controller.abort());
 
-const results = [];
-for (const seed of flags.seeds.split(",").map(Number))
-  for (const arch of Object.keys(SOURCES).filter((name) => flags.only === undefined || flags.only === name))
-    results.push(await study(arch, seed));
-print(results);
+try {
+  const results = [];
+  for (const seed of flags.seeds.split(",").map(Number))
+    for (const arch of Object.keys(SOURCES).filter((name) => flags.only === undefined || flags.only === name))
+      results.push(await study(arch, seed));
+  print(results);
+} catch (error) {
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = controller.signal.aborted ? 130 : 1;
+}
 
 async function study(arch, seed) {
   const at = (name) => join(flags.out, `seed-${seed}`, name);

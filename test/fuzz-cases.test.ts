@@ -10,6 +10,7 @@ import { parseYaml } from "../src/core/yaml.js";
 import { trainBpe } from "../src/data/bpe.js";
 import { TokenFile } from "../src/data/token-file.js";
 import { bpeToJson, loadTokenizer } from "../src/data/tokenizer.js";
+import { readConfig } from "../src/model/families/index.js";
 import { inferConfig } from "../src/model/infer-config.js";
 import { preset } from "../src/model/presets.js";
 import { readRunConfig } from "../src/train/config.js";
@@ -104,9 +105,11 @@ describe("names that every object has", () => {
       `{ "arch": "top2", "vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1,
          "num_hidden_layers": 2, "max_position_embeddings": 8, "${key}": { "a": 1 } }`,
     ) as Record<string, unknown>;
-    const { config, warnings } = inferConfig(keys, new Map(), "config.json");
-    expect(warnings).toEqual([`config.json: key "${key}" is unknown and not used`]);
-    expect(config.hidden_size).toBe(8);
+    expect(refusal(() => inferConfig(keys, new Map(), "run.json"))).toMatch(`unknown key "${key}"`);
+    const published = { ...keys, model_type: "llama" };
+    expect(refusal(() => readConfig(published, "config.json"))).toMatch(
+      /config.json: (arch|constructor|__proto__|toString) is/,
+    );
   });
 });
 
@@ -116,6 +119,8 @@ it("values of others that cannot even be shown are refused", () => {
   const sizes = { arch: "top2", vocab_size: 8, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 2 };
   for (const key of ["arch", "num_attention_heads", "head_dim", "num_experts_per_tok", "num_experts"])
     refusal(() => inferConfig({ ...sizes, [key]: { toString: "toString" } }, new Map(), "config.json"));
+  for (const key of ["architectures", "hidden_size", "rope_scaling", "pad_token_id", "layer_types"])
+    refusal(() => readConfig({ model_type: "qwen2", [key]: { toString: "toString" } }, "config.json"));
 });
 
 describe("what is quoted", () => {
@@ -130,19 +135,11 @@ describe("what is quoted", () => {
     refusal(() => preset(text));
     refusal(() => readCalibration(file("x.json", JSON.stringify({ [text]: text }))));
     refusal(() => inferConfig({ style: "llama", scoring_func: { [text]: text } }, new Map(), text));
-    const [warning] = inferConfig(
-      {
-        ...{ arch: "dense", vocab_size: 8, hidden_size: 8, intermediate_size: 8, num_attention_heads: 1 },
-        ...{ num_hidden_layers: 1, max_position_embeddings: 8, [text]: 1 },
-      },
-      new Map(),
-      "config.json",
-    ).warnings;
-    expect(
-      refusal(() => {
-        throw new InputError(warning);
-      }),
-    ).toBe(warning);
+    const sizes = { vocab_size: 8, hidden_size: 8, intermediate_size: 8, num_attention_heads: 1 };
+    const keys = { ...sizes, num_hidden_layers: 1, max_position_embeddings: 8, [text]: 1 };
+    refusal(() => inferConfig({ ...keys, arch: "dense" }, new Map(), "run.json"));
+    refusal(() => readConfig({ ...keys, model_type: "llama" }, "config.json"));
+    refusal(() => readConfig({ ...keys, architectures: [text] }, "config.json"));
   });
 
   it("of a value only so much that it is recognised", () => {

@@ -4,34 +4,42 @@
  * suggest.
  */
 import { asNumber, asText } from "../core/plain.js";
-import { didYouMean } from "../core/errors.js";
-import { oneLine } from "../core/shown.js";
-import { type ModelConfig, modelSchema, resolveModel } from "./config.js";
-import { fromHuggingFace } from "./hugging-face.js";
+import { InputError } from "../core/errors.js";
+import { shown } from "../core/shown.js";
+import { type ModelConfig, resolveModel } from "./config.js";
 
 type Shapes = ReadonlyMap<string, readonly number[]>;
 type Keys = Readonly<Record<string, unknown>>;
 
-export interface InferredConfig {
-  readonly config: ModelConfig;
-  /** One line for each key that neither we nor Hugging Face's tools are known to use. */
-  readonly warnings: readonly string[];
+/** Other words for settings of ours. */
+const ALIASES: Readonly<Record<string, string>> = {
+  layer_norm_eps: "norm_eps",
+  moe_every: "moe_layer_interval",
+  rms_norm_eps: "norm_eps",
+};
+
+/** @throws InputError when a key is unknown, keys contradict each other, or ask for what is not implemented */
+export function inferConfig(given: Keys, shapes: Shapes, where: string): ModelConfig {
+  const style = given.style ?? (shapes.has("model.embed_positions.weight") ? "gpt" : "llama");
+  const keys = inOurWords({ ...given, style }, where);
+  dropUnused(keys);
+  return resolveModel({ ...fromTensors(keys, shapes), ...keys }, where);
 }
 
-/** @throws InputError when the keys contradict each other, or ask for what is not implemented */
-export function inferConfig(given: Keys, shapes: Shapes, where: string): InferredConfig {
-  const style = given.style ?? (shapes.has("model.embed_positions.weight") ? "gpt" : "llama");
-  const keys = fromHuggingFace({ ...given, style }, where);
-  const known = Object.keys(modelSchema.shape);
-  const warnings: string[] = [];
-  for (const key of Object.keys(keys).filter((name) => !known.includes(name))) {
-    const near = didYouMean(key, known);
-    const hint = near === undefined ? "" : `; did you mean "${near}"?`;
-    warnings.push(oneLine(`${where}: key "${key}" is unknown and not used${hint}`));
-    delete keys[key];
+/** Only of the capacity null is a value of its own: dropless. */
+function inOurWords(given: Keys, where: string): Record<string, unknown> {
+  // A map: a key may have the name of something that every object has.
+  const result = new Map<string, unknown>();
+  for (const [name, value] of Object.entries(given)) {
+    if (name !== "capacity_factor" && (value === null || value === undefined)) continue;
+    const key = Object.hasOwn(ALIASES, name) ? ALIASES[name] : name;
+    if (result.has(key) && result.get(key) !== value)
+      throw new InputError(
+        `${where}: ${key} is ${shown(result.get(key))} under one name and ${shown(value)} under another (${name}); they are one setting`,
+      );
+    result.set(key, value);
   }
-  dropUnused(keys);
-  return { config: resolveModel({ ...fromTensors(keys, shapes), ...keys }, where), warnings };
+  return Object.fromEntries(result);
 }
 
 /** What a dense model, one without shared expert, or DGMoE says about parts it does not have. */
@@ -77,7 +85,7 @@ function fromTensors(keys: Keys, shapes: Shapes): Record<string, unknown> {
   return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined));
 }
 
-/** Hugging Face configs do not name an architecture; the weights do, unless they are ScMoE's, which do not show where the shortcut starts. */
+/** Where no key names an architecture, the weights do, unless they are ScMoE's, which do not show where the shortcut starts. */
 function inferArch(
   keys: Keys,
   has: { hasMoe: boolean; hasShared: boolean; hasShortcut: boolean },

@@ -2,12 +2,14 @@
  * Writes a folder as models are published: safetensors in shards with an index, and text files beside them. It is made under a
  * temporary name and takes its own complete or not at all.
  */
+import { createHash } from "node:crypto";
 import { closeSync, fsyncSync, openSync, renameSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { InputError, InterruptedError } from "../core/errors.js";
 import { shardName } from "./checkpoint-names.js";
 import { toBfloat16 } from "./element-types.js";
 import {
+  type WrittenFile,
   exists,
   isDirectory,
   listDirectory,
@@ -39,6 +41,8 @@ export interface ModelFolder {
   readonly tensors: readonly FolderTensor[];
   /** Content of the other files by name. */
   readonly files: ReadonlyMap<string, Uint8Array>;
+  /** Whether digests.json says what every file is, so that damage is noticed. */
+  readonly withDigests?: boolean;
   /** Of tensors in a file, at most; a tensor is in one file, whatever its size. */
   readonly shardBytes: number;
   readonly signal?: AbortSignal | undefined;
@@ -102,21 +106,24 @@ async function writeContent(directory: string, folder: ModelFolder): Promise<Wri
   const shards = shardsOf(folder.tensors, folder.shardBytes);
   const total = folder.tensors.reduce((sum, tensor) => sum + sizeOf(tensor), 0);
   const weightMap: Record<string, string> = {};
+  const digests: Record<string, WrittenFile> = {};
   let bytes = 0;
   for (const [i, tensors] of shards.entries()) {
     const file = shardName("model", i, shards.length);
-    await writeShard(join(directory, file), tensors, (tensor) => {
+    digests[file] = await writeShard(join(directory, file), tensors, (tensor) => {
       weightMap[tensor.name] = file;
       folder.onProgress?.((bytes += sizeOf(tensor)), total);
       if (folder.signal?.aborted === true) throw new InterruptedError("Interrupted: nothing was written");
     });
   }
+  const index = "model.safetensors.index.json";
   if (shards.length > 1)
-    writeJsonDurably(join(directory, "model.safetensors.index.json"), {
+    digests[index] = writeJsonDurably(join(directory, index), {
       metadata: { total_size: total },
       weight_map: weightMap,
     });
-  for (const [name, content] of folder.files) writeDurably(join(directory, name), [content]);
+  for (const [name, content] of folder.files) digests[name] = writeDurably(join(directory, name), [content]);
+  if (folder.withDigests === true) writeJsonDurably(join(directory, "digests.json"), digests);
   return { shards: shards.length, bytes: total };
 }
 
@@ -145,9 +152,15 @@ async function writeShard(
   path: string,
   tensors: readonly FolderTensor[],
   written: (tensor: FolderTensor) => void,
-): Promise<void> {
+): Promise<WrittenFile> {
   const file = writing(path, () => openSync(path, "w"));
-  const write = (bytes: Uint8Array): void => writing(path, () => writeAll(file, bytes));
+  const hash = createHash("sha256");
+  let bytes = 0;
+  const write = (piece: Uint8Array): void => {
+    hash.update(piece);
+    bytes += piece.length;
+    writing(path, () => writeAll(file, piece));
+  };
   let isWritten = false;
   try {
     write(safetensorsHeader(tensors.map((tensor) => ({ ...tensor, bytes: sizeOf(tensor) }))));
@@ -162,6 +175,7 @@ async function writeShard(
   } finally {
     closeAfter(path, file, isWritten);
   }
+  return { bytes, sha256: hash.digest("hex") };
 }
 
 /** After a failure, that is what to tell, not that closing fails too. */

@@ -241,6 +241,7 @@ async function write(
       ],
       ...copied.map((path) => [basename(path), reading(path, () => readFileSync(path))] as const),
     ]),
+    withDigests: true,
     shardBytes: SHARD_GB * 1e9,
   });
 }

@@ -33,7 +33,6 @@ export interface Fixture {
   readonly directory: string;
   readonly run: z.output<typeof runSchema>;
   readonly config: ModelConfig;
-  readonly warnings: readonly string[];
   readonly initial: SafetensorsReader;
   readonly final: SafetensorsReader;
   readonly gradients: SafetensorsReader;
@@ -61,7 +60,7 @@ export function openFixture(directory: string): Fixture {
     const initial = open("initial");
     const shapes = new Map(initial.names.map((name) => [name, initial.info(name).dims]));
     const { balance_coefficient: coefficient, config: given } = run;
-    const { config, warnings } = inferConfig(
+    const config = inferConfig(
       coefficient === undefined ? given : { ...given, router_aux_loss_coef: coefficient },
       shapes,
       path("run.json"),
@@ -80,7 +79,7 @@ export function openFixture(directory: string): Fixture {
     const tokens = readTokens(open("tokens"), config, run.steps.length);
     const logits = existsSync(path("logits0.safetensors")) ? open("logits0") : undefined;
     if (logits !== undefined) checkLogits(logits, [tokens.batch, tokens.sequence, config.vocab_size]);
-    return { directory, run, config, warnings, initial, final, gradients, logits, ...tokens, close };
+    return { directory, run, config, initial, final, gradients, logits, ...tokens, close };
   } catch (error) {
     close();
     throw error;

@@ -55,7 +55,6 @@ export interface FixtureReport {
   readonly passed: boolean;
   /** What did not agree, one line each. */
   readonly failures: readonly string[];
-  readonly warnings: readonly string[];
   readonly tolerance: typeof TOLERANCE;
   readonly logitsError: number | null;
   readonly steps: readonly StepError[];
@@ -108,7 +107,6 @@ function compare(fixture: Fixture, engine: Engine): FixtureReport {
     arch: config.arch,
     passed: failures.length === 0,
     failures,
-    warnings: fixture.warnings,
     tolerance: TOLERANCE,
     logitsError,
     steps,

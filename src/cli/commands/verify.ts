@@ -94,7 +94,6 @@ function describeRun(report: FixtureReport): string {
     tensors,
     report.logitsError === null ? "no logits0.safetensors" : `logits error ${exp(report.logitsError)}`,
     `tolerances: loss ${tolerance.loss}, gradients ${tolerance.gradient}, weights ${tolerance.weight}, logits ${tolerance.logits}`,
-    ...report.warnings.map((warning) => `warning: ${warning}`),
     ...report.failures,
     report.passed ? "PASSED" : "FAILED",
   ].join("\n");

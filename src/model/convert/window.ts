@@ -45,6 +45,10 @@ export function offeredPositions(config: ModelConfig): OfferedPosition[] {
 
 /** As lines for people. */
 export function positionLines(config: ModelConfig): string[] {
+  if (config.architecture.wiring === "farskip")
+    return [
+      "FarSkip: routed experts read what enters their block; window: the attention of the block and of the next",
+    ];
   const every =
     config.moe_layer_interval === 1
       ? "every block is MoE"

@@ -13,6 +13,7 @@ import { loadTokenizer } from "../../../src/data/tokenizer.js";
 import { launchLine, shellLine } from "../../../src/launch/line.js";
 import { architecture } from "../../../src/model/architectures.js";
 import { resolveModel } from "../../../src/model/config.js";
+import { readConfig } from "../../../src/model/families/index.js";
 import { inferConfig } from "../../../src/model/infer-config.js";
 import { preset } from "../../../src/model/presets.js";
 import { checkTensors, checkpointConfig } from "../../../src/run/load-weights.js";
@@ -334,6 +335,8 @@ function useTokenizer(path: string, dice: Dice): void {
   tokenizer.decode([0, tokenizer.endOfText, dice.below(tokenizer.vocabSize)]);
 }
 
+type Keys = Record<string, unknown>;
+
 function infer(dice: Dice): { input: string; run: () => unknown } {
   const config = changeTree(dice, dice.pick(seeds.HF_CONFIGS));
   const input = dice.chance(0.5) ? jsonText(dice, config) : JSON.stringify(config);
@@ -354,7 +357,11 @@ function infer(dice: Dice): { input: string; run: () => unknown } {
       attempt(() => resolveModel(keys, "config.json"));
       // As it comes from a file: an object.
       if (typeof keys === "object" && keys !== null && !Array.isArray(keys))
-        inferConfig(keys as Record<string, unknown>, shapes, "config.json");
+        for (const read of [
+          () => readConfig(keys as Keys, "config.json"),
+          () => inferConfig(keys as Keys, shapes, "config.json"),
+        ])
+          attempt(read);
     },
   };
 }
