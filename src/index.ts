@@ -1,6 +1,8 @@
 /** The library: what the command line is made of, for use from TypeScript. `scmoe/plan` is the part that runs anywhere. */
 export * from "./plan.js";
 export { type CompareOptions, compare } from "./api/compare.js";
+export { type ConvertModelOptions, type Converted, convert } from "./api/convert.js";
+export type { GainOptions, GainRow } from "./api/conversion-gain.js";
 export { type EvaluateOptions, evaluate } from "./api/evaluate.js";
 export { type ExportOptions, type ExportResult, exportModel } from "./api/export.js";
 export { type GenerateOptions, generate } from "./api/generate.js";
@@ -31,6 +33,7 @@ export type {
 } from "./comm/communicator.js";
 export { type Link, formatLink, parseLink } from "./comm/link.js";
 export { VERSION } from "./core/version.js";
+export type { TokenizerDifference, TokenizerReport } from "./data/verify-tokenizer.js";
 export type { Written } from "./infer/generate.js";
 export type { SamplingOptions } from "./infer/sampling.js";
 export { type Job, type JobContext, type LineEvent, type Outcome, defineJob } from "./launch/job.js";
@@ -39,6 +42,7 @@ export type { LaunchOptions } from "./launch/options.js";
 export type { ParameterCount } from "./model/parameters.js";
 export type { MemoryOptions } from "./run/memory-need.js";
 export { type RunConfig, type RunInput, type StartingPoint, readRunConfig } from "./train/config.js";
+export type { ConvertResult, ConvertTask } from "./train/convert.js";
 export type { EvaluateResult, EvaluateTask } from "./train/evaluate.js";
 export type { StepEvent } from "./train/event.js";
 export type { RunSource } from "./train/open-run.js";

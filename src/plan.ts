@@ -28,7 +28,7 @@ export type { GatePart } from "./model/parts/gate.js";
 export type { ParameterInfo, Part, Spans } from "./model/parts/part.js";
 export { type BlockParts, type ModelStructure, type MoeParts, structureOf } from "./model/structure.js";
 export { type WireOptions, Wires } from "./model/wires.js";
-export type { HeadOutput } from "./model/parts/head.js";
+export type { Distillation, HeadOutput } from "./model/parts/head.js";
 export { type ModelProgram, type ProgramOptions, buildProgram } from "./model/language-model.js";
 export {
   type TrainingOptions,

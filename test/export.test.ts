@@ -1,5 +1,5 @@
 /** Models go out as they came in, bit for bit, and nothing half-written stays. */
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { exportModel } from "../src/api/export.js";
@@ -10,7 +10,7 @@ import { listParameters } from "../src/model/parameters.js";
 import { openModel } from "../src/run/open-model.js";
 import { toBfloat16 } from "../src/storage/element-types.js";
 import { beginCheckpoint, commitCheckpoint, writeShard } from "../src/storage/checkpoint-writer.js";
-import { SafetensorsReader } from "../src/storage/safetensors.js";
+import { SafetensorsReader, safetensorsHeader } from "../src/storage/safetensors.js";
 import { temporaryDirectory } from "./helpers.js";
 import { PUBLISHED, writePublished } from "./published.js";
 
@@ -99,6 +99,44 @@ describe.each(FAMILIES)("%s", (family) => {
   });
 });
 
+it("weights of one byte come out multiplied by the scales of their blocks", async () => {
+  const directory = temporaryDirectory();
+  const [source, out] = [join(directory, "source"), join(directory, "out")];
+  await writePublished("llama", join(directory, "f32"));
+  const name = "model.layers.1.mlp.down_proj.weight";
+  const [rows, columns, block] = [16, 24, 10];
+  const stored = Uint8Array.from({ length: rows * columns }, (_, i) => (i * 37) % 127);
+  const scales = Float32Array.of(1, 0.5, 3, 0.1, 7, 0.25);
+  const bytes = new Map<string, [dtype: string, dims: readonly number[], bytes: Uint8Array]>();
+  for (const [other, { dims, values }] of filesOf(join(directory, "f32")))
+    bytes.set(other, ["F32", dims, bits(values)]);
+  bytes.set(name, ["F8_E4M3", [rows, columns], stored]);
+  bytes.set(`${name}_scale_inv`, ["F32", [2, 3], bits(scales)]);
+  mkdirSync(source);
+  const header = [...bytes].map(([of, [dtype, dims, { length }]]) => ({
+    name: of,
+    dtype,
+    dims,
+    bytes: length,
+  }));
+  writeFileSync(
+    join(source, "model.safetensors"),
+    Buffer.concat([safetensorsHeader(header), ...[...bytes.values()].map(([, , data]) => data)]),
+  );
+  const quantization_config = { quant_method: "fp8", weight_block_size: [block, block] };
+  writeFileSync(join(source, "config.json"), JSON.stringify({ ...PUBLISHED.llama, quantization_config }));
+  await exportModel({ model: source, out });
+  const found = filesOf(out).get(name)?.values;
+  const reader = SafetensorsReader.open(join(source, "model.safetensors"));
+  const wanted = reader.readF32(name).map((value, i) => {
+    const [row, column] = [Math.floor(i / columns), i % columns];
+    return value * scales[Math.floor(row / block) * 3 + Math.floor(column / block)];
+  });
+  reader.close();
+  expect(found).toEqual(wanted);
+  expect(json(join(out, "config.json"))).not.toHaveProperty("quantization_config");
+});
+
 describe("a run", () => {
   const directory = temporaryDirectory();
   const run = join(directory, "run");
@@ -159,6 +197,7 @@ describe("a run", () => {
       "tokenizer_config.json",
     ]);
     expect(json(join(out, "generation_config.json"))).toEqual({ eos_token_id: 257 });
+    expect(json(join(out, "config.json"))).toMatchObject({ bos_token_id: null, eos_token_id: 257 });
     expect(json(join(out, "tokenizer_config.json"))).toMatchObject({
       eos_token: "<|endoftext|>",
       model_max_length: 32,
@@ -185,6 +224,32 @@ describe("a run", () => {
     model.source.readInto("model.layers.1.mlp.gate.weight", values);
     model.close();
     expect([...values]).toEqual([9, 9, 9, 9]);
+  });
+
+  it("that started from a published folder takes along what that says of tokens", async () => {
+    const start = join(directory, "start");
+    mkdirSync(start);
+    const found = {
+      "chat_template.jinja": "{{ messages }}",
+      "generation_config.json": '{"eos_token_id":[5,6]}',
+    };
+    for (const [name, text] of Object.entries({
+      ...found,
+      "config.json": '{"bos_token_id":7,"eos_token_id":5}',
+    }))
+      writeFileSync(join(start, name), text);
+    const record = join(run, "run.json");
+    writeFileSync(record, JSON.stringify({ ranks: 1, config: {}, from: start }));
+    const out = join(directory, "tuned");
+    await exportModel({ model: run, out, checkpoint: 3 });
+    writeFileSync(join(start, "config.json"), '{"eos_token_id":5}');
+    await exportModel({ model: run, out: join(directory, "default"), checkpoint: 3 });
+    expect(json(join(directory, "default", "config.json"))).not.toHaveProperty("bos_token_id");
+    rmSync(record);
+    expect(json(join(out, "config.json"))).toMatchObject({ bos_token_id: 7, eos_token_id: 5 });
+    for (const [name, text] of Object.entries(found))
+      expect(readFileSync(join(out, name), "utf8")).toBe(text);
+    expect(readdirSync(out)).toContain("tokenizer.json");
   });
 
   it("with weights that are not finite, or damaged, is refused and leaves nothing", async () => {

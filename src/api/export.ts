@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { checkBounds, BOUNDS } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
+import { parseJson } from "../core/json.js";
 import { shown } from "../core/shown.js";
 import { type TextTokens, jsonBytes, tokenFiles } from "../data/tokenizer-files.js";
 import type { LineEvent } from "../launch/job.js";
@@ -8,7 +9,8 @@ import { type PublishedForm, type PublishedTensor, publishedForm } from "../mode
 import { checkTensors } from "../run/load-weights.js";
 import { type OpenModel, openModel } from "../run/open-model.js";
 import { exists, readText } from "../storage/files.js";
-import { type FolderTensor, refuseToOverwrite, writeModelFolder } from "../storage/model-folder.js";
+import { type FolderTensor, SHARD_GB, refuseToOverwrite, writeModelFolder } from "../storage/model-folder.js";
+import { publishedStart } from "../train/run-directory.js";
 
 /** What to export, and in which form. */
 export interface ExportOptions {
@@ -52,7 +54,7 @@ const DTYPES = {
  *   EnvironmentError when it cannot be written; InterruptedError. Then nothing is left under the folder's name
  */
 export async function exportModel(options: ExportOptions): Promise<ExportResult> {
-  const { out, dtype = "f32", shardGb = 5, signal, onEvent } = options;
+  const { out, dtype = "f32", shardGb = SHARD_GB, signal, onEvent } = options;
   checkBounds("exportModel", options, { shardGb: BOUNDS.shardGb });
   if (!Object.hasOwn(DTYPES, dtype))
     throw new InputError(`exportModel: dtype is ${shown(dtype)}, wanted f32 or bf16`);
@@ -62,12 +64,13 @@ export async function exportModel(options: ExportOptions): Promise<ExportResult>
     model.verify();
     checkTensors(model.config, model.source, "refused");
     const form = publishedForm(model.config, model.directory);
-    const { files, tokens } = tokenFiles(
-      model.directory,
-      model.config.max_position_embeddings,
-      knownTokens(model),
-    );
-    const config = { ...form.config, dtype: DTYPES[dtype].said, ...tokens };
+    const published = model.family === undefined ? publishedStart(model.directory) : model.directory;
+    const known = knownTokens(model, published);
+    const directories = [model.directory, ...(published === undefined ? [] : [published])];
+    const { files, tokens } = tokenFiles(directories, model.config.max_position_embeddings, known);
+    // What a published folder leaves out has its family's default; a model born here has none.
+    const said = published === undefined ? tokens : known;
+    const config = { ...form.config, dtype: DTYPES[dtype].said, ...said };
     const written = await writeModelFolder(out, {
       tensors: form.tensors.map((tensor) => folderTensor(tensor, model, dtype)),
       files: new Map([
@@ -116,17 +119,15 @@ function checkpointOf({ model, checkpoint }: ExportOptions): string {
   throw new InputError(`${model} has no checkpoint ${shown(checkpoint)}: ${path} is missing`);
 }
 
-/** What is known of the tokens around a text beside the tokenizer: in config.json of a published folder, in ours. */
-function knownTokens({ directory, family, config }: OpenModel): Partial<TextTokens> {
+/** @param published the folder that the model is, or that its training started from */
+function knownTokens({ config }: OpenModel, published: string | undefined): Partial<TextTokens> {
   const { end_tokens: ends, padding_token: pad_token_id } = config;
-  if (family === undefined)
-    return {
-      pad_token_id,
-      ...(ends === undefined ? {} : { eos_token_id: ends.length === 1 ? ends[0] : ends }),
-    };
-  const said = JSON.parse(readText(join(directory, "config.json"), "the config")) as Partial<TextTokens>;
+  const ours = ends === undefined ? {} : { eos_token_id: ends.length === 1 ? ends[0] : ends };
+  if (published === undefined) return { ...ours, pad_token_id };
+  const file = join(published, "config.json");
+  const said = (parseJson(readText(file, "the config"), file) ?? {}) as Partial<TextTokens>;
   const keys = (["bos_token_id", "eos_token_id"] as const).filter((key) => Object.hasOwn(said, key));
-  return { pad_token_id, ...Object.fromEntries(keys.map((key) => [key, said[key]])) };
+  return { ...ours, ...Object.fromEntries(keys.map((key) => [key, said[key]])), pad_token_id };
 }
 
 function folderTensor(tensor: PublishedTensor, { source }: OpenModel, dtype: "f32" | "bf16"): FolderTensor {

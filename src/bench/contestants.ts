@@ -151,7 +151,7 @@ export class Contestants {
     if (rank === undefined) {
       // Fresh gates send most rows to a few experts, trained ones do not: a selection bias evens them out.
       const balance = this.options.balanced ? "bias" : "none";
-      const config = resolveModel({ ...this.options.model, arch, balance });
+      const config = resolveModel({ ...this.options.model, arch, balance, balance_groups: undefined });
       const { epSize } = this.options;
       rank = createTrainee({ config, engine: this.engine, world: this.context.world, epSize });
       rank.weights.initialize(1, config.initializer_range);

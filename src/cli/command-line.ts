@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { oneLine } from "../core/shown.js";
 import { VERSION } from "../core/version.js";
 import { addBench } from "./commands/bench.js";
+import { addConvert } from "./commands/convert.js";
 import { addData } from "./commands/data.js";
 import { addDoctor } from "./commands/doctor.js";
 import { addEval } from "./commands/eval.js";
@@ -46,6 +47,7 @@ Examples:
     addEval,
     addGenerate,
     addExport,
+    addConvert,
     addData,
     addTokenizer,
     addVerify,

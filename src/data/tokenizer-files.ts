@@ -31,28 +31,32 @@ export interface TokenFiles {
 }
 
 /**
- * @param directory a checkpoint, or a published folder
+ * @param directories a checkpoint or a published folder, and where else to look for what is not there
  * @param positions of the longest text
  * @param said what config.json of a published folder says; otherwise the tokenizer is asked
  * @throws InputError when a file cannot be read, or the tokenizer is not one
  */
-export function tokenFiles(directory: string, positions: number, said: Partial<TextTokens> = {}): TokenFiles {
+export function tokenFiles(
+  directories: readonly string[],
+  positions: number,
+  said: Partial<TextTokens> = {},
+): TokenFiles {
   const files = new Map<string, Uint8Array>();
   for (const name of AS_FOUND) {
-    const path = join(directory, name);
-    if (exists(path))
+    const path = directories.map((directory) => join(directory, name)).find(exists);
+    if (path !== undefined)
       files.set(
         name,
         reading(path, () => readFileSync(path)),
       );
   }
   const tokenizer = files.get("tokenizer.json");
-  const asked = tokenizer === undefined ? null : join(directory, "tokenizer.json");
+  const asked = directories.map((directory) => join(directory, "tokenizer.json")).find(exists);
   const { bos_token_id = null, pad_token_id = null } = said;
   const end = said.eos_token_id;
   const tokens: TextTokens = {
     bos_token_id,
-    eos_token_id: end !== undefined || asked === null ? (end ?? null) : loadTokenizer(asked).endOfText,
+    eos_token_id: end !== undefined || asked === undefined ? (end ?? null) : loadTokenizer(asked).endOfText,
     pad_token_id,
   };
   const add = (name: string, value: unknown): void => {

@@ -7,12 +7,12 @@ import { describe, expect, it } from "vitest";
 import { InputError } from "../core/errors.js";
 import { BYTE_CHARACTERS, BpeTokenizer, END_OF_TEXT, trainBpe } from "./bpe.js";
 import { readCorpus } from "./corpus.js";
-import { bpeToJson, loadTokenizer } from "./tokenizer.js";
+import { readPipeline } from "./tokenizer/pipeline.js";
+import { bpeToJson, encodePrompt, loadTokenizer } from "./tokenizer.js";
 
 const corpus = readCorpus("sotu").train.slice(0, 12);
 const model = trainBpe(corpus, 600);
 const own = new BpeTokenizer(model);
-const theirs = new HuggingFace(bpeToJson(model) as object, {});
 const folder = mkdtempSync(join(tmpdir(), "scmoe-tokenizer-"));
 const save = (json: unknown, name: string): string => {
   const path = join(folder, name);
@@ -50,14 +50,16 @@ describe("our own byte-level BPE", () => {
     );
   });
 
-  it("makes the ids that Hugging Face's implementation makes of its tokenizer.json", () => {
+  it("makes the ids and the text that the stages of its tokenizer.json make", () => {
+    const stages = readPipeline(bpeToJson(model) as Record<string, unknown>, {}, "a test");
     fc.assert(
-      fc.property(text, (s) => {
-        expect(own.encode(s)).toEqual([...theirs.encode(s).ids]);
+      fc.property(text, fc.array(fc.nat(own.vocabSize + 2)), (s, ids) => {
+        expect(own.encode(s)).toEqual(stages.encode(s));
+        expect(own.decode(ids)).toBe(stages.decode(ids));
       }),
       { numRuns: 500 },
     );
-    expect(own.encode(corpus[0])).toEqual([...theirs.encode(corpus[0]).ids]);
+    expect(own.encode(corpus[0])).toEqual(stages.encode(corpus[0]));
   });
 
   it("decodes any ids, cut characters included, without failing", () => {
@@ -158,6 +160,59 @@ describe("loadTokenizer()", () => {
     }
   });
 
+  const template = {
+    type: "TemplateProcessing",
+    single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
+    special_tokens: { "<s>": { id: "<s>", ids: [600], tokens: ["<s>"] } },
+  };
+  const begun = { ...base, added_tokens: [added(599, END_OF_TEXT), added(600, "<s>")] };
+
+  it.each<[string, object, object | undefined, number[], number]>([
+    ["nothing", begun, undefined, [], 599],
+    ["what the post processor says", { ...begun, post_processor: template }, undefined, [600], 599],
+    ["what the settings say", begun, { add_bos_token: true, bos_token: { content: "<s>" } }, [600], 599],
+    ["nothing that is not wanted", begun, { add_bos_token: false, bos_token: "<s>" }, [], 599],
+    [
+      "what the post processor says, before the settings",
+      { ...begun, post_processor: { ...template, single: template.single.slice(1) } },
+      { add_bos_token: true, bos_token: "<s>", eos_token: "<s>" },
+      [],
+      600,
+    ],
+    [
+      "what the settings say, of our own kind",
+      base,
+      { add_bos_token: true, bos_token: END_OF_TEXT },
+      [599],
+      599,
+    ],
+  ])("puts %s before a prompt, once", (_, json, config, beginning, end) => {
+    const directory = mkdtempSync(join(folder, "begun-"));
+    writeFileSync(join(directory, "tokenizer.json"), JSON.stringify(json));
+    if (config) writeFileSync(join(directory, "tokenizer_config.json"), JSON.stringify(config));
+    const loaded = loadTokenizer(directory);
+    expect([loaded.beginning, loaded.endOfText]).toEqual([beginning, end]);
+    expect(loaded.encode("the")).toEqual(own.encode("the"));
+    expect(encodePrompt(loaded, "the")).toEqual([...beginning, ...own.encode("the")]);
+    const marked = (loaded.decode(beginning) || "") + "the";
+    expect(encodePrompt(loaded, marked)).toEqual([...beginning, ...own.encode("the")]);
+    expect(encodePrompt(loaded, "")).toEqual(beginning);
+  });
+
+  it("refuses settings that are none", () => {
+    const directory = mkdtempSync(join(folder, "begun-"));
+    writeFileSync(join(directory, "tokenizer.json"), JSON.stringify(base));
+    writeFileSync(join(directory, "tokenizer_config.json"), "[1]");
+    expect(() => loadTokenizer(directory)).toThrow(/tokenizer_config\.json is not an object of settings/);
+  });
+
+  it("takes halves of surrogate pairs for U+FFFD", () => {
+    for (const json of [base, foreign["ignored merges"]]) {
+      const loaded = loadTokenizer(save(json, "halves.json"));
+      expect(loaded.encode("a\ud800b\udc00")).toEqual(loaded.encode("a\ufffdb\ufffd"));
+    }
+  });
+
   it("says what Hugging Face's implementation cannot do, in one line", () => {
     const loaded = loadTokenizer(save(foreign.Unigram, "unigram.json"));
     const encode = () => loaded.encode("q".repeat(150_000));
@@ -172,6 +227,17 @@ describe("loadTokenizer()", () => {
       /merge 343 \(\["the","zzz"\]\) makes no token of model\.vocab/,
     ],
     ["nothing", "", /not JSON/],
+    [
+      "a part of a kind that is not offered",
+      { ...base, normalizer: { type: "Sequence", normalizers: [{ type: "Nmt" }] } },
+      /json: normalizer\.normalizers\[0\]\.type is "Nmt"; wanted one of NFC, /,
+    ],
+    [
+      "a model of another kind",
+      { ...base, model: { ...base.model, type: "Other" } },
+      /model\.type is "Other"; wanted one of BPE, /,
+    ],
+    ["dropout", { ...base, model: { ...base.model, dropout: 0.1 } }, /model\.dropout is 0\.1; wanted null/],
     ["other JSON", "[1]", /no model\.vocab/],
     ["null", "null", /no model\.vocab/],
     [

@@ -223,6 +223,11 @@ export function crossEntropyGrad(logits: Expr, labels: Expr, dLoss: Expr): Expr 
   return apply("crossEntropyGrad", [logits, labels, dLoss]);
 }
 
+/** −Σ targets·log softmax(logits) per row: logits and targets [T, V] → [T]. */
+export function softCrossEntropy(logits: Expr, targets: Expr): Expr {
+  return apply("softCrossEntropy", [logits, targets]);
+}
+
 /** Names the outputs and collects the inputs: inputs and constants first, then parameters, each in order of first use. */
 export function kernel(
   name: string,

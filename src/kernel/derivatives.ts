@@ -137,6 +137,11 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
       k.reduceSum(k.mul(dy, k.crossEntropyGrad(logits, labels, ones)), [1]),
     ];
   },
+  softCrossEntropy: ({ inputs: [logits, targets] }, dy) => {
+    const column = k.reshape(dy, [dy.dims[0], 1]);
+    const p = k.softmax(logits);
+    return [k.mul(k.sub(k.mul(p, rowSum(targets)), targets), column), k.mul(k.neg(k.log(p)), column)];
+  },
 };
 
 /** d(op(a)·op(b)) for every combination of transposes. */

@@ -57,6 +57,7 @@ export const OP_NAMES = [
   // loss
   "crossEntropy",
   "crossEntropyGrad",
+  "softCrossEntropy",
 ] as const;
 
 export type OpName = (typeof OP_NAMES)[number];

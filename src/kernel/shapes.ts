@@ -183,6 +183,7 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
     return [logits.dims[0]];
   },
   crossEntropyGrad: same,
+  softCrossEntropy: (inputs, attrs, op) => alike(inputs, attrs, op).slice(0, 1),
 };
 
 function positionAxis(op: string, { dims, dtype }: Expr): Dim {

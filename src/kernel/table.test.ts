@@ -84,6 +84,11 @@ const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
   rmsNormScaleGrad: [k.rmsNormScaleGrad(x, z)],
   crossEntropy: [k.crossEntropy(x, labels)],
   crossEntropyGrad: [k.crossEntropyGrad(x, labels, perRow)],
+  softCrossEntropy: [
+    k.softCrossEntropy(x, k.softmax(z)),
+    k.softCrossEntropy(x, k.softmax(x)),
+    k.softCrossEntropy(x, z),
+  ],
 };
 function bindingsOf(kernel: Kernel): Record<string, { data: Float64Array; dims: number[] }> {
   return Object.fromEntries(

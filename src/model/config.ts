@@ -132,7 +132,7 @@ export function resolveModel(input: unknown, where = "model config"): ModelConfi
     norm_topk_prob: raw.norm_topk_prob ?? arch.renormalize ?? true,
     balance: raw.balance ?? arch.balance ?? "aux",
     balance_bias_update: raw.balance_bias_update ?? (raw.num_zero_experts > 0 ? "proportional" : "sign"),
-    active_experts: raw.active_experts ?? evenActive(raw, arch.topK),
+    ...evenActive(raw, arch.topK),
     tie_word_embeddings: raw.tie_word_embeddings ?? gpt,
     attention_bias: attentionBias,
     attention_out_bias: raw.attention_out_bias ?? (raw.attention === "latent" ? attentionBias : gpt),

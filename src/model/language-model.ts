@@ -7,7 +7,7 @@ import type { OperatorOf } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import type { ModelConfig } from "./config.js";
 import type { RoutingRule } from "./routed-branch.js";
-import type { HeadOutput } from "./parts/head.js";
+import type { Distillation, HeadOutput } from "./parts/head.js";
 import { type ModelStructure, structureOf } from "./structure.js";
 import { type WireOptions, Wires } from "./wires.js";
 import { type Block, WIRINGS } from "./wirings.js";
@@ -34,6 +34,8 @@ export interface ModelProgram {
   readonly noise: readonly number[];
   /** Losses [T] or logits [T, V]. */
   readonly output: number;
+  /** Of a student: what it is fed, the teacher's logits [T, V], and what else its head gives, divergences from them [T]. */
+  readonly distilled?: { readonly teacher: number; readonly divergences: number };
   readonly routings: readonly OperatorOf<"route">[];
 }
 
@@ -57,11 +59,11 @@ export function buildProgram(config: ModelConfig, options: ProgramOptions): Mode
   return wireModel(config, options, { withNoise: false });
 }
 
-/** @param how `withNoise`: noise on the gates' logits is an input, as training wants it */
+/** @param how `withNoise`: noise on the gates' logits is an input, as training wants it; `distill`: as a student's is */
 export function wireModel(
   config: ModelConfig,
   options: ProgramOptions,
-  how: { readonly withNoise: boolean },
+  how: { readonly withNoise: boolean; readonly distill?: Distillation | undefined },
 ): ModelProgram {
   const wires = new Wires(config.hidden_size, options);
   const structure = structureOf(config);
@@ -87,7 +89,11 @@ export function wireModel(
     starts,
   }));
   const x = WIRINGS[config.architecture.wiring](wires, blocks, embedded);
-  const output = addHead(wires, structure, { x, labels });
+  const student =
+    labels === undefined || how.distill === undefined
+      ? undefined
+      : addStudentHead(wires, structure, { x, labels, distill: how.distill });
+  const output = student?.losses ?? addHead(wires, structure, { x, labels });
   const program = builder.build(`${config.arch} ${options.head}`);
   const routings = program.operators.flatMap((op) => (op.kind === "route" ? [op] : []));
   return {
@@ -100,6 +106,7 @@ export function wireModel(
     starts,
     noise: wires.noise,
     output,
+    distilled: student,
     routings,
   };
 }
@@ -152,4 +159,21 @@ export function addHead(
     outputs: { [name]: output },
   });
   return output;
+}
+
+/** The final norm and a head that learns from labels, [T], and from a teacher's logits, [T, V], which it is fed. */
+function addStudentHead(
+  wires: Wires,
+  { head }: ModelStructure,
+  { x, labels, distill }: { readonly x: number; readonly labels: number; readonly distill: Distillation },
+): { readonly losses: number; readonly teacher: number; readonly divergences: number } {
+  const perToken = (name: string, width: number): number =>
+    wires.builder.value(name, wires.tokens * 4 * width);
+  const teacher = perToken("teacher", head.width);
+  const [losses, divergences] = [perToken("losses", 1), perToken("divergences", 1)];
+  wires.part("head", head, ["losses", distill], {
+    inputs: { x, labels, teacher },
+    outputs: { losses, divergences },
+  });
+  return { losses, teacher, divergences };
 }

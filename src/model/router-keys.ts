@@ -73,12 +73,13 @@ interface RouterConfig extends Keys {
   readonly num_experts: number;
 }
 
-/** Of a token's k choices, those that are not zero experts if all are chosen equally often; undefined without zero experts. */
+/** Of a token's k choices, those that are not zero experts if all are chosen equally often; nothing where it is set, or has no sense. */
 export function evenActive(
-  { num_experts: N, num_zero_experts: Z }: Pick<RouterConfig, "num_experts" | "num_zero_experts">,
+  keys: Pick<RouterConfig, "num_experts" | "num_zero_experts" | "active_experts">,
   k: number,
-): number | undefined {
-  return Z === 0 ? undefined : (k * N) / (N + Z);
+): Pick<RouterConfig, "active_experts"> {
+  const { num_experts: N, num_zero_experts: Z, active_experts: given } = keys;
+  return given !== undefined || Z === 0 ? {} : { active_experts: (k * N) / (N + Z) };
 }
 
 /** @returns the first contradiction: key, value found, value wanted; undefined if there is none */

@@ -5,6 +5,7 @@ import { differentiateProgram } from "../program/differentiate.js";
 import { pruneProgram } from "../program/prune.js";
 import type { ModelConfig } from "./config.js";
 import { type ModelProgram, wireModel } from "./language-model.js";
+import type { Distillation } from "./parts/head.js";
 import type { WireOptions } from "./wires.js";
 
 /** The sizes of a training program, and how its backward half is derived. */
@@ -15,6 +16,8 @@ export interface TrainingOptions
    * (the default), or whoever runs the program feeds those of the whole step.
    */
   readonly statistics?: "summed" | "fed";
+  /** Learn from a teacher's logits, too. */
+  readonly distill?: Distillation | undefined;
 }
 
 /** The program of a micro-batch in training, and the ids of the values that the caller feeds and reads. */
@@ -22,6 +25,8 @@ export interface TrainingProgram extends ModelProgram {
   readonly labels: number;
   /** Fed: gradient of each loss [T]. */
   readonly seed: number;
+  /** Fed to a student: gradient of each divergence from the teacher [T]. */
+  readonly divergenceSeed?: number;
   /** Fed: scales of the auxiliary losses (`LossScales`). */
   readonly scales: number;
   /** `BalanceStatistics` over all ranks, when the auxiliary loss counts them; fed if the options say so. */
@@ -30,11 +35,16 @@ export interface TrainingProgram extends ModelProgram {
 
 /** Wires a model for training: forward, balance statistics, and the derived backward half. */
 export function buildTrainingProgram(config: ModelConfig, options: TrainingOptions): TrainingProgram {
-  const model = wireModel(config, { ...options, head: "losses" }, { withNoise: true });
+  const model = wireModel(
+    config,
+    { ...options, head: "losses" },
+    { withNoise: true, distill: options.distill },
+  );
   const builder = new ProgramBuilder(model.program);
   const T = options.batch * options.sequence;
   const labels = model.labels as number;
   const seed = builder.value("seed", T * 4);
+  const divergenceSeed = model.distilled && builder.value("divergence seed", T * 4);
   const scales = builder.value("scales", 8);
   const isFed = options.statistics === "fed";
   const statistics = countsAllRanks(config, model)
@@ -42,14 +52,19 @@ export function buildTrainingProgram(config: ModelConfig, options: TrainingOptio
     : undefined;
   const program = differentiateProgram(builder.build(`${config.arch} train`), {
     symbols: model.symbols,
-    seeds: new Map([[model.output, seed]]),
+    seeds: new Map([
+      [model.output, seed],
+      ...(model.distilled === undefined || divergenceSeed === undefined
+        ? []
+        : [[model.distilled.divergences, divergenceSeed] as const]),
+    ]),
     scales,
     statistics: isFed ? statistics : undefined,
     stopAt: new Set([model.tokens, labels, ...model.noise]),
     recompute: options.recompute,
     splitWeightGradients: options.splitWeightGradients,
   });
-  return { ...model, program, labels, seed, scales, statistics };
+  return { ...model, program, labels, seed, divergenceSeed, scales, statistics };
 }
 
 /** Whether the balance of experts adds to the loss; otherwise it is a figure to look at. */

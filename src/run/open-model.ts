@@ -60,8 +60,11 @@ export function openModel(path: string): OpenModel {
 }
 
 /** Whether a config.json is in our words. Where nothing tells, it is published: its reader says what is missing. */
-function isOurs({ model_type: type, arch, architectures }: Json): boolean {
-  return architectures === undefined && (type === "scmoe" || (arch !== undefined && type === undefined));
+function isOurs(json: Json): boolean {
+  const { model_type: type, architectures } = json;
+  return (
+    architectures === undefined && (type === "scmoe" || (type === undefined && Object.hasOwn(json, "arch")))
+  );
 }
 
 type Json = Readonly<Record<string, unknown>>;

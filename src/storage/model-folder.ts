@@ -31,6 +31,9 @@ export interface FolderTensor {
   readonly readInto: (out: Float32Array, from: number) => void;
 }
 
+/** GB of a shard, at most, where nothing else is said: what Hugging Face's tools write. */
+export const SHARD_GB = 5;
+
 export interface ModelFolder {
   /** In the order in which they are written. */
   readonly tensors: readonly FolderTensor[];

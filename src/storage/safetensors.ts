@@ -141,6 +141,7 @@ export interface TensorToStore {
   readonly name: string;
   readonly dtype: "F32" | "I32";
   readonly dims: readonly number[];
+  /** Read once, when its bytes are written. */
   readonly data: Float32Array | Int32Array;
 }
 
@@ -170,8 +171,11 @@ export function safetensorsHeader(tensors: readonly HeaderEntry[]): Uint8Array {
 
 /** The file's bytes in pieces: header first, then each tensor's memory as it is (nothing is copied). */
 export function* safetensorsBytes(tensors: readonly TensorToStore[]): Generator<Uint8Array> {
-  yield safetensorsHeader(tensors.map(({ data, ...rest }) => ({ ...rest, bytes: data.byteLength })));
-  for (const { data } of tensors) yield* inPieces(data);
+  yield safetensorsHeader(
+    tensors.map(({ name, dtype, dims }) => ({ name, dtype, dims, bytes: numElements(dims) * 4 })),
+  );
+  // Each is asked for once: it may be made at that moment.
+  for (const tensor of tensors) yield* inPieces(tensor.data);
 }
 
 /** An array's bytes as they lie in memory, a piece at a time. */

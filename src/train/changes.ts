@@ -43,7 +43,14 @@ const EFFECTS: Readonly<Record<string, Effect>> = {
   "train.betas": "from-here",
   "train.eps": "from-here",
   "train.clip_norm": "from-here",
+  "train.distill.temperature": "from-here",
+  "train.distill.weight": "from-here",
+  // Where the teacher lies; whether it is another one, its weights tell (`TEACHER`).
+  "train.distill.teacher": "none",
 };
+
+/** The teacher itself, by the digest of its weights. */
+export const TEACHER = "weights of train.distill.teacher";
 
 export function effectOf({ key }: Pick<Change, "key">): Effect {
   return EFFECTS[key] ?? "run";
@@ -51,14 +58,22 @@ export function effectOf({ key }: Pick<Change, "key">): Effect {
 
 /** Keys with different values, in the order of the config. */
 export function changesBetween(before: RunConfig, after: RunConfig): Change[] {
-  return Object.entries(after).flatMap(([section, keys]) => {
-    const from = before[section as keyof RunConfig] as Readonly<Record<string, unknown>>;
-    const to = keys as Readonly<Record<string, unknown>>;
-    const names = new Set([...Object.keys(from), ...Object.keys(to)]);
-    return [...names]
-      .filter((name) => JSON.stringify(from[name]) !== JSON.stringify(to[name]))
-      .map((name) => ({ key: `${section}.${name}`, from: from[name], to: to[name] }));
-  });
+  return Object.entries(after).flatMap(([section, keys]) =>
+    changedKeys(section, before[section as keyof RunConfig] as Keys, keys as Keys),
+  );
+}
+
+type Keys = Readonly<Record<string, unknown>>;
+
+function changedKeys(section: string, from: Keys, to: Keys): Change[] {
+  const names = new Set([...Object.keys(from), ...Object.keys(to)]);
+  return [...names]
+    .filter((name) => JSON.stringify(from[name]) !== JSON.stringify(to[name]))
+    .flatMap((name) => {
+      const key = `${section}.${name}`;
+      if (key !== "train.distill") return [{ key, from: from[name], to: to[name] }];
+      return changedKeys(key, (from[name] ?? {}) as Keys, (to[name] ?? {}) as Keys);
+    });
 }
 
 /** "train.steps 100 → 200" */

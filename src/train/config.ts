@@ -18,11 +18,20 @@ import { type ConfigKey, schemaKeys } from "../model/schema-keys.js";
 import { parsePolicy } from "../schedule/policy.js";
 import { readText } from "../storage/files.js";
 
+/** Where nothing else is said. */
+const DISTILLATION = { temperature: 1, weight: 0.5 } as const;
+
 /** Bounds that no run comes near, so that sums and products of sizes stay whole, and rates finite in 32 bits. */
 const positive = z.number().int().positive().max(BOUNDS.steps.to);
 const aboveZero = z.number().positive().max(1e9);
 const fromZero = z.number().nonnegative().max(1e9);
 const beta = z.number().min(0).lt(1);
+
+const distillSchema = z.strictObject({
+  teacher: z.string().describe("Run directory, checkpoint or folder of a model with the same tokens"),
+  temperature: aboveZero.max(1e3).default(DISTILLATION.temperature),
+  weight: z.number().min(0).max(1).default(DISTILLATION.weight),
+});
 
 export const trainSchema = z.strictObject({
   steps: positive.default(1000).describe("Optimiser steps"),
@@ -78,6 +87,11 @@ export const trainSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe("Recompute activations in the backward pass instead of keeping them"),
+  distill: distillSchema
+    .optional()
+    .describe(
+      `Learn from a model, too: teacher (a folder), temperature [${DISTILLATION.temperature}], weight [${DISTILLATION.weight}] of its divergence in the loss; that of cross-entropy is the rest`,
+    ),
   split_weight_gradients: z.boolean().default(false).describe("Weight gradients as operators of their own"),
 });
 

@@ -10,8 +10,9 @@ import type { Trainee } from "./trainee.js";
 
 /** @throws InputError when the model is missing, damaged or not supported */
 export function startingPoint(path: string): StartingPoint {
-  const { config, directory, tokenizer, close } = openModel(path);
-  close();
+  const opened = openModel(path);
+  opened.close();
+  const { config, directory, tokenizer } = opened;
   return {
     directory,
     model: modelToJson(config),

@@ -10,9 +10,11 @@ import { forwardPeaks, inferenceNeed, peaks, weightNeed } from "../run/inference
 import { type MemoryNeed, type RankPlaces, memoryNeed, rankBase } from "../run/memory-need.js";
 import { peakMemory } from "../run/peak-memory.js";
 import { parsePolicy } from "../schedule/policy.js";
+import { sequential } from "../schedule/sequential.js";
 import { type RunConfig, modelOf } from "./config.js";
 import { divideBatch } from "./prepare.js";
 import { keptValues, reductionBuckets } from "./step-sessions.js";
+import { openTeacher, teacherEpSize, teacherProgram } from "./teacher.js";
 
 /**
  * @param where ranks, and whether a twin trains beside
@@ -41,6 +43,7 @@ export function trainingNeed(
     splitWeightGradients: train.split_weight_gradients,
     wire: parallel.wire,
     documents: data.document_mask,
+    distill: train.distill && { temperature: train.distill.temperature },
   });
   const groups = { world: { size: ranks }, replicas: { size: ranks / epSize } };
   const buckets = reductionBuckets({ ...groups, zero, weights: { buckets: runs } });
@@ -51,20 +54,54 @@ export function trainingNeed(
   const dropless = train.eval_capacity ? model : { ...model, capacity_factor: null };
   const evaluation = forwardPeaks(dropless, { batch, sequence, epSize, head: "losses" });
 
+  const teacher = teacherNeed(config, { ranks, epSize, batch, sequence });
   const twin = proveOverlap ? 1 : 0;
+  // A lesson lives as long as the student's step.
   const activations = (spread: keyof typeof step): number =>
-    Math.max(step[spread].bytes, evaluation[spread].bytes) + twin * step[spread].bytes;
+    Math.max(step[spread].bytes, evaluation[spread].bytes) +
+    twin * step[spread].bytes +
+    (teacher?.activations[spread].bytes ?? 0);
   return memoryNeed(
     {
-      weights: weights.bytes * (1 + twin),
+      weights: weights.bytes * (1 + twin) + (teacher?.weights ?? 0),
       gradients: weights.trainedBytes * (1 + twin),
       moments: runs.reduce((sum, run) => sum + 8 * owned(run), 0) * (1 + twin),
       activations: activations("even"),
-      graphBytes: Math.max(step.even.engineBytes, evaluation.even.engineBytes),
+      graphBytes: Math.max(
+        step.even.engineBytes,
+        evaluation.even.engineBytes,
+        teacher?.activations.even.engineBytes ?? 0,
+      ),
       base: rankBase({ ranks, inProcess }, corpusBytes(data.corpus)),
     },
     { ranks: inProcess, worstActivations: activations("worst") },
   );
+}
+
+/** A teacher's weights, and its forward pass with the logits that the student reads. */
+function teacherNeed(
+  config: RunConfig,
+  { ranks, epSize, ...shape }: { ranks: number; epSize: number; batch: number; sequence: number },
+): { readonly weights: number; readonly activations: ReturnType<typeof peaks> } | undefined {
+  const opened = openTeacher(config);
+  if (opened === undefined) return undefined;
+  const { config: model } = opened;
+  opened.close();
+  const wanted = teacherEpSize(model, epSize);
+  const program = teacherProgram(model, {
+    ...shape,
+    epSize: wanted,
+    documents: config.data.document_mask,
+    wire: config.parallel.wire,
+  });
+  const schedule = sequential(program.program);
+  const keep = new Set([program.output]);
+  return {
+    weights: weightNeed(model, { ranks, wanted }).bytes,
+    activations: peaks((spread) =>
+      peakMemory(program.program, schedule, { keep, symbols: program.symbols, spread }),
+    ),
+  };
 }
 
 /** @throws InputError when the ranks do not divide the experts */

@@ -19,6 +19,13 @@ export interface MicroBatch {
   readonly starts?: Int32Array;
 }
 
+/** What a student is taught of a micro-batch, in engine memory. */
+export interface Lesson {
+  readonly logits: Tensor<Float32Array>;
+  /** Of the divergence in the loss; that of the cross-entropy is the rest. */
+  readonly weight: number;
+}
+
 /**
  * Copies a micro-batch into engine memory, as far as a model asks for it; the seed of every loss is its share of the
  * step's mean.
@@ -33,6 +40,8 @@ export function feedBatch(
     readonly share: number;
     readonly scales: LossScales;
     readonly statistics?: BalanceStatistics | undefined;
+    /** What a student learns: the teacher's logits [T, V], and their divergence's weight in the loss. */
+    readonly lesson?: Lesson | undefined;
   },
 ): { values: Map<number, unknown>; release: () => void } {
   const T = batch.tokens.length;
@@ -44,11 +53,20 @@ export function feedBatch(
   const asInts = ({ f32 }: Allocation) => new Int32Array(f32.buffer, f32.byteOffset, T);
   asInts(memory[0]).set(batch.tokens);
   asInts(memory[1]).set(batch.labels);
-  memory[2].f32.fill(at.share / T);
+  const { lesson } = at;
+  memory[2].f32.fill((at.share * (1 - (lesson?.weight ?? 0))) / T);
   feed(model.tokens, { data: asInts(memory[0]), dims: [T] } satisfies Tensor);
   feed(model.labels, { data: asInts(memory[1]), dims: [T] } satisfies Tensor);
   feed(model.seed, { data: memory[2].f32, dims: [T] } satisfies Tensor);
   feed(model.scales, at.scales);
+  if (model.distilled !== undefined) {
+    assert(lesson !== undefined, "a student is fed its teacher's logits");
+    const seed = rank.memory.allocate(T);
+    memory.push(seed);
+    seed.f32.fill((at.share * lesson.weight) / T);
+    feed(model.divergenceSeed, { data: seed.f32, dims: [T] } satisfies Tensor);
+    feed(model.distilled.teacher, lesson.logits);
+  }
   if (at.statistics !== undefined) feed(model.statistics, at.statistics);
   if (model.starts !== undefined) {
     assert(batch.starts !== undefined, "a batch says where documents begin if they are told apart");

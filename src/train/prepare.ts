@@ -1,4 +1,5 @@
 /** Everything a run needs before its first step: data, model, weights, sessions. */
+import { join } from "node:path";
 import { agree } from "../comm/collectives.js";
 import { InputError } from "../core/errors.js";
 import { VERSION } from "../core/version.js";
@@ -17,6 +18,7 @@ import type { MicroBatch } from "./micro-batch.js";
 import { type Progressed, resume, start } from "./resume.js";
 import type { StepOptions } from "./step.js";
 import type { StepSessions } from "./step-sessions.js";
+import { Teacher, openTeacher, refuseOtherTokenizer } from "./teacher.js";
 import { type Trainee, createTrainee } from "./trainee.js";
 
 /** How a step's sequences are dealt. */
@@ -48,14 +50,20 @@ export function prepareRun(context: JobContext<StepEvent>, opened: OpenedRun, en
   const model = modelOf(config);
   const shape = divideBatch(config, world.size);
   const data = prepareText(context, opened, model.vocab_size);
-  const rank = createTrainee({
+  const { batch, sequence, microBatches } = shape;
+  const trainee = createTrainee({
     config: model,
     engine,
     world,
     epSize: config.parallel.expert_parallel,
     zero: config.parallel.zero,
   });
-  const { batch, sequence, microBatches } = shape;
+  const { distill } = config.train;
+  const opener = openTeacher(config);
+  if (opener !== undefined) refuseOtherTokenizer(opener, join(data.directory, "tokenizer.json"));
+  const teacher =
+    opener && new Teacher(opener, config, { engine, world, epSize: trainee.ep.size, batch, sequence });
+  const rank: Trainee = { ...trainee, teacher };
   const placer = new Placer(rank, {
     policy: config.schedule.policy,
     program: {
@@ -67,6 +75,7 @@ export function prepareRun(context: JobContext<StepEvent>, opened: OpenedRun, en
       splitWeightGradients: config.train.split_weight_gradients,
       wire: config.parallel.wire,
       documents: config.data.document_mask,
+      distill: distill && { temperature: distill.temperature },
     },
     say: (line) => context.say(line),
   });

@@ -8,7 +8,7 @@ import { checkpointConfig } from "../run/load-weights.js";
 import { findCheckpoint } from "../storage/checkpoint-names.js";
 import { CheckpointReader } from "../storage/checkpoint-reader.js";
 import { rotate, setAsideLater } from "../storage/checkpoint-writer.js";
-import { type Change, changeText, effectOf, effectText } from "./changes.js";
+import { type Change, TEACHER, changeText, effectOf, effectText } from "./changes.js";
 import { type TrainerState, loadCheckpoint } from "./checkpoint.js";
 import type { RunConfig } from "./config.js";
 import { loadStart } from "./from.js";
@@ -30,8 +30,8 @@ export function start(rank: Trainee, { config, directory, from }: OpenedRun, dat
   if (from === undefined) rank.weights.initialize(config.train.seed, rank.config.initializer_range);
   else loadStart(rank, from);
   const { text } = data;
-  if (rank.world.rank === 0)
-    startRun(directory, { ranks: rank.world.size, config, text, from: from && resolve(from) });
+  const facts = { config, text, from: from && resolve(from), teacher: rank.teacher?.digest };
+  if (rank.world.rank === 0) startRun(directory, { ranks: rank.world.size, ...facts });
   return { step: 0, skipped: 0, position: 0 };
 }
 
@@ -67,7 +67,8 @@ export function resume(
     // Killed between a checkpoint and the removal of the oldest, a run may never write another.
     rotate(checkpoints, config.train.keep_checkpoints);
     const { text } = data;
-    const now = { ranks: world.size, config, text, step: progressed.step, changes };
+    const teacher = rank.teacher?.digest;
+    const now = { ranks: world.size, config, text, teacher, step: progressed.step, changes };
     recordResume(directory, resumed.before, now);
   }
   say(`Resuming ${directory} after step ${progressed.step}`);
@@ -77,7 +78,7 @@ export function resume(
 
 /** The keys that were set, and what was found out since: the number of ranks, the text itself. */
 function changesOf(
-  { world }: Trainee,
+  { world, teacher }: Trainee,
   { config }: OpenedRun,
   { resumed, data }: { readonly resumed: ResumedRun; readonly data: PreparedData },
 ): Change[] {
@@ -91,6 +92,8 @@ function changesOf(
       from: before.text?.slice(0, 8),
       to: data.text.slice(0, 8),
     });
+  if (before.teacher !== teacher?.digest)
+    found.push({ key: TEACHER, from: before.teacher?.slice(0, 8), to: teacher?.digest.slice(0, 8) });
   return found;
 }
 

@@ -20,6 +20,8 @@ export interface RunRecord {
   readonly from?: string | undefined;
   /** SHA-256 of the corpus' text; missing in runs of earlier versions. */
   readonly text?: string;
+  /** Digest of the weights of `train.distill.teacher`. */
+  readonly teacher?: string | undefined;
   /** What was changed on resuming, and after which step. */
   readonly changes?: readonly RecordedChange[];
 }
@@ -56,29 +58,38 @@ function savedIn(directory: string): string {
 /** Makes the directory and `run.json`: the resolved config, and what it runs on. @throws EnvironmentError */
 export function startRun(
   directory: string,
-  facts: Pick<RunRecord, "ranks" | "config" | "text" | "from">,
+  facts: Pick<RunRecord, "ranks" | "config" | "text" | "from" | "teacher">,
 ): void {
   makeDirectory(join(directory, "checkpoints"));
   removeAttempt(directory);
-  const { ranks, config, text, from } = facts;
+  const { ranks, config, text, from, teacher } = facts;
   const started = new Date().toISOString();
-  writeRecord(directory, { scmoe: VERSION, node: process.version, ranks, started, from, text, config });
+  writeRecord(directory, {
+    scmoe: VERSION,
+    node: process.version,
+    ranks,
+    started,
+    from,
+    text,
+    teacher,
+    config,
+  });
 }
 
 /** Records what a resumed run has become, before its first step; one that goes on as it was keeps its record. @throws EnvironmentError */
 export function recordResume(
   directory: string,
   before: RunRecord,
-  now: Pick<RunRecord, "ranks" | "config" | "text"> & {
+  now: Pick<RunRecord, "ranks" | "config" | "text" | "teacher"> & {
     readonly step: number;
     readonly changes: readonly Change[];
   },
 ): void {
-  const { ranks, config, text, step } = now;
+  const { ranks, config, text, teacher, step } = now;
   if (now.changes.length === 0 && before.text === text) return;
   const at = new Date().toISOString();
   const changes = [...(before.changes ?? []), ...now.changes.map((change) => ({ step, at, ...change }))];
-  writeRecord(directory, { ...before, ranks, text, config, changes });
+  writeRecord(directory, { ...before, ranks, text, teacher, config, changes });
 }
 
 function writeRecord(directory: string, record: RunRecord): void {
@@ -99,17 +110,45 @@ export function readRunRecord(directory: string): RunRecord {
   return stored as RunRecord;
 }
 
+/** How the run that a checkpoint lies in was trained, and on what. Runs of earlier versions did not know every key. */
+export interface Training {
+  readonly data: Partial<RunConfig["data"]>;
+  readonly train: Partial<RunConfig["train"]>;
+}
+
+/**
+ * From the `run.json` around a checkpoint; nothing where none is around it.
+ * @throws InputError when it is damaged
+ */
+export function trainingOf(checkpoint: string): Training {
+  const { data = {}, train = {} } = (runAround(checkpoint)?.config ?? {}) as Partial<Training>;
+  return { data, train };
+}
+
 /**
  * Whether the run that a checkpoint lies in was trained with `data.document_mask`; false where none is around it.
  * @throws InputError when its `run.json` is damaged
  */
 export function wasDocumentMasked(checkpoint: string): boolean {
+  return trainingOf(checkpoint).data.document_mask ?? false;
+}
+
+/**
+ * The published folder that the run around a checkpoint started from, where it still is.
+ * @throws InputError when its `run.json` is damaged
+ */
+export function publishedStart(checkpoint: string): string | undefined {
+  const { from } = runAround(checkpoint) ?? {};
+  const isFolder = from !== undefined && exists(join(from, "config.json"));
+  return isFolder && !exists(join(from, "trainer_state.json")) ? from : undefined;
+}
+
+/** The record of the run that a checkpoint lies in. */
+function runAround(checkpoint: string): RunRecord | undefined {
   const parent = dirname(resolve(checkpoint));
   const directory = dirname(parent);
-  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json"))) return false;
-  // Runs of earlier versions did not know the key.
-  const { data } = readRunRecord(directory).config as { data?: { document_mask?: boolean } };
-  return data?.document_mask ?? false;
+  if (basename(parent) !== "checkpoints" || !exists(join(directory, "run.json"))) return undefined;
+  return readRunRecord(directory);
 }
 
 /** Removes what a crash left half-written: it has a temporary name. @throws EnvironmentError */

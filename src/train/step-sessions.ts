@@ -52,7 +52,7 @@ export function openStep(rank: Trainee, options: StepProgram, scheduler: Schedul
   const wires = { ...program, ranks: rank.world.size };
   const model = buildTrainingProgram(rank.config, { ...wires, statistics: isAhead ? "fed" : "summed" });
   const routings = ({ routings: of }: ModelProgram): number[] => of.map(({ data }) => data.routing);
-  const keep = isAhead ? [model.output, ...routings(model)] : keptValues(model);
+  const keep = keptValues(isAhead ? { ...model, statistics: undefined } : model);
   const scheduled = (of: Program, by: Scheduler, kept = keep): Scheduled => ({
     session: new Session(rank, of, { keep: kept }),
     schedule: by(of),
@@ -93,8 +93,12 @@ export function runsOfStep(
 }
 
 /** What is read after a micro-batch: losses, routings, statistics. */
-export function keptValues({ output, routings, statistics }: TrainingProgram): number[] {
-  const kept = [output, ...routings.map(({ data }) => data.routing)];
+export function keptValues({ output, distilled, routings, statistics }: TrainingProgram): number[] {
+  const kept = [
+    output,
+    ...(distilled === undefined ? [] : [distilled.divergences]),
+    ...routings.map(({ data }) => data.routing),
+  ];
   return statistics === undefined ? kept : [...kept, statistics];
 }
 

@@ -40,6 +40,9 @@ export interface StepOptions {
 export interface StepReport {
   /** Means over all tokens of all ranks. */
   readonly lmLoss: number;
+  /** Of a student: mean divergence from its teacher, and what the teacher's forward passes took on this rank, in ms. */
+  readonly distillLoss?: number | undefined;
+  readonly teacherMs?: number | undefined;
   /** Of the tokens that the loss counts; where it has no such term, of all tokens of the step. */
   readonly balanceLoss: number;
   readonly zLoss: number;
@@ -83,6 +86,7 @@ export function trainStep(
 
 interface MicroResult {
   readonly lm: number;
+  readonly divergence: number;
   readonly balance: number;
   readonly z: number;
 }
@@ -106,9 +110,11 @@ export function forwardBackward(
   const results: MicroResult[] = [];
   const runs: RunResult[] = [...(ahead?.runs ?? [])];
   const routings: Routing[][] = sessions.model.routings.map(() => []);
+  let teacherMs = 0;
   microBatches.forEach((batch, micro) => {
     const { session, schedule } = micro === microBatches.length - 1 ? sessions.last : sessions.accumulate;
-    const at = { ...options, share, scales, statistics: ahead?.statistics };
+    const lesson = rank.teacher?.teach(batch);
+    const at = { ...options, share, scales, statistics: ahead?.statistics, lesson };
     const feeds = feedBatch(rank, sessions.model, batch, at);
     const run = session.run(schedule, feeds.values);
     const found = routingsOf(sessions.model, run);
@@ -116,13 +122,15 @@ export function forwardBackward(
     results.push(readLosses(sessions.model, run, { routings: found, statistics: ahead?.statistics }));
     run.release();
     feeds.release();
+    lesson?.release();
+    teacherMs += lesson?.tookMs ?? 0;
     runs.push(run);
   });
-  const losses = [total(results, "lm"), total(results, "balance"), total(results, "z")].map((x) => x * share);
+  const losses = (["lm", "divergence", "balance", "z"] as const).map((of) => total(results, of) * share);
   const counts = routings.map(countLoad);
   const isWatched = routings.length > 0 && !hasBalanceLoss(config);
   const watched = isWatched ? balanceCounts(routings) : [];
-  const [lmLoss, ofPieces, z, ...sums] = sumScalars(
+  const [lmLoss, distillLoss, ofPieces, z, ...sums] = sumScalars(
     rank.world,
     [
       ...losses,
@@ -134,11 +142,15 @@ export function forwardBackward(
   const balance = isWatched
     ? meanBalance(balanceOf(sums.splice(0, watched.length), routings), routings)
     : ofPieces;
+  const { weight = 0 } = rank.teacher ?? {};
   const loss =
-    lmLoss +
+    (1 - weight) * lmLoss +
+    weight * distillLoss +
     (hasBalanceLoss(config) ? config.router_aux_loss_coef * balance : 0) +
     config.router_z_loss_coef * z;
-  return { lmLoss, balanceLoss: balance, zLoss: z, loss, loads: statisticsOf(counts, sums), runs };
+  const loads = statisticsOf(counts, sums);
+  const taught = rank.teacher === undefined ? {} : { distillLoss, teacherMs };
+  return { lmLoss, ...taught, balanceLoss: balance, zLoss: z, loss, loads, runs };
 }
 
 /** Runs every micro-batch as far as its gates: the balance loss of any of them counts the tokens of all. */
@@ -184,9 +196,12 @@ function readLosses(
   run: RunResult,
   of: { readonly routings: readonly Routing[]; readonly statistics: BalanceStatistics | undefined },
 ): MicroResult {
-  const losses = run.read<Tensor<Float32Array>>(model.output).data;
-  let lm = 0;
-  for (const value of losses) lm += value;
+  const mean = (value: number): number => {
+    const { data } = run.read<Tensor<Float32Array>>(value);
+    let sum = 0;
+    for (const loss of data) sum += loss;
+    return sum / data.length;
+  };
   const counted =
     of.statistics ??
     (model.statistics === undefined ? undefined : run.read<BalanceStatistics>(model.statistics));
@@ -201,7 +216,8 @@ function readLosses(
         : balanceLoss(routing.classes, countsOf(counted, index)));
     z += lossShare * zLoss(routing);
   });
-  return { lm: lm / losses.length, balance, z };
+  const divergence = model.distilled === undefined ? 0 : mean(model.distilled.divergences);
+  return { lm: mean(model.output), divergence, balance, z };
 }
 
 function countsOf({ counted, probabilitySums, numTokens }: BalanceStatistics, index: number): ClassCounts {

@@ -1,6 +1,7 @@
 /** What a rank owns beyond its weights while it trains: gradients, and the optimiser's moments. */
 import { sliceOf } from "../comm/regions.js";
 import { Gradients } from "../run/gradients.js";
+import type { Teacher } from "./teacher.js";
 import { type Rank, type RankOptions, createRank } from "../run/rank.js";
 import { type Bucket, type BucketTensor, besideWeights } from "../run/weights.js";
 
@@ -20,6 +21,8 @@ export interface Trainee extends Rank {
   readonly zero: boolean;
   /** Weights, gradients and moments on this rank. */
   readonly stateBytes: number;
+  /** Whom it learns from beside the text. */
+  readonly teacher?: Teacher | undefined;
 }
 
 export interface TraineeOptions extends Omit<RankOptions, "beside"> {

@@ -55,15 +55,16 @@ function angles(width: number, rope: Rope): { speeds: number[]; factor: number }
   // The (fractional) pair that turns so many times over the original length: original·θ^(−2i/width) = 2π·turns.
   const pairOf = (turns: number): number =>
     (width / 2) * (Math.log(original / (2 * Math.PI * turns)) / Math.log(rope.theta));
-  const low = Math.max(Math.floor(pairOf(scaling.beta_fast)), 0);
-  const high = Math.min(Math.ceil(pairOf(scaling.beta_slow)), width - 1);
+  const [fast, slow] = [pairOf(scaling.beta_fast), pairOf(scaling.beta_slow)];
+  const low = Math.max(scaling.truncate ? Math.floor(fast) : fast, 0);
+  const high = Math.min(scaling.truncate ? Math.ceil(slow) : slow, width - 1);
   const speeds = pairs.map((i) => {
     const stretched = Math.min(Math.max((i - low) / (high - low), 0), 1);
     return speed(i) * (1 - stretched) + (speed(i) / factor) * stretched;
   });
   const g = (m: number): number => 0.1 * m * Math.log(factor) + 1;
-  const { mscale, mscale_all_dim: all } = scaling;
-  return { speeds, factor: mscale && all ? g(mscale) / g(all) : g(1) };
+  const { mscale, mscale_all_dim: all, attention_factor: given } = scaling;
+  return { speeds, factor: given ?? (mscale && all ? g(mscale) / g(all) : g(1)) };
 }
 
 function turned(x: Row, position: number, rope: Rope | undefined): Row {

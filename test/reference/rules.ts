@@ -268,6 +268,13 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
     rows(logits, (row, t) =>
       softmaxRow(row).map((p, i) => dLoss.data[t] * (p - (i === labels.data[t] ? 1 : 0))),
     ),
+  softCrossEntropy: (_, [logits, targets]) => {
+    const V = logits.dims[1];
+    return Float64Array.from({ length: logits.dims[0] }, (_unused, t) => {
+      const p = softmaxRow(logits.data.subarray(t * V, (t + 1) * V));
+      return -p.reduce((sum, value, i) => sum + targets.data[t * V + i] * Math.log(value), 0);
+    });
+  },
 };
 
 type Row = Float64Array;

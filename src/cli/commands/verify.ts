@@ -4,21 +4,28 @@ import type { FixtureReport } from "../../train/verify.js";
 import type { VerifyReport } from "../../train/verify-folder.js";
 import type { PublishedReport } from "../../train/verify-published.js";
 import { formatTable, print } from "../options.js";
+import { describeTokenizer } from "../tokenizer-report.js";
 
 export function addVerify(program: Command): void {
   program
     .command("verify")
     .description(
-      "compare with another implementation: a training run's losses, gradients and weights, or a published model's logits, greedy tokens, loss and gradients",
+      "compare with another implementation: a training run's losses, gradients and weights, a published model's logits, greedy tokens, loss and gradients, or a tokenizer's ids and texts",
     )
     .argument(
       "<dir...>",
-      "directories with run.json, initial, tokens, gradients0 and final .safetensors, or published models with case.safetensors and gradients.safetensors",
+      "directories with run.json, initial, tokens, gradients0 and final .safetensors; published models with case.safetensors and gradients.safetensors; or tokenizer.json and cases.json",
     )
     .option("--json", "print the result as JSON")
     .action((directories: string[], flags: { json?: boolean }) => {
       const reports = directories.map((directory) => verify({ directory }));
-      print(flags, reports.length === 1 ? reports[0] : reports, reports.map(describe).join("\n\n"));
+      print(
+        flags,
+        reports.length === 1 ? reports[0] : reports,
+        reports
+          .map((report) => ("equalIds" in report ? describeTokenizer(report) : describe(report)))
+          .join("\n\n"),
+      );
       if (!reports.every((report) => report.passed)) process.exitCode = 1;
     });
 }

@@ -17,6 +17,27 @@ const NEWLINE = 10;
 const isHigh = (unit: number): boolean => (unit & 0xfc00) === 0xd800;
 const isLow = (unit: number): boolean => (unit & 0xfc00) === 0xdc00;
 
+/** In characters. */
+function longestMatch(pattern: Pattern): number {
+  switch (pattern.kind) {
+    case "set":
+      return 1;
+    case "sequence":
+      return pattern.parts.reduce((sum, part) => sum + longestMatch(part), 0);
+    case "choice":
+      return Math.max(...pattern.options.map(longestMatch));
+    case "repeat": {
+      const once = longestMatch(pattern.body);
+      return once === 0 ? 0 : once * pattern.max;
+    }
+    case "atomic":
+      return longestMatch(pattern.body);
+    case "look":
+    case "anchor":
+      return 0;
+  }
+}
+
 export class Matcher {
   #text = "";
   readonly #start: Step;
@@ -109,12 +130,15 @@ export class Matcher {
   #look(look: Pattern & { kind: "look" }, next: Step): Step {
     let target = -1;
     const body = this.#compile(look.body, (at) => (look.behind && at !== target ? -1 : at));
+    const longest = longestMatch(look.body);
     const isThere = (at: number): boolean => {
       if (!look.behind) return body(at) >= 0;
       const outer = target;
       target = at;
       let from = at;
-      while (from >= 0 && body(from) < 0) from = from === 0 ? -1 : this.#before(from);
+      let characters = 0;
+      while (from >= 0 && body(from) < 0)
+        from = from === 0 || characters++ === longest ? -1 : this.#before(from);
       target = outer;
       return from >= 0;
     };

@@ -50,8 +50,7 @@ export class WordIds {
         piece = new Int32Array(PIECE);
         filled = 0;
       }
-      if (typeof word === "number") continue;
-      done += word.length;
+      done += typeof word === "number" ? 1 : word.length;
       if (done - reported < PROGRESS_INTERVAL) continue;
       reported = done;
       report();

@@ -200,6 +200,10 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     const scaled = g.node("Mul", [g.node("Softmax", [logits], { axis: -1 }), scale]);
     return g.node("ScatterElements", [scaled, column, g.node("Neg", [scale])], { axis: 1, reduction: "add" });
   },
+  softCrossEntropy: (g, _, [logits, targets]) => {
+    const products = g.node("Mul", [g.node("LogSoftmax", [logits], { axis: -1 }), targets]);
+    return g.node("Neg", [g.node("ReduceSum", [products, g.ints([1])], { keepdims: 0 })]);
+  },
 };
 
 function centred(g: OnnxGraph, x: string): string {

@@ -56,6 +56,13 @@ const SHAPES: [string, AttentionShape | LatentAttentionShape][] = [
     "yarn, both scales",
     { ...grouped, rope: { theta: 100, scaling: { ...yarn, mscale: 2, mscale_all_dim: 0.5 } } },
   ],
+  [
+    "yarn, bounds as they are, a factor given",
+    {
+      ...grouped,
+      rope: { theta: 100, scaling: { ...yarn, truncate: false, attention_factor: 0.7, mscale: 2 } },
+    },
+  ],
   ["latent", latent],
   ["latent, biases, gate", { ...latent, bias: true, outBias: true, gate: true }],
   ["latent, queries not compressed, halves turn", { ...latent, qRank: undefined, rope: { theta: 100 } }],
@@ -124,4 +131,14 @@ it.each(SHAPES)("%s", (_name, shape) => {
       1e-6 * Math.max(1, Math.abs(found)),
     );
   }
+});
+
+it("a latent cache is one vector per row, whatever the number of heads", () => {
+  const { inputs, outputs } = latentAttentionKernel(latent, "S", { past: "P" });
+  const dims = (values: Kernel["inputs"] | Kernel["outputs"]) =>
+    Object.fromEntries(values.map(({ name, expr }) => [name, expr.dims]));
+  const width = latent.kvRank + latent.ropeDim;
+  expect(dims(inputs)).toMatchObject({ past_k: ["B", 1, "P", width], past_positions: ["P"] });
+  expect(dims(inputs).past_v).toBeUndefined();
+  expect(dims(outputs)).toEqual({ y: ["T", D], k: ["B", 1, "S", width] });
 });

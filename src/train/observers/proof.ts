@@ -30,7 +30,8 @@ export class OverlapProof implements Observer {
     program: StepProgram,
   ) {
     const { config, engine, world, ep, zero } = rank;
-    const twin = (this.#twin = createTrainee({ config, engine, world, epSize: ep.size, zero }));
+    const made = createTrainee({ config, engine, world, epSize: ep.size, zero });
+    const twin = (this.#twin = { ...made, teacher: rank.teacher });
     rank.weights.buckets.forEach((bucket, b) => {
       const copy = twin.weights.buckets[b];
       const [from, to] = [momentsOf(rank, bucket), momentsOf(twin, copy)];
@@ -84,8 +85,8 @@ export class OverlapProof implements Observer {
 }
 
 function figures(report: StepReport): Uint8Array {
-  const { lmLoss, balanceLoss, zLoss, gradientNorm } = report;
-  return new Uint8Array(Float64Array.of(lmLoss, balanceLoss, zLoss, gradientNorm).buffer);
+  const { lmLoss, distillLoss = 0, balanceLoss, zLoss, gradientNorm } = report;
+  return new Uint8Array(Float64Array.of(lmLoss, distillLoss, balanceLoss, zLoss, gradientNorm).buffer);
 }
 
 function bytesOf(array: Float32Array): Uint8Array {

@@ -48,6 +48,9 @@ export function stepRow(
     scalars: {
       loss: report.loss,
       lm_loss: report.lmLoss,
+      ...(report.distillLoss === undefined
+        ? {}
+        : { distill_loss: report.distillLoss, teacher_ms: report.teacherMs ?? 0 }),
       grad_norm: report.gradientNorm,
       learning_rate: at.learningRate,
       skipped_steps: at.skipped,
