@@ -163,6 +163,7 @@ describe("a converted model", () => {
   function weightsOf(config: ModelConfig, zero?: RegExp): WeightSource {
     const all = new Map(listParameters(config).map((info) => [info.name, info]));
     return {
+      whenNotFinite: "",
       where: "memory",
       names: [...all.keys()],
       dims: (name) => all.get(name)?.dims ?? [],
