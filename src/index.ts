@@ -41,7 +41,7 @@ export { launch } from "./launch/launch.js";
 export type { LaunchOptions } from "./launch/options.js";
 export type { ParameterCount } from "./model/parameters.js";
 export type { MemoryOptions } from "./run/memory-need.js";
-export { type RunConfig, type RunInput, readRunConfig } from "./train/config.js";
+export { type RunConfig, type RunInput, type StartingPoint, readRunConfig } from "./train/config.js";
 export type { ConvertResult, ConvertTask } from "./train/convert.js";
 export type { EvaluateResult, EvaluateTask } from "./train/evaluate.js";
 export type { StepEvent } from "./train/event.js";

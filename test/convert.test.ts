@@ -164,6 +164,7 @@ describe("a converted model", () => {
   function weightsOf(config: ModelConfig, zero?: RegExp): WeightSource {
     const all = new Map(listParameters(config).map((info) => [info.name, info]));
     return {
+      whenNotFinite: "",
       where: "memory",
       whenNotFinite: "",
       names: [...all.keys()],

@@ -141,6 +141,11 @@ describe("the same weights", () => {
   });
 });
 
+it("a model that says it is of another family is told by its tensors", () => {
+  const folder = rewritten("instella-moe", { config: (json) => delete json.architectures });
+  expect(() => verify(folder)).toThrow(/self_attn.gate_proj.weight", which DeepseekV3ForCausalLM has not/);
+});
+
 describe("a head", () => {
   const tied = { config: (json: Json) => void (json.tie_word_embeddings = true) };
 

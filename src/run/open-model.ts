@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { InputError } from "../core/errors.js";
 import { parseJson } from "../core/json.js";
 import type { ModelConfig } from "../model/config.js";
-import { readConfig } from "../model/families/index.js";
+import { type Family, readConfig } from "../model/families/index.js";
 import { findCheckpoint } from "../storage/checkpoint-names.js";
 import { CheckpointReader } from "../storage/checkpoint-reader.js";
 import { exists, readText } from "../storage/files.js";
@@ -88,6 +88,7 @@ function openPublished(
   const end_tokens = endTokens(json, exists(generation) ? readObject(generation) : undefined, directory);
   const files = new PublishedFiles(directory);
   try {
+    refuseBetrayed(files, family);
     const tie_word_embeddings = tiesHead(files, said.tie_word_embeddings);
     const config = { ...said, end_tokens, tie_word_embeddings };
     return {
@@ -102,4 +103,12 @@ function openPublished(
     files.close();
     throw error;
   }
+}
+
+/** Some models say that they are of another family, whose reader would take them without a word. */
+function refuseBetrayed(files: PublishedFiles, { betrayal, architectures }: Family): void {
+  if (betrayal === undefined || files.find(betrayal.tensor) === undefined) return;
+  throw new InputError(
+    `${files.directory} has a tensor "${betrayal.tensor}", which ${architectures[0]} has not; wanted architectures ["${betrayal.family}"] in config.json if it is one`,
+  );
 }

@@ -6,7 +6,7 @@ import { numElements } from "../core/tensor.js";
 import type { ModelConfig } from "../model/config.js";
 import { type Family, type Stored, placesOf } from "../model/families/index.js";
 import { listParameters } from "../model/parameters.js";
-import { applyBlockScales, scaleGrid } from "../storage/block-scales.js";
+import { type BlockScales, applyBlockScales, scaleGrid } from "../storage/block-scales.js";
 import type { FoundTensor, PublishedFiles } from "../storage/published-files.js";
 import type { WeightSource } from "../storage/weight-source.js";
 
@@ -108,8 +108,8 @@ export function publishedWeights(
     dims: (name) => locate(name).dims,
     readInto(name, out, from = 0) {
       const place = locate(name);
-      place.file.readInto(place.name, out, place.start + from);
-      if (place.info.dtype.startsWith("F8")) scale(files, place, { out, from, blocks: of.blocks });
+      if (place.info.dtype.startsWith("F8")) readScaled(files, place, { out, from, blocks: of.blocks });
+      else place.file.readInto(place.name, out, place.start + from);
     },
     close: () => files.close(),
   };
@@ -143,33 +143,38 @@ function located(
   return { ...found, name, dims, start, firstRow, expert };
 }
 
-/** Multiplies one-byte weights by the scales of their blocks. @throws InputError when those are missing or of another shape */
-function scale(
+/** Reads one-byte weights times the scales of their blocks. @throws InputError when those are missing or of another shape */
+function readScaled(
   files: PublishedFiles,
   place: Located,
   { out, from, blocks }: { readonly out: Float32Array; readonly from: number; readonly blocks: ScaleBlocks },
 ): void {
+  const of = scalesOf(files, place, blocks);
+  const { columns } = of;
+  const row = Math.floor(from / columns);
+  const before = from - row * columns;
+  // Scales go by whole rows.
+  const isWhole = before === 0 && out.length % columns === 0;
+  const rows = isWhole ? out : new Float32Array(Math.ceil((before + out.length) / columns) * columns);
+  place.file.readInto(place.name, rows, place.start + row * columns);
+  applyBlockScales(rows, place.firstRow + row, of);
+  if (!isWhole) out.set(rows.subarray(before, before + out.length));
+}
+
+function scalesOf(files: PublishedFiles, place: Located, blocks: ScaleBlocks): BlockScales {
   const name = `${place.name}_scale_inv`;
-  const scales = files.find(name);
-  if (scales === undefined) throw files.whyMissing([name]);
+  const found = files.find(name);
+  if (found === undefined) throw files.whyMissing([name]);
   const [rows, columns] = place.info.dims.slice(-2);
   const grid = scaleGrid([rows, columns], blocks);
   const wanted = [...place.info.dims.slice(0, -2), ...grid];
-  if (place.info.dims.length < 2 || scales.info.dims.join() !== wanted.join())
+  if (place.info.dims.length < 2 || found.info.dims.join() !== wanted.join())
     throw new InputError(
-      `${scales.file.path}: tensor "${name}" is [${scales.info.dims.join(", ")}], wanted [${wanted.join(", ")}]: one scale for ${blocks.join(" × ")} weights of "${place.name}"`,
+      `${found.file.path}: tensor "${name}" is [${found.info.dims.join(", ")}], wanted [${wanted.join(", ")}]: one scale for ${blocks.join(" × ")} weights of "${place.name}"`,
     );
-  if (from % columns !== 0 || out.length % columns !== 0)
-    throw new InputError(`${place.file.path}: tensor "${place.name}" can only be read by whole rows`);
-  const values = new Float32Array(grid[0] * grid[1]);
-  scales.file.readInto(name, values, (place.expert ?? 0) * values.length);
-  const [blockRows, blockColumns] = blocks;
-  applyBlockScales(out, place.firstRow + from / columns, {
-    scales: values,
-    blockRows,
-    blockColumns,
-    columns,
-  });
+  const scales = new Float32Array(grid[0] * grid[1]);
+  found.file.readInto(name, scales, (place.expert ?? 0) * scales.length);
+  return { scales, blockRows: blocks[0], blockColumns: blocks[1], columns };
 }
 
 /** Tokens that end a text: what generation_config.json says, else config.json; undefined where neither says anything. */

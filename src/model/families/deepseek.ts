@@ -182,6 +182,7 @@ export const deepseekV3: Family = {
   name: "deepseek_v3",
   title: "DeepSeek-V3",
   architectures: ["DeepseekV3ForCausalLM"],
+  betrayal: { tensor: "model.layers.0.self_attn.gate_proj.weight", family: "InstellaMoEForCausalLM" },
   modelType: "deepseek_v3",
   tensors: TENSORS,
   hasF32Gates: true,
@@ -193,7 +194,8 @@ export const deepseekV3: Family = {
 export const instellaMoe: Family = {
   name: "instella_moe",
   title: "Instella-MoE",
-  architectures: ["InstellaMoEForCausalLM", "InstellaMoeForCausalLM"],
+  architectures: ["InstellaMoEForCausalLM"],
+  spelling: /^instella_?moe/i,
   modelType: "deepseek_v3",
   hasOwnType: false,
   tensors: TENSORS,

@@ -39,6 +39,7 @@ describe("a family", () => {
   it("is known by architectures before model_type", () => {
     const named = { architectures: ["InstellaMoEForCausalLM"], model_type: "deepseek_v3" };
     expect(familyOf(named, "x").name).toBe("instella_moe");
+    expect(familyOf({ ...named, architectures: ["Instella_MoeForCausalLM"] }, "x").name).toBe("instella_moe");
     expect(familyOf({ model_type: "deepseek_v3" }, "x").name).toBe("deepseek_v3");
     expect(familyOf({ architectures: null, model_type: "olmoe" }, "x").name).toBe("olmoe");
     expect(() => familyOf({ architectures: ["Foo"], model_type: "llama" }, "x")).toThrow(

@@ -10,6 +10,10 @@ export interface Family {
   readonly title: string;
   /** Classes that `architectures` may name; the first is written. */
   readonly architectures: readonly string[];
+  /** Other spellings of those. */
+  readonly spelling?: RegExp;
+  /** A tensor that a folder of this family does not have: who has it says that it is of this one, wrongly. */
+  readonly betrayal?: { readonly tensor: string; readonly family: string };
   /** What `model_type` says; a family that says another's is known by `architectures` alone. */
   readonly modelType: string;
   readonly hasOwnType?: boolean;

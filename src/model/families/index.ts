@@ -40,6 +40,10 @@ export function familyNamed(name: string): Family {
   return found;
 }
 
+function isNamed({ architectures, spelling }: Family, name: unknown): boolean {
+  return typeof name === "string" && (architectures.includes(name) || spelling?.test(name) === true);
+}
+
 /**
  * The family that a config.json is of: what `architectures` says goes before `model_type`, as there are models that say they
  * are of another type.
@@ -51,7 +55,7 @@ export function familyOf(config: Json, where: string): Family {
   const found =
     named === undefined
       ? FAMILIES.find(({ modelType, hasOwnType = true }) => hasOwnType && modelType === type)
-      : FAMILIES.find((family) => family.architectures.some((name) => name === named));
+      : FAMILIES.find((family) => isNamed(family, named));
   if (found !== undefined) return found;
   const known =
     named === undefined
