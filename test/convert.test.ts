@@ -166,7 +166,6 @@ describe("a converted model", () => {
     return {
       whenNotFinite: "",
       where: "memory",
-      whenNotFinite: "",
       names: [...all.keys()],
       dims: (name) => all.get(name)?.dims ?? [],
       readInto(name, out) {

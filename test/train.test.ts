@@ -137,7 +137,7 @@ describe("bad input gets one line and exit code 2", () => {
     ["an existing run", ["train", "-o", "whole"], /already holds a run/],
     ["a file for a run", ["train", "-o", "short.txt"], /short\.txt is a file/],
     ["no checkpoint", ["eval", "nowhere"], /holds no checkpoint/],
-    ["no fixture", ["verify", "nowhere"], /run\.json/],
+    ["no fixture", ["verify", "nowhere"], /nowhere is no directory/],
     ["where nothing can be written", ["train", "-o", "/proc/run", ...MINI], /Cannot write \/proc\/run/, 1],
     [
       "below a file",

@@ -3,6 +3,8 @@ import type { Command, Option } from "commander";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../core/errors.js";
 import { commandLine } from "./command-line.js";
+import { sharedExpert } from "./commands/convert.js";
+import { tokenIds } from "./commands/generate.js";
 import { collect, encodingName } from "./options.js";
 
 const program = (): Command => commandLine({ speaks: false });
@@ -29,7 +31,7 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Readers of options that are no numbers. */
-const WORDS = new Set<unknown>([collect, encodingName]);
+const WORDS = new Set<unknown>([collect, encodingName, sharedExpert, tokenIds]);
 
 function numericOptions(
   command: Command,

@@ -46,7 +46,7 @@ describe("a config that is refused", () => {
     ],
     ["too few experts", ["model.arch=top3", "model.num_experts=2"], /3 experts.*num_experts is 2/],
     ["an odd head under RoPE", [llama, "model.hidden_size=60"], /head dimension 15 is odd/],
-    ["an unknown choice", ["model.moe_layer_interval=3"], /expected one of 1\|2 \(found 3\)/],
+    ["an unknown choice", ["model.style=bert"], /expected one of "gpt"\|"llama" \(found "bert"\)/],
     ["unknown architecture", ["model.arch=scmoe-pos9"], /did you mean "scmoe-pos/],
     ["unknown preset", ["model.preset=tinny"], /did you mean "tiny"\?/],
     ["unknown policy", ["schedule.policy=magic"], /Unknown policy "magic"/],

@@ -1,7 +1,4 @@
-/**
- * A disk that fails once, at every operation: data preparation, training, resuming and exporting go on after it, or say in one line why
- * not.
- */
+/** A disk that fails once, at every operation of preparing, training, resuming and exporting: all go on after it, or say why not. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -98,7 +98,7 @@ Examples:
   scmoe convert runs/dense --to scmoe-pos2 --experts 8 --out runs/upcycled --train-steps 400
   scmoe train --from runs/converted --set train.distill.teacher=runs/top2 --out runs/further`;
 
-function sharedExpert(text: string): "mean" | "most-used" {
+export function sharedExpert(text: string): "mean" | "most-used" {
   if (text === "mean" || text === "most-used") return text;
   throw new InvalidArgumentError("wanted mean or most-used.");
 }

@@ -82,7 +82,7 @@ Examples:
 }
 
 /** "1,2,3". @throws InvalidArgumentError */
-function tokenIds(text: string): number[] {
+export function tokenIds(text: string): number[] {
   const ids = text.split(/[\s,]+/).filter((part) => part !== "");
   if (ids.length === 0 || ids.some((part) => !fits(Number(part), BOUNDS.tokenId)))
     throw new InvalidArgumentError("wanted token ids such as 1,2,3");
