@@ -5,11 +5,9 @@ import { expectSameBits } from "./prove.js";
 
 describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
   it.each([
-    ["adaptive", 1],
     ["adaptive", 2],
     ["adaptive", 4],
     ["pipelined(2)", 2],
-    ["fixed(2)", 2],
   ] as const)("%s on %i ranks", (policy, ranks) => expectSameBits(arch, policy, ranks));
 });
 
