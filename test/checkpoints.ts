@@ -38,7 +38,11 @@ export function writeCheckpoint(
   commitCheckpoint(
     directory,
     shards,
-    { config: { hidden_size: 3 }, trainerState: { step }, tokenizer: '{"model":{}}' },
+    {
+      config: { hidden_size: 3 },
+      trainerState: { step },
+      tokenizer: new Map([["tokenizer.json", '{"model":{}}']]),
+    },
     { keep: options.keep ?? 9 },
   );
   return directory;

@@ -162,7 +162,8 @@ describe("a run", () => {
     const checkpoint = join(run, "checkpoints", `step-${String(step).padStart(8, "0")}`);
     beginCheckpoint(checkpoint);
     const shard = writeShard(checkpoint, { kind: "model", rank: 0, ranks: 1, tensors });
-    const tokenizer = JSON.stringify(bpeToJson(trainBpe(["our nation our people our nation"], 258)));
+    const bpe = JSON.stringify(bpeToJson(trainBpe(["our nation our people our nation"], 258)));
+    const tokenizer = new Map([["tokenizer.json", bpe]]);
     commitCheckpoint(
       checkpoint,
       [shard],

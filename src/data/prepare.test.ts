@@ -7,6 +7,7 @@ import { EnvironmentError, InputError } from "../core/errors.js";
 import { makeWorkDirectory } from "../storage/work-directory.js";
 import { numWindows } from "./batches.js";
 import { entropyOf, prepareData } from "./prepare.js";
+import { loadTokenizer, tokenizerTexts } from "./tokenizer.js";
 
 const folder = mkdtempSync(join(tmpdir(), "scmoe-prepare-"));
 const cache = (name: string): string => join(folder, `cache ${name}`);
@@ -120,6 +121,23 @@ describe("prepareData()", () => {
       `The tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${options.vocabSize}`,
     );
     expect(() => readdirSync(cache("small"))).toThrow();
+  });
+
+  it("keeps what says where texts end beside the tokenizer", () => {
+    const { directory } = prepare("plain");
+    const given = join(folder, "given");
+    mkdirSync(given);
+    const json = JSON.parse(readFileSync(join(directory, "tokenizer.json"), "utf8")) as {
+      added_tokens: { content: string; id: number }[];
+    };
+    const [end] = json.added_tokens;
+    json.added_tokens.push({ ...end, content: "<|im_end|>", id: end.id + 1 });
+    writeFileSync(join(given, "tokenizer.json"), JSON.stringify(json));
+    writeFileSync(join(given, "tokenizer_config.json"), JSON.stringify({ eos_token: "<|im_end|>" }));
+    const data = prepare("with settings", { tokenizer: given, vocabSize: 400 });
+    expect(loadTokenizer(data.directory).endOfText).toBe(loadTokenizer(given).endOfText);
+    expect([...tokenizerTexts(data.directory).keys()]).toEqual(["tokenizer.json", "tokenizer_config.json"]);
+    expect(data.tokenizer.decode([data.tokenizer.endOfText])).toBe("<|im_end|>");
   });
 
   it("refuses text shorter than a sequence, and an empty folder", () => {

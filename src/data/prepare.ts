@@ -16,7 +16,7 @@ import { makeWorkDirectory, removeAbandoned } from "../storage/work-directory.js
 import { SMALLEST_VOCABULARY, trainBpe } from "./bpe.js";
 import { type Corpus, readCorpus } from "./corpus.js";
 import { TokenFile, writeTokenFile } from "./token-file.js";
-import { type Tokenizer, loadTokenizer, saveTokenizer, tokenizerFile } from "./tokenizer.js";
+import { type Tokenizer, loadTokenizer, saveTokenizer, tokenizerTexts } from "./tokenizer.js";
 
 export interface PreparedData {
   readonly directory: string;
@@ -44,7 +44,7 @@ export interface PrepareOptions {
 }
 
 /** Part of the key of the cache: raised when the same corpus would give other files. */
-const FORMAT = 4;
+const FORMAT = 5;
 
 /** @throws InputError when the corpus is missing, empty or not in its encoding, or the tokenizer has more tokens than the model */
 export function prepareData(options: PrepareOptions): PreparedData {
@@ -58,11 +58,11 @@ export function prepareData(options: PrepareOptions): PreparedData {
   // Where documents part counts: an end of text stands there.
   for (const text of [...corpus.train, "", ...corpus.validation])
     for (const of of [hash, textHash]) of.update(text).update("\0");
-  let tokenizer: string | undefined;
+  let tokenizer: ReadonlyMap<string, string> | undefined;
   if (options.tokenizer !== undefined) {
     loadFitting(options.tokenizer, options.vocabSize);
-    tokenizer = readText(tokenizerFile(options.tokenizer), "the tokenizer");
-    hash.update(tokenizer);
+    tokenizer = tokenizerTexts(options.tokenizer);
+    for (const text of tokenizer.values()) hash.update(text);
   }
   const directory = join(options.cacheDirectory, hash.digest("hex").slice(0, 16));
   // What killed processes left of these or other data.
@@ -104,7 +104,7 @@ function loadFitting(path: string, vocabSize: number): Tokenizer {
 function buildDirectory(
   directory: string,
   corpus: Corpus,
-  tokenizer: string | undefined,
+  tokenizer: ReadonlyMap<string, string> | undefined,
   options: PrepareOptions,
 ): void {
   makeDirectory(dirname(directory));
@@ -119,11 +119,16 @@ function buildDirectory(
   }
 }
 
-function build(directory: string, corpus: Corpus, given: string | undefined, options: PrepareOptions): void {
+function build(
+  directory: string,
+  corpus: Corpus,
+  given: ReadonlyMap<string, string> | undefined,
+  options: PrepareOptions,
+): void {
   const progress = options.onProgress ?? (() => undefined);
   const file = join(directory, "tokenizer.json");
-  if (given !== undefined) replaceFile(file, given);
-  else {
+  for (const [name, text] of given ?? []) replaceFile(join(directory, name), text);
+  if (given === undefined) {
     const label = "training the tokenizer";
     saveTokenizer(
       trainBpe(corpus.train, options.vocabSize, (share) => progress(label, share)),

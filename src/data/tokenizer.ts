@@ -59,6 +59,24 @@ export function tokenizerFile(path: string): string {
   return isDirectory(path) ? join(path, "tokenizer.json") : path;
 }
 
+/** What a tokenizer consists of: itself, and what says where its texts begin and end. */
+const TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json"];
+
+/**
+ * The content of a tokenizer's files by name, as they are kept beside what was made with it.
+ * @param path a tokenizer.json, or the directory that holds it
+ * @throws InputError when there is no tokenizer.json, or a file cannot be read
+ */
+export function tokenizerTexts(path: string): ReadonlyMap<string, string> {
+  const file = tokenizerFile(path);
+  const texts = new Map([[TOKENIZER_FILES[0], readText(file, "the tokenizer")]]);
+  for (const name of TOKENIZER_FILES.slice(1)) {
+    const beside = join(dirname(file), name);
+    if (exists(beside)) texts.set(name, readText(beside, "the tokenizer's settings"));
+  }
+  return texts;
+}
+
 /**
  * Reads `tokenizer.json` (a file, or the directory that holds it), and `tokenizer_config.json` beside it where there is one.
  * A byte-level BPE like ours is read by ours, several times faster; any other is a pipeline of the stages that the file names.

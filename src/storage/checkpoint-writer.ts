@@ -60,8 +60,8 @@ export function writeShard(
 export interface CheckpointFacts {
   readonly config: unknown;
   readonly trainerState: unknown;
-  /** Content of tokenizer.json. */
-  readonly tokenizer?: string;
+  /** Content of the tokenizer's files, by name. */
+  readonly tokenizer?: ReadonlyMap<string, string>;
 }
 
 /** Writes indices and digests, then makes the checkpoint visible under its final name and as `latest`. */
@@ -86,10 +86,8 @@ export function commitCheckpoint(
   }
   json("config.json", facts.config);
   json("trainer_state.json", facts.trainerState);
-  if (facts.tokenizer !== undefined)
-    digests["tokenizer.json"] = writeDurably(join(temporary, "tokenizer.json"), [
-      new TextEncoder().encode(facts.tokenizer),
-    ]);
+  for (const [name, text] of facts.tokenizer ?? [])
+    digests[name] = writeDurably(join(temporary, name), [new TextEncoder().encode(text)]);
   writeJsonDurably(join(temporary, "digests.json"), digests);
   const parent = dirname(directory);
   // What has this name, or a later one, is of a past that was gone back from.

@@ -36,7 +36,7 @@ export interface TrainerState {
 export function saveCheckpoint(
   rank: Trainee,
   directory: string,
-  facts: { state: TrainerState; tokenizer?: string; keep: number },
+  facts: { state: TrainerState; tokenizer?: ReadonlyMap<string, string>; keep: number },
 ): void {
   const { world } = rank;
   const isFirst = world.rank === 0;

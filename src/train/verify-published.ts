@@ -59,6 +59,10 @@ export function verifyPublished(directory: string, engine: Engine): PublishedRep
   if (model.family === undefined)
     throw new InputError(`${directory} is no published model: compare its run's fixture instead`);
   const found = openCase(model.directory, config);
+  if (found === undefined)
+    throw new InputError(
+      `${directory} holds nothing to compare with: wanted case.safetensors beside the model`,
+    );
   try {
     return {
       kind: "published model",
@@ -66,25 +70,16 @@ export function verifyPublished(directory: string, engine: Engine): PublishedRep
       family: model.family,
       arch: config.arch,
       tolerance: PUBLISHED_TOLERANCE,
-      ...judged(found === undefined ? NOTHING : compare(rank, found, model.family)),
+      ...judged(compare(rank, found, model.family)),
     };
   } finally {
-    found?.close();
+    found.close();
   }
 }
 
 type Findings = Pick<PublishedReport, "logits" | "loss" | "greedy" | "gradients" | "notCompared"> & {
   /** Gradients that only one side has. */
   readonly oneSided: readonly string[];
-};
-
-const NOTHING: Findings = {
-  logits: null,
-  loss: null,
-  greedy: null,
-  gradients: [],
-  oneSided: [],
-  notCompared: ["anything: there is no case.safetensors"],
 };
 
 function compare(rank: Trainee, given: PublishedCase, family: string): Findings {

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { architecture } from "../../model/architectures.js";
+import { preset } from "../../model/presets.js";
 import { modelInputAt } from "../../api/memory.js";
 import { DEFAULT_CASES, type PlanOptions, type PlanRow, plan } from "../../api/plan.js";
 import { CLUSTERS } from "../../simulate/clusters.js";
@@ -68,7 +69,7 @@ export function addPlan(program: Command): void {
     .option("--preset <name>", `model (default: ${DEFAULT_PRESET})`)
     .option(
       "--archs <list>",
-      `architecture:policy, separated by spaces; the first is the baseline (default: ${casesText(DEFAULT_CASES)}; of a folder: its own, ${OWN_POLICIES.join(", ")})`,
+      `architecture:policy, separated by spaces; the first is the baseline (default: ${casesText(DEFAULT_CASES)}; of a folder, and of a preset that none of them has: its own, ${OWN_POLICIES.join(", ")})`,
     )
     .option("--mode <mode>", "train or forward", "train")
     .option("--batch <n>", "sequences per rank", numberIn(BOUNDS.batch), 8)
@@ -94,7 +95,10 @@ export function addPlan(program: Command): void {
       if (directory !== undefined && flags.preset !== undefined)
         throw new InputError(`plan takes a folder or --preset; found ${directory} and ${flags.preset}`);
       const model = directory === undefined ? (flags.preset ?? DEFAULT_PRESET) : modelInputAt(directory);
-      const own = typeof model === "string" ? undefined : model.arch;
+      const own = ownArch(
+        typeof model === "string" ? preset(model).arch : model.arch,
+        directory !== undefined,
+      );
       const calibration = flags.calibration === undefined ? undefined : readCalibration(flags.calibration);
       if (flags.mode !== "train" && flags.mode !== "forward")
         throw new InputError(`--mode is train or forward; found "${flags.mode}"`);
@@ -149,7 +153,12 @@ function casesText(cases: NonNullable<PlanOptions["cases"]>): string {
   return cases.map(({ arch, policy }) => `${arch}:${policy}`).join(" ");
 }
 
-/** @param own architecture of the folder's model */
+/** A folder's model is compared with itself, and so is a preset that is none of the architectures compared otherwise. */
+function ownArch(arch: string, isFolder: boolean): string | undefined {
+  return isFolder || !DEFAULT_CASES.some((one) => one.arch === arch) ? arch : undefined;
+}
+
+/** @param own the model's architecture, where it is compared with itself */
 function casesOf(text: string | undefined, own: string | undefined): PlanOptions["cases"] {
   if (text === undefined)
     return own === undefined ? undefined : OWN_POLICIES.map((policy) => ({ arch: own, policy }));

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { nowMs } from "../../core/clock.js";
-import { readText } from "../../storage/files.js";
+import { tokenizerTexts } from "../../data/tokenizer.js";
 import { saveCheckpoint } from "../checkpoint.js";
 import { writeOfRun } from "../run-directory.js";
 import type { Trainee } from "../trainee.js";
@@ -36,10 +36,9 @@ export function checkpoints(
       if (!isLast && !isStopped && !isDue) return;
       const name = `step-${String(step).padStart(8, "0")}`;
       writeOfRun(of.directory, () => {
-        const tokenizer = readText(join(of.data, "tokenizer.json"), "the tokenizer");
         saveCheckpoint(rank, join(of.directory, "checkpoints", name), {
           state: { step, seed, sequences, sequence_length: of.sequenceLength, skipped },
-          tokenizer,
+          tokenizer: tokenizerTexts(of.data),
           keep,
         });
         if (minutes !== null) dueMs = nowMs() + minutes * MINUTE_MS;
