@@ -1,6 +1,6 @@
 /** Every command of the README's code blocks, in its order, as a reader would type it. */
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -68,7 +68,25 @@ beforeAll(() => {
   writeFileSync(join(dir, "mine.yaml"), "model:\n  preset: tiny\ntrain:\n  steps: 10\n");
   const { code, stderr } = scmoe(["start", "--steps", "4", "--out", "runs/start"], dir);
   expect(code, stderr).toBe(0);
+  makeModels();
 });
+
+/** The published folders that the README speaks of, and a book. */
+function makeModels(): void {
+  const words = "the people of this nation have asked for peace and work, and they shall have both. ";
+  writeFileSync(join(dir, "book.txt"), words.repeat(2000));
+  const sets = [
+    ...["preset=tiny-llama", "arch=top2", "moe_layer_interval=1", "tie_word_embeddings=false"],
+    ...["vocab_size=512", "max_position_embeddings=512"],
+  ].map((set) => `model.${set}`);
+  sets.push("data.corpus=book.txt", "data.sequence_length=64", "train.steps=1", "train.eval_batches=1");
+  const trained = ["train", "-q", "-o", "made", ...sets.flatMap((set) => ["--set", set])];
+  for (const line of [trained, ["export", "made", "models/mixtral"]]) {
+    const { code, stderr } = scmoe(line, dir);
+    expect(code, stderr).toBe(0);
+  }
+  cpSync(join(ROOT, "test/fixtures/hf/longcat-flash"), join(dir, "models/longcat"), { recursive: true });
+}
 
 it("the README has commands", () => expect(commands.length).toBeGreaterThan(12));
 
