@@ -118,6 +118,13 @@ describe("rules", () => {
           }
   });
 
+  it("leave zero experts what the target's k makes of them", () => {
+    const source = model("longcat3", { num_zero_experts: 4, active_experts: 2 });
+    const { num_zero_experts, active_experts, topK } = targetOf(source, "scmoe-pos2");
+    expect([num_zero_experts, topK]).toEqual([4, 1]);
+    expect(active_experts).toBeLessThan(1);
+  });
+
   it.each([
     ["top2", "top2", /is one already/],
     ["scmoe-pos2", "scmoe1-pos2", /is one already/],

@@ -38,8 +38,10 @@ export function targetOf(source: ModelConfig, to: string, sizes: UpcyclingSizes 
   );
 }
 
-/** What the target's name says anew. */
-const OF_THE_ARCHITECTURE: readonly string[] = ["arch", "model_type", "family", "num_experts_per_tok"];
+/** What the target's name says anew, and what goes by its k. */
+const OF_THE_ARCHITECTURE: readonly string[] = [
+  ...["arch", "model_type", "family", "num_experts_per_tok", "active_experts"],
+];
 
 function withoutKeys(
   json: Readonly<Record<string, unknown>>,
