@@ -107,7 +107,7 @@ export function readTokenizer(
   const config = exists(configFile) ? readJson(configFile, "tokenizer_config.json") : {};
   if (!isFields(config)) throw new InputError(`${configFile} is not an object of settings`);
   const own = ownModel(json, config);
-  if (own === undefined) return readPipeline(json, config, file);
+  if (own === undefined) return stagesOf(json, config, file);
   const odd = own.merges.findIndex(
     ([left, right]) => ![left, right, left + right].every((token) => own.vocabulary.has(token)),
   );
@@ -116,6 +116,15 @@ export function readTokenizer(
       `${file}: merge ${odd} (${JSON.stringify(own.merges[odd])}) makes no token of model.vocab; the file is damaged`,
     );
   return new BpeTokenizer(own);
+}
+
+function stagesOf(json: Fields, config: Fields, file: string): ReturnType<typeof readPipeline> {
+  try {
+    return readPipeline(json, config, file);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new InputError(`${file} has parts within each other too deep to be read`);
+  }
 }
 
 /** @param kind what the file should be */

@@ -2,6 +2,7 @@
  * Finds a pattern in a text, as backtracking engines do: the first place, and there the first way. JavaScript's own expressions
  * do not serve: they know other classes, no groups of their own case in Node 20, and overflow within a word of some million letters.
  */
+import { InputError } from "../../core/errors.js";
 import type { Anchor, Pattern } from "./pattern.js";
 import { type CodePoints, isWordInPattern } from "./unicode.js";
 
@@ -42,17 +43,24 @@ export class Matcher {
   #text = "";
   readonly #start: Step;
 
-  constructor(pattern: Pattern) {
+  /** @param where the pattern stands, for messages */
+  constructor(
+    pattern: Pattern,
+    readonly where = "a pattern",
+  ) {
     this.#start = this.#compile(pattern, (at) => at);
   }
 
-  /** Matches from left to right, none of which overlap; of the text, surrogates are paired. */
+  /**
+   * Matches from left to right, none of which overlap; of the text, surrogates are paired.
+   * @throws InputError when a group is repeated so often that it overflows the stack; a class may be, any number of times
+   */
   *matches(text: string): Generator<Match> {
     let lastEnd = -1;
     for (let at = 0; at <= text.length;) {
       // Between two calls another text may have been looked at.
       this.#text = text;
-      const end = this.#start(at);
+      const end = this.#endOfMatch(at);
       // Nothing is no match where one has just ended.
       if (end < 0 || (end === at && at === lastEnd)) at += this.#width(at);
       else {
@@ -60,6 +68,17 @@ export class Matcher {
         lastEnd = end;
         at = end === at ? at + ((text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1) : end;
       }
+    }
+  }
+
+  #endOfMatch(at: number): number {
+    try {
+      return this.#start(at);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw new InputError(
+        `${this.where} repeats a group too often to be matched at character ${at} of a text of ${this.#text.length}; split the text into several files`,
+      );
     }
   }
 

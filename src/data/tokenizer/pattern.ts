@@ -66,9 +66,13 @@ export function parsePattern(source: string, where: string): Pattern {
   return new Parser(source, where).all();
 }
 
+/** Groups and sets within each other; published patterns have three or four. */
+const DEEPEST = 100;
+
 class Parser {
   readonly #characters: readonly string[];
   #at = 0;
+  #depth = 0;
 
   constructor(
     readonly source: string,
@@ -112,9 +116,17 @@ class Parser {
     return found;
   }
 
+  #deeper<T>(read: () => T): T {
+    if (++this.#depth > DEEPEST) this.#refuse(`more than ${DEEPEST} groups within each other`);
+    const result = read();
+    this.#depth--;
+    return result;
+  }
+
   #choice(flags: Flags): Pattern {
-    const options = [this.#sequence(flags)];
-    while (this.#take("|")) options.push(this.#sequence(flags));
+    const sequence = (): Pattern => this.#deeper(() => this.#sequence(flags));
+    const options = [sequence()];
+    while (this.#take("|")) options.push(sequence());
     return options.length === 1 ? options[0] : { kind: "choice", options };
   }
 
@@ -229,7 +241,7 @@ class Parser {
       const set = propertyNamed(posix[2]) ?? this.#refuse(posix[0]);
       return posix[1] === "^" ? not(set) : set;
     }
-    if (this.#take("[")) return this.#set(flags);
+    if (this.#take("[")) return this.#deeper(() => this.#set(flags));
     const first = this.#take("\\") ? this.#escape() : (this.#next().codePointAt(0) as number);
     if (typeof first !== "number") return first;
     if (!this.#peek("-") || this.#characters[this.#at + 1] === "]") return (c) => c === first;

@@ -53,6 +53,9 @@ export function readPipeline(
       ? surroundingsOf(config, idOf)
       : optional("post_processor", postProcessor, NOTHING);
 
+  const unknown = [...surroundings.before, ...surroundings.after].find((id) => tokens[id] === undefined);
+  if (unknown !== undefined) refuse(`${file}: post_processor`, unknown, "ids that tokens have");
+
   const findRaw = tokenFinder(
     added.filter((t) => !t.normalized),
     (t) => t.content,

@@ -64,6 +64,14 @@ describe("patterns", () => {
     expect(cut({ Regex: "(?<=a{2,3})b" }, "abaabaaaab")).toEqual(["abaa", "b", "aaaa", "b"]);
   });
 
+  it("says where a group is repeated too often for the stack", () => {
+    const text = "ab".repeat(500_000);
+    expect(() => cut({ Regex: "(?:ab)+" }, text)).toThrow(InputError);
+    expect(() => cut({ Regex: "(?:ab)+" }, text)).toThrow(
+      /a test\.pattern\.Regex repeats a group too often to be matched at character 0 of a text of 1000000/,
+    );
+  });
+
   it("keeps two texts apart that are looked at in turn", () => {
     const matcher = new Matcher(parsePattern("a+", "a test"));
     const [one, two] = [matcher.matches("aab a"), matcher.matches("ba")];
@@ -86,6 +94,8 @@ describe("patterns", () => {
     ["(?x:a)", /"\(\?"/],
     ["[b-a]", /an empty range/],
     ["[a", /the end/],
+    ["(".repeat(50_000), /more than 100 groups within each other/],
+    ["[".repeat(50_000), /more than 100 groups within each other/],
   ])("refuses %s by name", (Regex, message) => {
     expect(() => cut({ Regex }, "a")).toThrow(InputError);
     expect(() => cut({ Regex }, "a")).toThrow(message);

@@ -19,7 +19,8 @@ export function finderOf(part: Part, key = "pattern"): Finder {
     return wanted === "" ? refuse(`${pattern.where}.String`, wanted, "a text") : literally(wanted);
   }
   if (!("Regex" in pattern.fields)) refuse(pattern.where, pattern.fields, "String or Regex");
-  const matcher = new Matcher(parsePattern(text(pattern, "Regex"), `${pattern.where}.Regex`));
+  const where = `${pattern.where}.Regex`;
+  const matcher = new Matcher(parsePattern(text(pattern, "Regex"), where), where);
   return (whole) => matcher.matches(whole);
 }
 

@@ -41,14 +41,15 @@ const UNKNOWN = 0;
 const OUTSIDE = 1;
 const INSIDE = 2;
 
-/** The set, with what was found remembered by code point. */
+/** The set, with what was found remembered by code point, in pages as they are needed. */
 export function remembered(has: CodePoints): CodePoints {
-  const known = new Uint8Array(0x110000);
+  const pages: (Uint8Array | undefined)[] = new Array<Uint8Array | undefined>(0x1100).fill(undefined);
   return (codePoint) => {
-    const found = known[codePoint];
+    const page = (pages[codePoint >> 8] ??= new Uint8Array(256));
+    const found = page[codePoint & 255];
     if (found !== UNKNOWN) return found === INSIDE;
     const isInside = has(codePoint);
-    known[codePoint] = isInside ? INSIDE : OUTSIDE;
+    page[codePoint & 255] = isInside ? INSIDE : OUTSIDE;
     return isInside;
   };
 }

@@ -9,7 +9,9 @@ import { SMALLEST_VOCABULARY, BpeTokenizer, trainBpe } from "../../../src/data/b
 import { readCorpus } from "../../../src/data/corpus.js";
 import { openPrepared, prepareData } from "../../../src/data/prepare.js";
 import { TokenFile, writeTokenFile } from "../../../src/data/token-file.js";
-import { loadTokenizer } from "../../../src/data/tokenizer.js";
+import { Matcher } from "../../../src/data/tokenizer/matcher.js";
+import { parsePattern } from "../../../src/data/tokenizer/pattern.js";
+import { encodePrompt, loadTokenizer } from "../../../src/data/tokenizer.js";
 import { launchLine, shellLine } from "../../../src/launch/line.js";
 import { architecture } from "../../../src/model/architectures.js";
 import { resolveModel } from "../../../src/model/config.js";
@@ -332,6 +334,7 @@ function useTokenizer(path: string, dice: Dice): void {
   const tokenizer = loadTokenizer(path);
   const ids = tokenizer.encode(dice.chance(0.5) ? seeds.TEXT : text(dice, [seeds.TEXT]));
   tokenizer.decode(ids);
+  encodePrompt(tokenizer, "");
   tokenizer.decode([0, tokenizer.endOfText, dice.below(tokenizer.vocabSize)]);
 }
 
@@ -416,9 +419,12 @@ export const READERS: readonly Target[] = [
     "tokenizer.json of others",
     30,
     "tokenizer.json",
-    (dice) => json(dice, seeds.WORDPIECE_JSON),
+    (dice) => json(dice, dice.pick([seeds.WORDPIECE_JSON, seeds.LLAMA_JSON, seeds.SPLIT_JSON])),
     useTokenizer,
   ),
+  ofText("pattern", 20, seeds.PATTERNS, (source) => [
+    ...new Matcher(parsePattern(source, "a pattern")).matches(seeds.TEXT),
+  ]),
   tokenFile,
   corpus,
   facts,

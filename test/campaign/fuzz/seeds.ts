@@ -176,6 +176,70 @@ export const WORDPIECE_JSON = {
     },
   },
 };
+export const PATTERNS = [
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+  "(?<=[a-z&&[^x]])(?>\\h{2,3})++$|[[:alpha:]_]*?(?<!b)\\b",
+];
+const end = { id: 2, content: "</s>", lstrip: false, rstrip: true, normalized: true, special: true };
+/** Byte fallback as in Llama 2. */
+export const LLAMA_JSON = {
+  added_tokens: [end, { id: 3, content: "my", single_word: true, lstrip: true, normalized: true }],
+  normalizer: {
+    type: "Sequence",
+    normalizers: [
+      { type: "NFKC" },
+      { type: "Prepend", prepend: "▁" },
+      { type: "Replace", pattern: { String: " " }, content: "▁" },
+    ],
+  },
+  pre_tokenizer: null,
+  post_processor: {
+    type: "TemplateProcessing",
+    single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
+    special_tokens: { "<s>": { id: "<s>", ids: [1], tokens: ["<s>"] } },
+  },
+  decoder: {
+    type: "Sequence",
+    decoders: [
+      { type: "Replace", pattern: { String: "▁" }, content: " " },
+      { type: "ByteFallback" },
+      { type: "Fuse" },
+      { type: "Strip", content: " ", start: 1, stop: 0 },
+    ],
+  },
+  model: {
+    type: "BPE",
+    unk_token: "<unk>",
+    fuse_unk: true,
+    byte_fallback: true,
+    vocab: {
+      "<unk>": 0,
+      "<s>": 1,
+      "</s>": 2,
+      "<0xC3>": 3,
+      "<0xAF>": 4,
+      "▁": 5,
+      m: 6,
+      y: 7,
+      "▁m": 8,
+      "▁my": 9,
+    },
+    merges: [["▁", "m"], "▁m y"],
+  },
+};
+/** Byte level with a pattern of its own, as in Llama 3. */
+export const SPLIT_JSON = {
+  ...(BPE_JSON as Record<string, unknown>),
+  normalizer: { type: "NFC" },
+  pre_tokenizer: {
+    type: "Sequence",
+    pretokenizers: [
+      { type: "Split", pattern: { Regex: PATTERNS[0] }, behavior: "Isolated", invert: false },
+      { type: "Metaspace", replacement: "_", prepend_scheme: "first", split: true },
+      { type: "ByteLevel", add_prefix_space: false, use_regex: false },
+    ],
+  },
+};
 export const METRICS = [1, 2, 3]
   .map((step) => `${JSON.stringify({ step, loss: 5 - step, layers: [{ load: [1, 2], dropped: 0 }] })}\n`)
   .join("");
