@@ -42,6 +42,11 @@ function longestMatch(pattern: Pattern): number {
 export class Matcher {
   #text = "";
   readonly #start: Step;
+  /**
+   * Of a pattern that begins with a run of a set: from a place within a run it ends where it would have ended from the run's
+   * start. Where it has failed, it is not tried again before the run is over, which would take the square of its length.
+   */
+  readonly #leading: CodePoints | undefined;
 
   /** @param where the pattern stands, for messages */
   constructor(
@@ -49,6 +54,9 @@ export class Matcher {
     readonly where = "a pattern",
   ) {
     this.#start = this.#compile(pattern, (at) => at);
+    const first = pattern.kind === "sequence" ? pattern.parts.at(0) : pattern;
+    const isRun = first?.kind === "repeat" && first.body.kind === "set" && first.mode === "greedy";
+    if (isRun && first.min === 1 && first.max === Infinity) this.#leading = first.body.has;
   }
 
   /**
@@ -62,13 +70,21 @@ export class Matcher {
       this.#text = text;
       const end = this.#endOfMatch(at);
       // Nothing is no match where one has just ended.
-      if (end < 0 || (end === at && at === lastEnd)) at += this.#width(at);
+      if (end < 0 || (end === at && at === lastEnd)) at = this.#nextPlace(at);
       else {
         yield { start: at, end };
         lastEnd = end;
         at = end === at ? at + ((text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1) : end;
       }
     }
+  }
+
+  /** The next place that may be the start of a match after one that is none. */
+  #nextPlace(at: number): number {
+    let next = at + this.#width(at);
+    if (this.#leading === undefined || this.#one(this.#leading, at) < 0) return next;
+    for (let end = next; end >= 0; end = this.#one(this.#leading, end)) next = end;
+    return next;
   }
 
   #endOfMatch(at: number): number {

@@ -153,7 +153,7 @@ class Parser {
         const [, sign, suffix] = simple;
         const mode = suffix === "?" ? "lazy" : suffix === "+" ? "possessive" : "greedy";
         const [min, max] = [sign === "+" ? 1 : 0, sign === "?" ? 1 : Infinity];
-        body = { kind: "repeat", body, min, max, mode };
+        body = repeated({ kind: "repeat", body, min, max, mode });
       } else if (interval) {
         const [whole, low, comma, high] = interval;
         if (low === "" && high === "") this.#refuse(whole);
@@ -162,7 +162,7 @@ class Parser {
         // `{2}?` makes the whole optional, and `{1,2}+` repeats it, in this syntax.
         const mode = comma !== "" && this.#take("?") ? "lazy" : "greedy";
         if (max < min) this.#refuse(whole);
-        body = { kind: "repeat", body, min, max, mode };
+        body = repeated({ kind: "repeat", body, min, max, mode });
       } else return body;
     }
   }
@@ -251,6 +251,25 @@ class Parser {
     if (last < first) this.#refuse("an empty range");
     return (c) => c >= first && c <= last;
   }
+}
+
+/** A set repeated, and that again, is the set repeated: the same matches in the same order, without a group. */
+function repeated(outer: Pattern & { kind: "repeat" }): Pattern {
+  const { body } = outer;
+  const isOne =
+    body.kind === "repeat" &&
+    body.body.kind === "set" &&
+    body.mode === "greedy" &&
+    outer.mode !== "lazy" &&
+    body.min <= 1 &&
+    outer.max > 1;
+  if (!isOne) return outer;
+  return {
+    ...outer,
+    body: body.body,
+    min: outer.min * body.min,
+    max: body.max === 0 ? 0 : outer.max * body.max,
+  };
 }
 
 function changed(flags: Flags, [, on = "", off = ""]: RegExpExecArray): Flags {

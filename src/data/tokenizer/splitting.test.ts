@@ -42,6 +42,9 @@ describe("patterns", () => {
     ["(?:ab|a)*b", "ababab", ["ababab"]],
     ["(?:a|ab)(?:c|bcd)d*", "abcd", ["abcd"]],
     ["(?:a+)+?b", "aaab", ["aaab"]],
+    ["(?:a{1,2}){2}a", "aaaaaa", ["aaaaa", "a"]],
+    ["(?:a{2}){1,2}", "aaaaaaa", ["aaaa", "aa", "a"]],
+    ["a{0,2}+b", "aaab", ["aaab"]],
     ["(?:(?:ab)+c)+", "ababcabcab", ["ababcabc", "ab"]],
     ["(?>a+)a|b", "aab", ["aa", "b"]],
     ["a++a|b", "aab", ["aa", "b"]],
@@ -62,6 +65,13 @@ describe("patterns", () => {
     expect(cut({ Regex: "(?<=a|bb)b" }, text)).toHaveLength(200_000);
     expect(cut({ Regex: "(?<!ab)b" }, text)).toHaveLength(200_000);
     expect(cut({ Regex: "(?<=a{2,3})b" }, "abaabaaaab")).toEqual(["abaa", "b", "aaaa", "b"]);
+  });
+
+  it("tries a run that does not match once", () => {
+    const text = `${" ".repeat(1_000_000)}x${"1".repeat(1_000_000)} `;
+    expect(cut({ Regex: "\\s+$" }, text).map(({ length }) => length)).toEqual([2_000_001, 1]);
+    expect(cut({ Regex: "\\p{N}{1,3}+" }, text).at(-2)).toHaveLength(1_000_000);
+    expect(cut({ Regex: "a+b" }, "aaac aab")).toEqual(["aaac ", "aab"]);
   });
 
   it("says where a group is repeated too often for the stack", () => {
