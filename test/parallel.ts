@@ -90,7 +90,8 @@ export function expectSameLosses(run: Run, one: Run, tolerance = LOSS_TOLERANCE)
 function firstGradients(run: Run): Map<string, Float32Array> {
   const reader = new CheckpointReader(join(run.directory, "checkpoints", stepName(1)));
   const gradients = new Map<string, Float32Array>();
-  for (const name of reader.names("model")) {
+  const trained = reader.names("model").filter((name) => !name.endsWith(".selection_bias"));
+  for (const name of trained) {
     const size = reader.dims("model", name).reduce((a, b) => a * b, 1);
     const data = new Float32Array(size);
     reader.readPiecesInto("optimizer", `${name}.exp_avg`, data, 0);

@@ -53,6 +53,12 @@ const FIXED: Readonly<Record<string, number | string>> = {
   partial_rotary_factor: 1,
 };
 
+/** What a whole number may be. */
+interface Range {
+  readonly from?: number;
+  readonly to?: number;
+}
+
 /** Reads a config key by key. What a reader asks for counts as understood. */
 export class ConfigKeys {
   readonly #asked = new Set<string>(NEUTRAL);
@@ -88,21 +94,24 @@ export class ConfigKeys {
     return Object.hasOwn(this.raw, name) && this.raw[name] !== undefined;
   }
 
-  /** A whole number from 1 (or `from`). @throws InputError when it is something else, or missing without a default */
-  count(names: Names, missing?: number, from = 1): number {
+  /**
+   * A whole number from 1 (or `from`), at most `to`.
+   * @throws InputError when it is something else, or missing without a default
+   */
+  count(names: Names, missing?: number, { from = 1, to = Infinity }: Range = {}): number {
     const value = this.value(names) ?? (this.#isNull(names) ? null : missing);
-    if (Number.isSafeInteger(value) && Number(value) >= from) return Number(value);
-    return this.refuse(names, value, `a whole number from ${from}`);
+    if (Number.isSafeInteger(value) && Number(value) >= from && Number(value) <= to) return Number(value);
+    return this.refuse(names, value, `a whole number from ${from}${to === Infinity ? "" : ` to ${to}`}`);
   }
 
   /** As `count`; null where the file says null, or nothing and there is no default. */
-  countOrNull(names: Names, missing: number | null, from = 1): number | null {
+  countOrNull(names: Names, missing: number | null, range?: Range): number | null {
     if (this.#isNull(names)) {
       this.value(names);
       return null;
     }
     if (missing === null && this.value(names) === undefined) return null;
-    return this.count(names, missing ?? undefined, from);
+    return this.count(names, missing ?? undefined, range);
   }
 
   /** A number above 0. */

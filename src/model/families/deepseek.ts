@@ -57,9 +57,9 @@ function readMoe(
 ): Pick<ModelInput, "arch"> & Partial<ModelInput> {
   keys.only("moe_layer_freq", 1);
   const k = keys.count("num_experts_per_tok", missing.k);
-  const first = keys.count("first_k_dense_replace", missing.dense, 0);
+  const first = keys.count("first_k_dense_replace", missing.dense, { from: 0 });
   const width = keys.count("moe_intermediate_size", missing.width);
-  const shared = keys.countOrNull("n_shared_experts", missing.shared, 0) ?? 0;
+  const shared = keys.countOrNull("n_shared_experts", missing.shared, { from: 0 }) ?? 0;
   const num_experts = keys.count(EXPERTS, missing.experts);
   const routed_scaling_factor = keys.real("routed_scaling_factor", missing.scaling);
   const dense = Array.from({ length: Math.min(first, layers) }, (_, i) => i);

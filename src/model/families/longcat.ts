@@ -76,7 +76,7 @@ export const longcatFlash: Family = {
       shared_expert_intermediate_size: intermediate_size,
       moe_intermediate_size: keys.count(["expert_ffn_hidden_size", "moe_intermediate_size"], 2048),
       num_experts: keys.count(EXPERTS, 512),
-      num_zero_experts: keys.countOrNull("zero_expert_num", 256, 0) ?? 0,
+      num_zero_experts: keys.countOrNull("zero_expert_num", 256, { from: 0 }) ?? 0,
       num_experts_per_tok: keys.count(["moe_topk", "num_experts_per_tok"], 12),
       moe_layer_interval: 2,
       coefficient_gate: "none",

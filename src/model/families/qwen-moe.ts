@@ -35,7 +35,7 @@ function readMoe(keys: ConfigKeys, layers: number, missing: MoeDefaults) {
   const k = keys.count("num_experts_per_tok", missing.k);
   const interval = keys.count("decoder_sparse_step", 1);
   const moe = moeLayers(layers, { interval, dense: keys.list("mlp_only_layers") });
-  const num_experts = keys.count(EXPERTS, missing.experts, 0);
+  const num_experts = keys.count(EXPERTS, missing.experts, { from: 0 });
   const router = {
     moe_intermediate_size: keys.count("moe_intermediate_size", missing.width),
     norm_topk_prob: renormalized(keys.flag("norm_topk_prob", false)),

@@ -1,4 +1,5 @@
 /** What config.json of all families says alike. */
+import { BOUNDS } from "../../core/bounds.js";
 import type { ModelConfig, ModelInput } from "../config.js";
 import type { ConfigKeys } from "./config-keys.js";
 import { readRope, writeRope } from "./rope.js";
@@ -33,7 +34,7 @@ export function readSizes(
     vocab_size,
     hidden_size: keys.count("hidden_size", missing.hidden_size),
     intermediate_size: keys.count(width, missing.intermediate_size),
-    num_hidden_layers: keys.count(layers, missing.num_hidden_layers),
+    num_hidden_layers: keys.count(layers, missing.num_hidden_layers, { to: BOUNDS.layers.to }),
     num_attention_heads: keys.count("num_attention_heads", missing.num_attention_heads),
     max_position_embeddings: positions,
     norm_eps: keys.real("rms_norm_eps", missing.rms_norm_eps),

@@ -39,7 +39,7 @@ export function readWindows(
   const listed = layerTypes(keys, layers);
   if (listed === undefined && width === null) return { sliding_window: null };
   const { has } = rule;
-  const most = has === undefined ? 0 : keys.count("max_window_layers", MOST_WINDOW_LAYERS, 0);
+  const most = has === undefined ? 0 : keys.count("max_window_layers", MOST_WINDOW_LAYERS, { from: 0 });
   const having = [...Array(layers).keys()].filter((i) => listed?.[i] ?? has?.(i, most) ?? true);
   if (having.length === 0) return { sliding_window: null };
   if (width === null)
