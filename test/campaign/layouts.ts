@@ -1,7 +1,7 @@
 /** Any layout, same numbers: random models on random layouts of ranks, beside one rank that runs the same pieces. */
 import { type CampaignOptions, type CampaignResult, progressOf, repeatLine } from "./campaign.js";
 import { type Case, describe, makeCase } from "./layouts/case.js";
-import { type Class, type Comparison, classOf, compare } from "./layouts/compare.js";
+import { type Class, type Comparison, classOf, compare, isIllConditioned } from "./layouts/compare.js";
 import { type Heard, type Task, playOnMpi, playOnThreads, whyNoMpi } from "./layouts/job.js";
 import type { Played } from "./layouts/play.js";
 
@@ -23,7 +23,10 @@ export async function campaign({ seed, cases, say }: CampaignOptions): Promise<C
       playInOrder(launches, "one", (task, outcome) => judge.hear(task, outcome)),
       playInOrder(launches, "layout", (task, outcome) => judge.hear(task, outcome)),
     ]);
-    open = judge.takeTies();
+    const suspects = judge.takeSuspects();
+    const tasks = suspects.map(({ of }): Task => ({ of, side: "nudged" }));
+    await playOnThreads(1, tasks, ({ of }, outcome) => judge.hearNudged(suspects, of, outcome));
+    open = judge.takeRedrawn();
   }
   return { cases: count, failures: judge.failures, notes: judge.notes(noMpi) };
 }
@@ -50,15 +53,24 @@ async function playInOrder(
   for (const cases of launches) {
     const [{ ranks, transport }] = cases;
     const tasks = cases.map((of) => ({ of, side }));
-    if (side === "one") await playOnThreads(1, tasks, heard);
+    if (side !== "layout") await playOnThreads(1, tasks, heard);
     else await (transport === "mpi" ? playOnMpi : playOnThreads)(ranks, tasks, heard);
   }
 }
 
+/** Beyond its bounds, and perhaps because it is ill conditioned. */
+interface Suspect {
+  readonly of: Case;
+  readonly one: Played;
+  readonly comparison: Comparison;
+}
+
 class Judge {
   readonly failures: string[] = [];
-  #ties: Case[] = [];
+  readonly #redrawn: Case[] = [];
+  readonly #suspects: Suspect[] = [];
   #numTies = 0;
+  #numIllConditioned = 0;
   #done = 0;
   readonly #waiting = new Map<Case, { readonly side: Task["side"]; readonly outcome: Played | string }>();
   readonly #worst = new Map<Class, { cases: number; worst: Comparison["worst"] }>();
@@ -79,13 +91,37 @@ class Judge {
     const [layout, one] = side === "layout" ? [outcome, other.outcome] : [other.outcome, outcome];
     if (typeof layout === "string") return this.#end(of, [layout]);
     if (typeof one === "string") return this.#end(of, [`one rank: ${one}`]);
-    const { problems, tie, worst } = compare(of, layout, one);
+    const comparison = compare(of, layout, one);
+    const { problems, beyond, tie } = comparison;
     if (tie !== undefined && of.attempt < MOST_ATTEMPTS) {
       this.#numTies++;
-      this.#ties.push({ ...of, attempt: of.attempt + 1 });
-      this.say(`case ${of.seed} is drawn again: ${tie}`);
+      return this.#redraw(of, tie);
+    }
+    if (problems.length === 0 && beyond.length > 0) {
+      this.#suspects.push({ of, one, comparison });
       return;
     }
+    this.#judge(of, comparison);
+  }
+
+  /** A case beyond its bounds, and the same on one rank with weights that differ by rounding. */
+  hearNudged(suspects: readonly Suspect[], of: Case, outcome: Played | string): void {
+    const suspect = suspects.find((one) => one.of === of);
+    if (suspect === undefined) return;
+    const { one, comparison } = suspect;
+    if (typeof outcome === "string") return this.#end(of, [...comparison.beyond, `nudged: ${outcome}`]);
+    const isIll = isIllConditioned(comparison, compare(of, outcome, one));
+    if (!isIll || of.attempt >= MOST_ATTEMPTS) return this.#judge(of, comparison);
+    this.#numIllConditioned++;
+    this.#redraw(of, `${comparison.beyond[0]}; weights that differ by rounding lead as far`);
+  }
+
+  #redraw(of: Case, why: string): void {
+    this.#redrawn.push({ ...of, attempt: of.attempt + 1 });
+    this.say(`case ${of.seed} is drawn again: ${why}`);
+  }
+
+  #judge(of: Case, { problems, beyond, tie, worst }: Comparison): void {
     const seen = this.#worst.get(classOf(of)) ?? {
       cases: 0,
       worst: { loss: 0, gradient: 0, weight: 0, moment: 0 },
@@ -101,7 +137,7 @@ class Judge {
       },
     });
     if (of.transport === "mpi") this.#numMpi++;
-    this.#end(of, tie === undefined ? problems : [`a tie in every attempt: ${tie}`]);
+    this.#end(of, tie === undefined ? [...problems, ...beyond] : [`a tie in every attempt: ${tie}`]);
   }
 
   #end(of: Case, problems: readonly string[]): void {
@@ -114,10 +150,12 @@ class Judge {
     this.#progress(++this.#done, this.failures.length);
   }
 
-  takeTies(): Case[] {
-    const ties = this.#ties;
-    this.#ties = [];
-    return ties;
+  takeRedrawn(): Case[] {
+    return this.#redrawn.splice(0);
+  }
+
+  takeSuspects(): Suspect[] {
+    return this.#suspects.splice(0);
   }
 
   /** Largest errors of each class, and what was not compared. */
@@ -127,6 +165,9 @@ class Judge {
       return `${of}: ${cases} cases, largest errors: ${each.join(", ")}`;
     });
     const mpi = noMpi === undefined ? `${this.#numMpi} cases under mpirun` : `threads only: ${noMpi}`;
-    return [...errors, `${mpi}; ${this.#numTies} drawn again for a tie within rounding`];
+    return [
+      ...errors,
+      `${mpi}; ${this.#numTies} drawn again for a tie within rounding, ${this.#numIllConditioned} as ill conditioned`,
+    ];
   }
 }

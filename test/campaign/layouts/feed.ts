@@ -44,14 +44,18 @@ export function sequencesOf({ microBatches, ranks, batch }: Case): number {
   return microBatches * ranks * batch;
 }
 
+/** Of an f32's last place, relative: one above it rounds to the next number, or stays. */
+const HALF_UNIT = 2 ** -24;
+
 /** The same weights on any layout: none is 0 or 1, gates decide. Moments are zero. */
-export function setWeights(rank: Trainee, of: Case): void {
+export function setWeights(rank: Trainee, of: Case, isNudged = false): void {
   for (const bucket of rank.weights.buckets)
     for (const { info, offset, size } of bucket.tensors) {
       const view = bucket.weights.subarray(offset, offset + size);
       weightsOf(of, info.name).fillNormal(view, 0, DEVIATION[info.init]);
       if (info.init === "ones") view.forEach((x, i) => (view[i] = 1 + x));
       if (of.twist === "ties in the gate" && isGate(info.name)) view.fill(0);
+      if (isNudged) view.forEach((x, i) => (view[i] = x * (1 + (i % 2 === 0 ? HALF_UNIT : -HALF_UNIT))));
     }
   for (const { info, data } of rank.weights.buffers.values()) {
     weightsOf(of, info.name).fillNormal(data, 0, 0.05);

@@ -15,8 +15,8 @@ import { playReference } from "./reference.js";
 
 export interface Task {
   readonly of: Case;
-  /** Its layout, or what one rank runs in its stead. */
-  readonly side: "layout" | "one";
+  /** Its layout, or what one rank runs in its stead; nudged: with weights that differ by rounding. */
+  readonly side: "layout" | "one" | "nudged";
 }
 
 interface PlayedEvent {
@@ -40,7 +40,10 @@ export const layoutsJob = defineJob(
     };
     try {
       tasks.forEach(({ of, side }, index) => {
-        const played = side === "one" ? playReference(engine, of) : playLayout(context.world, engine, of);
+        const played =
+          side === "layout"
+            ? playLayout(context.world, engine, of)
+            : playReference(engine, of, side === "nudged");
         context.emit({ kind: "played", index, played });
         if (index % COLLECT_INTERVAL === 0) collectGarbage();
       });

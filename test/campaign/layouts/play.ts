@@ -122,6 +122,8 @@ export function playSteps(
   how: {
     readonly micros: (step: number) => readonly MicroBatch[];
     readonly problems: string[];
+    /** Weights differ by rounding from the case's. */
+    readonly isNudged?: boolean;
     readonly run?: (
       this: void,
       watched: StepSessions,
@@ -130,7 +132,7 @@ export function playSteps(
     ) => StepReport;
   },
 ): StepsPlayed {
-  setWeights(rank, of);
+  setWeights(rank, of, how.isNudged);
   const bits: string[] = [];
   const steps: Omit<PlayedStep, "choices">[] = [];
   const found: Found[][] = [];

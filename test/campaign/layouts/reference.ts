@@ -20,7 +20,8 @@ import { type Case, type Pieces, isRounded, piecesOf } from "./case.js";
 import { rows, sequencesOf } from "./feed.js";
 import { type Played, optimizerOf, playSteps, stepOptions } from "./play.js";
 
-export function playReference(engine: Engine, of: Case): Played {
+/** @param isNudged whether weights differ by rounding from the case's */
+export function playReference(engine: Engine, of: Case, isNudged = false): Played {
   const pieces = piecesOf(of);
   const model = {
     ...of.model,
@@ -40,6 +41,7 @@ export function playReference(engine: Engine, of: Case): Played {
   const problems: string[] = [];
   const { gathered } = playSteps(rank, sessions, of, {
     problems,
+    isNudged,
     micros: (step) => groups.flat().map((range) => rows(of, step, range)),
     run: (watched, step, micros) =>
       meanStep(rank, watched, of, { step, groups: regroup(micros, groups.length) }),
