@@ -17,7 +17,7 @@ import { targetOf } from "../model/convert/target.js";
 import { positionLines } from "../model/convert/window.js";
 import { type ParameterCount, countParameters } from "../model/parameters.js";
 import { convertedTensors } from "../run/convert-weights.js";
-import { loadWeights } from "../run/load-weights.js";
+import { checkTensors, loadWeights } from "../run/load-weights.js";
 import { type OpenModel, openModel } from "../run/open-model.js";
 import { createRank } from "../run/rank.js";
 import { exists, reading } from "../storage/files.js";
@@ -112,6 +112,7 @@ async function convert(conversion: Conversion): Promise<ConvertResult> {
   conversionOf(source.config, target, task);
   refuseToOverwrite(task.out);
   source.verify({ turn: world.rank, of: world.size });
+  checkTensors(source.config, source.source, "refused");
   const positions = positionLines(target);
   for (const line of positions) context.say(line);
   const text = source.tokenizer === undefined ? undefined : textOf(conversion);

@@ -183,9 +183,10 @@ const IN_FORCE: Readonly<Partial<Record<Twist, (of: Case, played: Played) => str
   },
   "ties in the gate": ({ model }, { steps }) =>
     steps[0].choices.flatMap(({ choice, topK, numExperts }) =>
-      // DGMoE's second routing must not choose what the first did; without it, its group may not be the best.
       choice.every((e, i) => e === i % topK) ||
-      (topK === 1 && [1, numExperts / (model.expert_groups ?? 1)].some((e) => choice.every((x) => x === e)))
+      // DGMoE's second routing must not choose what the first did; without it, its group may not be the best.
+      (model.arch.startsWith("dgmoe") &&
+        [1, numExperts / (model.expert_groups ?? 1)].some((e) => choice.every((x) => x === e)))
         ? []
         : [`tokens go to ${choice.slice(0, 2 * topK).join()} …`],
     ),
