@@ -35,6 +35,18 @@ it.each(readdirSync(FOLDERS))("%s gives the other implementation's numbers", (fa
   expect(report.gradients.length).toBeGreaterThan(10);
 });
 
+it("has the cases of its tokenizer compared, too", () => {
+  const folder = join(dir, "with tokenizer");
+  cpSync(join(FOLDERS, "llama"), folder, { recursive: true });
+  for (const file of ["tokenizer.json", "cases.json"])
+    cpSync(new URL(`fixtures/tokenizer/llama2/${file}`, import.meta.url).pathname, join(folder, file));
+  expect(verify(folder)).toMatchObject({ passed: true, greedy: { of: 12 }, tokenizer: { passed: true } });
+  const cases = JSON.parse(readFileSync(join(folder, "cases.json"), "utf8")) as { ids: number[] }[];
+  cases[0].ids.push(1);
+  writeFileSync(join(folder, "cases.json"), JSON.stringify(cases));
+  expect(verify(folder)).toMatchObject({ passed: false, failures: [], tokenizer: { passed: false } });
+});
+
 type Json = Record<string, unknown>;
 type Weights = Map<string, TensorToStore>;
 

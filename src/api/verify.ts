@@ -1,5 +1,4 @@
 import { createOrtEngine } from "../engine/ort-engine.js";
-import { type TokenizerReport, holdsTokenizerCases, verifyTokenizer } from "../data/verify-tokenizer.js";
 import { type VerifyReport, verifyFolder } from "../train/verify-folder.js";
 
 /** What to compare with. */
@@ -16,8 +15,7 @@ export interface VerifyOptions {
  * model's logits, loss, likeliest continuation and gradients, or a tokenizer's ids and texts.
  * @throws InputError when files are missing or broken, or do not fit each other
  */
-export function verify({ directory }: VerifyOptions): VerifyReport | TokenizerReport {
-  if (holdsTokenizerCases(directory)) return verifyTokenizer(directory);
+export function verify({ directory }: VerifyOptions): VerifyReport {
   const engine = createOrtEngine();
   try {
     return verifyFolder(directory, engine);

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { InputError } from "../core/errors.js";
 import { shown } from "../core/shown.js";
-import { exists, readText } from "../storage/files.js";
+import { readText } from "../storage/files.js";
 import { isFields } from "./tokenizer/part.js";
 import { readTokenizer } from "./tokenizer.js";
 
@@ -24,6 +24,7 @@ export interface TokenizerDifference {
 
 /** How a tokenizer compares with another implementation's. */
 export interface TokenizerReport {
+  readonly kind: "tokenizer";
   readonly directory: string;
   readonly cases: number;
   readonly equalIds: number;
@@ -37,10 +38,8 @@ export interface TokenizerReport {
 
 const MOST_SHOWN = 5;
 
-/** Whether the folder is one that `verifyTokenizer` takes. */
-export function holdsTokenizerCases(directory: string): boolean {
-  return ["tokenizer.json", "cases.json"].every((file) => exists(join(directory, file)));
-}
+/** What a folder holds that `verifyTokenizer` takes. */
+export const TOKENIZER_CASES = ["tokenizer.json", "cases.json"] as const;
 
 /**
  * Encodes each case's text, decodes each case's ids, and counts what is equal.
@@ -72,6 +71,7 @@ export function verifyTokenizer(directory: string): TokenizerReport {
     return found;
   });
   return {
+    kind: "tokenizer",
     directory,
     cases: cases.length,
     equalIds: count(ids),

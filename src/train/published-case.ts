@@ -23,10 +23,9 @@ export interface PublishedCase {
   close(): void;
 }
 
-/** @returns undefined where there is none. @throws InputError when it is damaged or does not fit the model */
-export function openCase(directory: string, config: ModelConfig): PublishedCase | undefined {
+/** @throws InputError when it is missing, damaged, or does not fit the model */
+export function openCase(directory: string, config: ModelConfig): PublishedCase {
   const path = join(directory, "case.safetensors");
-  if (!exists(path)) return undefined;
   const file = SafetensorsReader.open(path);
   let gradients: SafetensorsReader | undefined;
   try {
@@ -53,8 +52,8 @@ export function openCase(directory: string, config: ModelConfig): PublishedCase 
     const loss = file.tensors.has("loss") ? file.readF32("loss")[0] : undefined;
     const logits = optional("logits", [batch, sequence, config.vocab_size], () => file.readF32("logits"));
     const greedy = optional("greedy", [1, -1], () => tokens("greedy"));
-    const path2 = join(directory, "gradients.safetensors");
-    if (exists(path2) && labels !== undefined) gradients = SafetensorsReader.open(path2);
+    const beside = join(directory, "gradients.safetensors");
+    if (exists(beside) && labels !== undefined) gradients = SafetensorsReader.open(beside);
     const close = (): void => gradients?.close();
     return { ids, batch, sequence, labels, loss, logits, greedy, gradients, close };
   } catch (error) {

@@ -2,9 +2,11 @@
  * Compares a published model with what another implementation computed with it: logits, loss, the likeliest continuation,
  * and gradients of the loss.
  */
+import { join } from "node:path";
 import { singleCommunicator } from "../comm/single.js";
 import { InputError } from "../core/errors.js";
 import { type Tensor, numElements } from "../core/tensor.js";
+import { TOKENIZER_CASES, type TokenizerReport, verifyTokenizer } from "../data/verify-tokenizer.js";
 import type { Engine } from "../engine/engine.js";
 import { NextToken } from "../infer/next-token.js";
 import { buildProgram } from "../model/language-model.js";
@@ -14,6 +16,7 @@ import { openModel } from "../run/open-model.js";
 import { publishedPlaces } from "../run/published-weights.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
+import { exists } from "../storage/files.js";
 import { distance, largestDistance, norm2, relative } from "./distance.js";
 import { type PublishedCase, openCase } from "./published-case.js";
 import { forwardBackward } from "./step.js";
@@ -47,6 +50,8 @@ export interface PublishedReport {
     /** Zero but for rounding on both sides: not judged. */
     readonly undetermined: boolean;
   }[];
+  /** Of its tokenizer, where there are cases of it. */
+  readonly tokenizer: TokenizerReport | null;
 }
 
 /** @throws InputError when the folder is damaged or not supported, or files do not fit each other */
@@ -59,18 +64,19 @@ export function verifyPublished(directory: string, engine: Engine): PublishedRep
   if (model.family === undefined)
     throw new InputError(`${directory} is no published model: compare its run's fixture instead`);
   const found = openCase(model.directory, config);
-  if (found === undefined)
-    throw new InputError(
-      `${directory} holds nothing to compare with: wanted case.safetensors beside the model`,
-    );
+  const hasCases = TOKENIZER_CASES.every((file) => exists(join(directory, file)));
   try {
+    const tokenizer = hasCases ? verifyTokenizer(directory) : null;
+    const judgement = judged(compare(rank, found, model.family));
     return {
       kind: "published model",
       directory,
       family: model.family,
       arch: config.arch,
       tolerance: PUBLISHED_TOLERANCE,
-      ...judged(compare(rank, found, model.family)),
+      tokenizer,
+      ...judgement,
+      passed: judgement.passed && (tokenizer?.passed ?? true),
     };
   } finally {
     found.close();

@@ -19,13 +19,7 @@ export function addVerify(program: Command): void {
     .option("--json", "print the result as JSON")
     .action((directories: string[], flags: { json?: boolean }) => {
       const reports = directories.map((directory) => verify({ directory }));
-      print(
-        flags,
-        reports.length === 1 ? reports[0] : reports,
-        reports
-          .map((report) => ("equalIds" in report ? describeTokenizer(report) : describe(report)))
-          .join("\n\n"),
-      );
+      print(flags, reports.length === 1 ? reports[0] : reports, reports.map(describe).join("\n\n"));
       if (!reports.every((report) => report.passed)) process.exitCode = 1;
     });
 }
@@ -34,7 +28,14 @@ const ZERO = "true gradient is zero: not judged";
 const exp = (x: number): string => x.toExponential(1);
 
 function describe(report: VerifyReport): string {
-  return report.kind === "training run" ? describeRun(report) : describePublished(report);
+  switch (report.kind) {
+    case "training run":
+      return describeRun(report);
+    case "published model":
+      return describePublished(report);
+    case "tokenizer":
+      return describeTokenizer(report);
+  }
 }
 
 /** Headings, a table of gradients, and the verdict. */
@@ -57,6 +58,7 @@ function describePublished(report: PublishedReport): string {
         ]),
     ...report.notCompared.map((what) => `not compared: ${what}`),
     `tolerances: logits ${tolerance.logits}, loss ${tolerance.loss}, gradients ${tolerance.gradient}, greedy tokens all`,
+    ...(report.tokenizer === null ? [] : [describeTokenizer(report.tokenizer)]),
     ...report.failures,
     report.passed ? "PASSED" : "FAILED",
   ].join("\n");
