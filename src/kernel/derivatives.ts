@@ -16,6 +16,10 @@ const none: DerivativeRule = () => [];
 /** Of integers: constants with respect to everything. */
 const ofIntegers: DerivativeRule = ({ inputs }) => inputs.map(() => undefined);
 
+const ofInference: DerivativeRule = ({ op }) => {
+  throw new Error(`${op} is for inference, it has no derivative`);
+};
+
 const SQRT_2PI = Math.sqrt(2 * Math.PI);
 
 export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
@@ -110,6 +114,9 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
   rotary: ofIntegers,
   causalBias: ofIntegers,
   documentBias: ofIntegers,
+  gatherRows: ofInference,
+  cachedAttention: ofInference,
+  cacheAfter: ofInference,
   softmax: (e, dy) => [k.softmaxGrad(e, dy)],
   softmaxGrad: ({ inputs: [p, dp] }, dy) => [
     k.sub(k.mul(dy, k.sub(dp, rowSum(k.mul(dp, p)))), k.mul(dp, rowSum(k.mul(dy, p)))),

@@ -54,6 +54,10 @@ export const OP_NAMES = [
   "rotary",
   "causalBias",
   "documentBias",
+  // rows of a table, and of a cache
+  "gatherRows",
+  "cachedAttention",
+  "cacheAfter",
   // loss
   "crossEntropy",
   "crossEntropyGrad",

@@ -159,16 +159,39 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   },
   reduceSum: reduced,
   reduceMean: reduced,
-  rotary: ([positions], attrs, op) => [
-    positionAxis(op, positions),
-    (attrs.frequencies as readonly number[]).length,
-  ],
+  rotary([{ dims, dtype }], attrs, op) {
+    if (dtype !== "i32") fail(op, `positions are ${dtype} ${show(dims)}, wanted i32`);
+    return [...dims, (attrs.frequencies as readonly number[]).length];
+  },
   causalBias: (inputs, _, op) => inputs.map((positions) => positionAxis(op, positions)),
   documentBias([{ dims, dtype }], attrs, op) {
     if (dims.length !== 2 || dtype !== "i32")
       fail(op, `starts are ${dtype} ${show(dims)}, wanted i32 [B, R]`);
     return [dims[0], 1, dims[1], (attrs.end as number) - (attrs.first as number)];
   },
+  gatherRows([x, rows], _, op) {
+    if (x.dims.length !== 2) fail(op, `rows of ${show(x.dims)}, wanted of [rows, width]`);
+    return [positionAxis(op, rows), x.dims[1]];
+  },
+  cachedAttention([q, key, value, keys, values, last, total], attrs, op) {
+    const [B, S] = q.dims;
+    const [, G, , w] = keys.dims as [Dim, number, Dim, number];
+    const wanted: [Expr, readonly Dim[]][] = [
+      [q, [B, S, (attrs.heads as number) * w]],
+      [key, [B, S, G * w]],
+      [value, [B, S, G * w]],
+      [values, keys.dims],
+      [last, [B]],
+      [total, [1]],
+    ];
+    for (const [x, dims] of wanted)
+      if (show(x.dims) !== show(dims))
+        fail(op, `${show(x.dims)} does not fit the cache ${show(keys.dims)}, wanted ${show(dims)}`);
+    if (keys.dims[0] !== B || w % 8 !== 0 || (attrs.heads as number) % G !== 0)
+      fail(op, `the cache is ${show(keys.dims)} for ${attrs.heads as number} heads of ${show(q.dims)}`);
+    return q.dims;
+  },
+  cacheAfter: ([, before]) => before.dims,
   softmax: same,
   softmaxGrad: alike,
   layerNorm: norm,

@@ -17,6 +17,20 @@ const strides = (dims: readonly number[]): number[] => {
   return out;
 };
 
+/** A cache [B, G, C, w] with the rows [B, S, G·w] in the last places of each sequence, up to `last`. */
+function withRows(before: Values, own: Values, last: Values): Float64Array {
+  const [B, G, C, w] = before.dims;
+  const S = own.dims[1];
+  const out = before.data.slice();
+  for (let b = 0; b < B; b++)
+    for (let s = 0; s < S; s++)
+      for (let g = 0; g < G; g++) {
+        const from = ((b * S + s) * G + g) * w;
+        out.set(own.data.subarray(from, from + w), ((b * G + g) * C + last.data[b] - S + 1 + s) * w);
+      }
+  return out;
+}
+
 /** Calls `visit` with the flat index in `dims` and in an operand of dims `from` broadcast to them. */
 function broadcastIndex(dims: readonly number[], from: readonly number[]): (flat: number) => number {
   const outer = strides(dims);
@@ -222,7 +236,8 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
     const { sums, count } = reduce(e, x);
     return sums.map((s) => s / count);
   },
-  rotary: (e, [positions], [, width]) => {
+  rotary: (e, [positions], dims) => {
+    const width = dims[dims.length - 1];
     const wave = e.attrs.wave === "cos" ? Math.cos : Math.sin;
     const frequencies = e.attrs.frequencies as readonly number[];
     return Float64Array.from({ length: positions.data.length * width }, (_, at) =>
@@ -242,6 +257,43 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
       (_, at) =>
         2 ** 30 * Math.min(0, (e.attrs.first as number) + (at % K) - starts.data[Math.floor(at / K)]),
     ),
+  gatherRows: (_, [x, rows], dims) =>
+    Float64Array.from(
+      { length: numElements(dims) },
+      (_unused, i) => x.data[rows.data[Math.floor(i / dims[1])] * dims[1] + (i % dims[1])],
+    ),
+  cachedAttention(e, [q, key, value, keys, values, last], [B, S, width]) {
+    const [, G, C, w] = keys.dims;
+    const [H, scale] = [e.attrs.heads as number, e.attrs.scale as number];
+    const window = (e.attrs.window as number | undefined) ?? Infinity;
+    const [allKeys, allValues] = [
+      [keys, key],
+      [values, value],
+    ].map(([before, own]) => withRows(before, own, last));
+    const out = new Float64Array(B * S * width);
+    for (let b = 0; b < B; b++)
+      for (let s = 0; s < S; s++)
+        for (let h = 0; h < H; h++) {
+          const own = (b * S + s) * width + h * w;
+          const head = (b * G + Math.floor((h * G) / H)) * C * w;
+          const place = last.data[b] - S + 1 + s;
+          const seen = Array.from({ length: place + 1 }, (_, p) => p).filter((p) => place - p < window);
+          const product = (p: number): number => {
+            let sum = 0;
+            for (let i = 0; i < w; i++) sum += q.data[own + i] * allKeys[head + p * w + i];
+            return sum;
+          };
+          const scores = seen.map((p) => scale * product(p));
+          const most = Math.max(...scores);
+          const weights = scores.map((score) => Math.exp(score - most));
+          const total = weights.reduce((a, x) => a + x, 0);
+          seen.forEach((p, n) => {
+            for (let i = 0; i < w; i++) out[own + i] += (weights[n] / total) * allValues[head + p * w + i];
+          });
+        }
+    return out;
+  },
+  cacheAfter: (_, [, before, own, last]) => withRows(before, own, last),
   softmax: (_, [x]) => rows(x, softmaxRow),
   softmaxGrad: (_, [p, dp]) => {
     const width = p.dims[p.dims.length - 1];

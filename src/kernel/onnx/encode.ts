@@ -46,7 +46,9 @@ function nameOutputs(
   const outputs = kernel.outputs.map(({ name, expr }) => {
     const wanted = onnxOutputName(name, kernel);
     const internal = names.get(expr) as string;
-    const isNodeResult = graph.nodes.some((node) => node.output === internal);
+    const isNodeResult = graph.nodes.some(
+      (node) => node.output === internal || node.more?.includes(internal) === true,
+    );
     if (isNodeResult && !given.has(internal)) given.set(internal, wanted);
     else graph.nodes.push({ op: "Identity", inputs: [internal], output: wanted, attrs: {}, domain: "" });
     return { name: wanted, expr };
@@ -56,6 +58,7 @@ function nameOutputs(
     ...node,
     inputs: node.inputs.map(rename),
     output: rename(node.output),
+    more: node.more?.map(rename),
   }));
   graph.nodes.splice(0, graph.nodes.length, ...nodes);
   return outputs;

@@ -19,6 +19,8 @@ export interface OnnxNode {
   readonly op: string;
   readonly inputs: readonly string[];
   readonly output: string;
+  /** Names of its outputs after the first. */
+  readonly more?: readonly string[];
   readonly attrs: Readonly<Record<string, NodeAttr>>;
   /** "" is ONNX itself; "com.microsoft" holds FusedMatMul. */
   readonly domain: string;
@@ -36,16 +38,25 @@ export class OnnxGraph {
   readonly #initializers = new Map<string, Initializer>();
   #names = 0;
 
-  /** Adds a node and returns the name of its only output. */
+  /**
+   * Adds a node and returns the name of its first output.
+   * @param more what `further` finds its other outputs by
+   */
   node(
     op: string,
     inputs: readonly string[],
     attrs: Readonly<Record<string, NodeAttr>> = {},
     domain = "",
+    more: readonly string[] = [],
   ): string {
     const output = `t${this.#names++}`;
-    this.nodes.push({ op, inputs, output, attrs, domain });
+    this.nodes.push({ op, inputs, output, more: more.map((of) => this.further(output, of)), attrs, domain });
     return output;
+  }
+
+  /** The name of a node's further output, by the name of its first. */
+  further(output: string, of: string): string {
+    return `${output}_${of}`;
   }
 
   /** Values are not copied before `encode`. */
@@ -117,7 +128,8 @@ export interface ValueInfo {
 
 function writeNode(w: ProtoWriter, node: OnnxNode): void {
   for (const name of node.inputs) w.string(1, name);
-  w.string(2, node.output).string(4, node.op);
+  for (const name of [node.output, ...(node.more ?? [])]) w.string(2, name);
+  w.string(4, node.op);
   for (const [name, value] of Object.entries(node.attrs)) w.message(5, (a) => writeAttribute(a, name, value));
   if (node.domain !== "") w.string(7, node.domain);
 }
