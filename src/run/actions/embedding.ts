@@ -56,8 +56,9 @@ function runsWithout(tokens: Int32Array, left: number | undefined): [number, num
 function positionsOf(
   context: RunContext,
   numTokens: number,
-  { period, starts }: LearnedPositions,
+  { period, starts, at }: LearnedPositions,
 ): Int32Array {
+  if (at !== undefined) return context.read<Tensor<Int32Array>>(at).data;
   const places = Int32Array.from({ length: numTokens }, (_, t) => t % period);
   if (starts === undefined) return places;
   const first = context.read<Tensor<Int32Array>>(starts).data;
