@@ -70,6 +70,7 @@ const CASES: [string, object][] = [
     "latent, zero experts",
     {
       arch: "longcat3",
+      style: "llama",
       attention: "latent",
       q_lora_rank: 12,
       kv_lora_rank: 9,
