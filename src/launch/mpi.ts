@@ -22,7 +22,7 @@ const LET_SPEAK_MS = 1_500;
 export async function launchMpi<O, R, E = never>(
   job: Job<O, R, E>,
   options: O,
-  { deadlineMs = DEFAULT_DEADLINE_MS, signal, onEvent }: LaunchOptions<E>,
+  { deadlineMs = DEFAULT_DEADLINE_MS, signal, onEvent, outbox }: LaunchOptions<E>,
 ): Promise<Outcome<R>> {
   refuseTelemetry();
   const rank = launcherRank();
@@ -51,7 +51,9 @@ export async function launchMpi<O, R, E = never>(
   const listener = (): void => void onTerm();
   process.once("SIGTERM", listener);
   await new Promise<void>((resolve) => {
-    const worker = startRank(job, { options, rank, mpi: { deadlineMs, label }, stop: stop.word, step });
+    const inbox = rank === 0 ? outbox?.end : undefined;
+    const mpi = { deadlineMs, label };
+    const worker = startRank(job, { options, rank, mpi, inbox, stop: stop.word, step });
     worker.on("message", (message: FromWorker) => {
       if (message.kind === "error") failure ??= message;
       else if (message.kind === "ranks") ranks = message.ranks;
