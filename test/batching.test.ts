@@ -1,0 +1,71 @@
+/** Whatever stands beside a request, it gets the tokens that it gets alone. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { Scheduler } from "../src/infer/scheduler.js";
+import type { RunnerShape } from "../src/infer/step-plan.js";
+import { type TraceRequest, difference, requests, runTrace, shapes } from "./batching-trace.js";
+
+const traces = (ranks: number): fc.Arbitrary<{ shape: RunnerShape; trace: TraceRequest[] }> =>
+  fc.noBias(
+    shapes(ranks).chain((shape) =>
+      fc.record({
+        shape: fc.constant(shape),
+        trace: fc.array(requests(new Scheduler(shape).contextLength, 30), {
+          minLength: 2,
+          maxLength: 24,
+          size: "max",
+        }),
+      }),
+    ),
+  );
+
+describe("random traces", () => {
+  it.each([1, 4])("on up to %d ranks: each request gets what it gets alone", (ranks) => {
+    fc.assert(
+      fc.property(traces(ranks), ({ shape, trace }) => {
+        const { heard, figures } = runTrace(shape, trace);
+        heard.forEach((owner, index) =>
+          expect(difference(shape, trace[index], owner), `request ${index}`).toBe(undefined),
+        );
+        expect(figures).toMatchObject({ running: 0, waiting: 0, cacheUse: 0 });
+      }),
+      { seed: 13, numRuns: 400 },
+    );
+  });
+
+  it("begins requests in the order in which they came", () => {
+    fc.assert(
+      fc.property(traces(3), ({ shape, trace }) => {
+        const started = new Set<number>();
+        for (const { ranks } of runTrace(shape, trace).plans) {
+          const fresh = ranks
+            .flatMap(({ starts }) => starts.map(({ sequence }) => sequence))
+            .filter((id) => !started.has(id));
+          for (const id of fresh.sort((a, b) => a - b)) {
+            expect(id).toBeGreaterThan(Math.max(-1, ...started));
+            started.add(id);
+          }
+        }
+      }),
+      { seed: 14, numRuns: 100 },
+    );
+  });
+});
+
+describe("a trace of 1,000 requests", () => {
+  const shape: RunnerShape = { ranks: 2, slots: 6, capacity: 96, chunk: 8, budgetRows: 144, granule: 4 };
+
+  it("with shared prefixes, long prompts, cancellations and preemptions, gives each what it gets alone", () => {
+    const trace = fc.sample(fc.noBias(requests(96, 600)), { seed: 15, numRuns: 1000 });
+    const { heard, figures } = runTrace(shape, trace);
+    heard.forEach((owner, index) =>
+      expect(difference(shape, trace[index], owner), `request ${index}`).toBe(undefined),
+    );
+    const ends = heard.map(({ end }) => end);
+    for (const end of ["cancelled", "length", "stop"] as const)
+      expect(ends.filter((e) => e === end).length).toBeGreaterThan(100);
+    expect(figures.preemptions).toBeGreaterThan(50);
+    expect(figures.prefixHitTokens).toBeGreaterThan(1000);
+    expect(Math.max(...trace.map(({ request }) => request.prompt.length))).toBeGreaterThan(90);
+  });
+});
