@@ -6,6 +6,7 @@ import * as k from "./build.js";
 import { differentiate } from "./differentiate.js";
 import type { Expr, Kernel } from "./kernel.js";
 import { OP_NAMES, type OpName } from "./ops.js";
+import { quantise } from "./quantise.js";
 import { type ReferenceTensor, evaluate } from "../../test/reference/evaluate.js";
 
 const x = k.input("x", [3, 4]);
@@ -21,6 +22,12 @@ const perRow = k.input("perRow", [3]);
 /** Inputs whose op is defined for positive numbers only. */
 const POSITIVE = new Set(["positive"]);
 const positive = k.input("positive", [3, 4]);
+
+function numbers(name: string, count: number): Float32Array {
+  const data = new Float32Array(count);
+  philox(7, name).fillNormal(data, 0, 1);
+  return data;
+}
 
 /** Expressions that use each op; results of gradient ops are functions like any other. */
 const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
@@ -52,6 +59,11 @@ const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
     k.matmul(k.reshape(x, [3, 2, 2]), k.reshape(z, [3, 2, 2])),
   ],
   linear: [k.linear(x, w), k.linear(x, w, bias)],
+  quantisedLinear: [
+    k.quantisedLinear(x, quantise(numbers("q", 20), [5, 4], 8)),
+    k.quantisedLinear(x, quantise(numbers("q", 20), [5, 4], 4), k.parameter("b", [5])),
+    k.quantisedLinear(k.reshape(k.concat([x, z, x, x], 1), [1, 48]), quantise(numbers("q", 96), [2, 48], 4)),
+  ],
   gemmAccumulate: [k.gemmAccumulate(k.input("c", [4, 4]), x, z, { transA: true })],
   transpose: [k.transpose(x, [1, 0])],
   reshape: [k.reshape(x, [2, 6])],
@@ -110,7 +122,13 @@ const isClose = (a: number, b: number, tolerance: number): boolean =>
   Math.abs(a - b) <= tolerance * Math.max(1, Math.abs(a), Math.abs(b));
 
 describe("derivatives agree with finite differences (f64, relative 1e-6)", () => {
-  const cases = OP_NAMES.flatMap((op) => SAMPLES[op].map((expr, i) => [`${op} ${i}`, expr] as const));
+  it("quantised weights have none", () => {
+    const [expr] = SAMPLES.quantisedLinear;
+    expect(() => differentiate(k.kernel("q", { y: expr }))).toThrow("quantisedLinear has no derivative");
+  });
+
+  const differentiable = OP_NAMES.filter((op) => op !== "quantisedLinear");
+  const cases = differentiable.flatMap((op) => SAMPLES[op].map((expr, i) => [`${op} ${i}`, expr] as const));
   it.each(cases)("%s", (name, expr) => {
     const source = k.kernel(name, { y: expr });
     const { forward, backward } = differentiate(source);
