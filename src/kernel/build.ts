@@ -2,6 +2,7 @@
 import type { DType } from "../core/tensor.js";
 import type { Attrs, Dim, Expr, Kernel, KernelInput, KernelOutput, Role } from "./kernel.js";
 import type { OpName } from "./ops.js";
+import type { QuantisedMatrix } from "./quantise.js";
 import { SHAPE_RULES } from "./shapes.js";
 
 function apply(op: OpName, inputs: readonly Expr[], attrs: Attrs = {}, dtype: DType = "f32"): Expr {
@@ -21,6 +22,11 @@ export function constantInput(name: string, dims: readonly Dim[]): Expr {
 /** A weight; its gradient is accumulated into `g_<name>`. */
 export function parameter(name: string, dims: readonly number[]): Expr {
   return given(name, dims, "parameter");
+}
+
+/** A weight that is never quantised: small, and what hangs on its product is a choice. */
+export function exactParameter(name: string, dims: readonly number[]): Expr {
+  return apply("input", [], { name, role: "parameter", dims, isExact: true });
 }
 
 function given(name: string, dims: readonly Dim[], role: Role, dtype: DType = "f32"): Expr {
@@ -99,6 +105,11 @@ export function matmul(a: Expr, b: Expr, options: MatmulOptions = {}): Expr {
 /** x·wᵀ + b with x [rows, in], w [out, in], b [out]. */
 export function linear(x: Expr, w: Expr, b?: Expr): Expr {
   return apply("linear", b === undefined ? [x, w] : [x, w, b]);
+}
+
+/** x·wᵀ + b with a quantised w [out, in]; its product reads x in 8 bits, a scale for every 32 neighbours of a row. */
+export function quantisedLinear(x: Expr, weight: QuantisedMatrix, b?: Expr): Expr {
+  return apply("quantisedLinear", b === undefined ? [x] : [x, b], { weight });
 }
 
 /** c + alpha · op(a)·op(b), two-dimensional; the result may overwrite c. */

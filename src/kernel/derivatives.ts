@@ -64,6 +64,11 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
   clamp: ({ inputs: [x], attrs }, dy) => [k.clampGrad(x, dy, attrs.limit as number)],
   clampGrad: ({ inputs: [x], attrs }, dy) => [undefined, k.clampGrad(x, dy, attrs.limit as number)],
   matmul: (e, dy) => matmulGradients(e, dy, e.inputs[0], e.inputs[1]),
+  quantisedLinear: () => {
+    throw new Error(
+      "quantisedLinear has no derivative: quantised weights are for inference, train those they were made of",
+    );
+  },
   linear: ({ inputs: [x, w, b] }, dy) => [
     k.matmul(dy, w),
     k.matmul(dy, x, { transA: true }),

@@ -30,6 +30,7 @@ export const OP_NAMES = [
   // matrix products
   "matmul",
   "linear",
+  "quantisedLinear",
   "gemmAccumulate",
   // shape
   "transpose",

@@ -6,6 +6,7 @@ import * as k from "./build.js";
 import { differentiate } from "./differentiate.js";
 import type { Expr, Kernel } from "./kernel.js";
 import { OP_NAMES, type OpName } from "./ops.js";
+import { quantise } from "./quantise.js";
 import { type ReferenceTensor, evaluate } from "../../test/reference/evaluate.js";
 
 const x = k.input("x", [3, 4]);
@@ -35,7 +36,7 @@ function attention(window?: number, values: "own" | "shared" = "own", last = "la
 }
 
 /** Ops that programs of training have none of. */
-const INFERENCE = new Set<OpName>(["gatherRows", "cachedAttention", "cacheAfter"]);
+const INFERENCE = new Set<OpName>(["quantisedLinear", "gatherRows", "cachedAttention", "cacheAfter"]);
 /** What integers must be for an op to make sense. */
 const INTEGERS: Readonly<Record<string, readonly number[]>> = {
   last: [4, 5],
@@ -43,6 +44,12 @@ const INTEGERS: Readonly<Record<string, readonly number[]>> = {
   total: [7],
   three: [2, 0, 1, 0, 2],
 };
+
+function numbers(name: string, count: number): Float32Array {
+  const data = new Float32Array(count);
+  philox(7, name).fillNormal(data, 0, 1);
+  return data;
+}
 
 /** Expressions that use each op; results of gradient ops are functions like any other. */
 const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
@@ -74,6 +81,11 @@ const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
     k.matmul(k.reshape(x, [3, 2, 2]), k.reshape(z, [3, 2, 2])),
   ],
   linear: [k.linear(x, w), k.linear(x, w, bias)],
+  quantisedLinear: [
+    k.quantisedLinear(x, quantise(numbers("q", 20), [5, 4], 8)),
+    k.quantisedLinear(x, quantise(numbers("q", 20), [5, 4], 4), k.parameter("b", [5])),
+    k.quantisedLinear(k.reshape(k.concat([x, z, x, x], 1), [1, 48]), quantise(numbers("q", 96), [2, 48], 4)),
+  ],
   gemmAccumulate: [k.gemmAccumulate(k.input("c", [4, 4]), x, z, { transA: true })],
   transpose: [k.transpose(x, [1, 0])],
   reshape: [k.reshape(x, [2, 6])],
@@ -140,6 +152,11 @@ const isClose = (a: number, b: number, tolerance: number): boolean =>
   Math.abs(a - b) <= tolerance * Math.max(1, Math.abs(a), Math.abs(b));
 
 describe("derivatives agree with finite differences (f64, relative 1e-6)", () => {
+  it.each([...INFERENCE])("%s has none", (op) => {
+    const [expr] = SAMPLES[op];
+    expect(() => differentiate(k.kernel("q", { y: expr }))).toThrow(op);
+  });
+
   const cases = OP_NAMES.filter((op) => !INFERENCE.has(op)).flatMap((op) =>
     SAMPLES[op].map((expr, i) => [`${op} ${i}`, expr] as const),
   );

@@ -2,6 +2,7 @@
 import { numElements } from "../../src/core/tensor.js";
 import type { Expr } from "../../src/kernel/kernel.js";
 import type { OpName } from "../../src/kernel/ops.js";
+import { BLOCK, type QuantisedMatrix, dequantise } from "../../src/kernel/quantise.js";
 
 export interface Values {
   readonly data: Float64Array;
@@ -177,6 +178,24 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
   clampGrad: (e, [x, dy]) =>
     dy.data.map((value, i) => (Math.abs(x.data[i]) > (e.attrs.limit as number) ? 0 : value)),
   matmul: (e, [a, b], dims) => product(e, a, b, new Float64Array(numElements(dims)), dims),
+  // Rows are read in 8 bits, every 32 neighbours on a scale of their own: the greatest is ±127.
+  quantisedLinear: ({ attrs }, [x, b], [T, N]) => {
+    const weight = attrs.weight as QuantisedMatrix;
+    const [w, K] = [dequantise(weight), weight.dims[1]];
+    const read = x.data.map((value, at) => {
+      const column = at % K;
+      const start = at - (column % BLOCK);
+      const block = x.data.subarray(start, Math.min(start + BLOCK, at - column + K));
+      const scale = Math.max(...block.map(Math.abs)) / 127;
+      return scale === 0 ? 0 : Math.round(value / scale) * scale;
+    });
+    return Float64Array.from({ length: T * N }, (_, at) => {
+      const [row, out] = [Math.floor(at / N), at % N];
+      let sum = b?.data[out] ?? 0;
+      for (let i = 0; i < K; i++) sum += read[row * K + i] * w[out * K + i];
+      return sum;
+    });
+  },
   linear: (_, [x, w, b], dims) => {
     const [n, out] = dims;
     const inner = x.dims[1];

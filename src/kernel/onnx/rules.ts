@@ -1,6 +1,7 @@
 /** How each op is said in ONNX (opset 21, plus FusedMatMul of com.microsoft). */
 import type { Dim, Expr } from "../kernel.js";
 import type { OpName } from "../ops.js";
+import { BLOCK, type QuantisedMatrix } from "../quantise.js";
 import { ELEMENT_TYPE, type OnnxGraph } from "./graph.js";
 
 /** Adds nodes for one expression whose operands have the names given; returns the result's name. */
@@ -100,6 +101,20 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     return g.node("FusedMatMul", inputs, { transA, transB, alpha: { float: alpha } }, "com.microsoft");
   },
   linear: (g, _, inputs) => g.node("Gemm", inputs, { transB: 1 }),
+  // Accuracy level 4: a product of 8-bit integers, each block of 32 of a row with a scale of its own.
+  quantisedLinear: (g, { attrs }, [x, bias]) => {
+    const { bits, dims, packed, scales } = attrs.weight as QuantisedMatrix;
+    const [N, K] = dims;
+    const blocks = Math.ceil(K / BLOCK);
+    const weight = g.packed(packed, [N, blocks, (BLOCK * bits) / 8]);
+    const given = [x, weight, g.f32(scales, [N, blocks])];
+    return g.node(
+      "MatMulNBits",
+      bias === undefined ? given : [...given, "", "", bias],
+      { K, N, bits, block_size: BLOCK, accuracy_level: 4 },
+      "com.microsoft",
+    );
+  },
   gemmAccumulate: (g, { attrs }, [c, a, b]) =>
     g.node("Gemm", [a, b, c], {
       transA: flag(attrs.transA),
@@ -218,6 +233,15 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     const products = g.node("Mul", [g.node("LogSoftmax", [logits], { axis: -1 }), targets]);
     return g.node("Neg", [g.node("ReduceSum", [products, g.ints([1])], { keepdims: 0 })]);
   },
+};
+
+/**
+ * One node where ONNX_RULES have several: quicker, and other bits in the last place, which runs under way must not get. For
+ * graphs that only infer. (onnxruntime finds `silu` by itself.)
+ */
+export const INFERENCE_RULES: Readonly<Partial<Record<OpName, OnnxRule>>> = {
+  rmsNorm: (g, { attrs }, inputs) =>
+    g.node("SimplifiedLayerNormalization", inputs, { axis: -1, epsilon: { float: attrs.eps as number } }),
 };
 
 function centred(g: OnnxGraph, x: string): string {
