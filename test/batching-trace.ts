@@ -10,7 +10,7 @@ export interface TraceRequest {
   /** The step before which it comes. */
   readonly at: number;
   readonly request: SequenceRequest;
-  /** Steps after it came when its owner leaves. */
+  /** Steps after it came when its owner leaves: before the step where even, while it is under way where odd. */
   readonly cancelAfter?: number | undefined;
   /** Tokens after which its owner has read enough. */
   readonly enough?: number | undefined;
@@ -49,14 +49,18 @@ export function runTrace(shape: RunnerShape, requests: readonly TraceRequest[]):
   const plans: StepPlan[] = [];
   const last = Math.max(0, ...requests.map(({ at }) => at));
   for (let step = 0; ; step++) {
-    requests.forEach(({ at, request, cancelAfter }, index) => {
+    requests.forEach(({ at, request }, index) => {
       if (at === step) {
         ids[index] = scheduler.submit(request);
         byId.set(ids[index], index);
       }
-      if (cancelAfter !== undefined && at + cancelAfter === step && scheduler.end(ids[index]))
-        heard[index].end = "cancelled";
     });
+    const cancel = (underWay: boolean): void =>
+      requests.forEach(({ at, cancelAfter = -1 }, index) => {
+        if (at + cancelAfter !== step || cancelAfter < 0 || (cancelAfter % 2 === 1) !== underWay) return;
+        if (scheduler.end(ids[index])) heard[index].end = "cancelled";
+      });
+    cancel(false);
     const plan = scheduler.plan();
     if (plan === undefined) {
       if (step < last) continue;
@@ -66,7 +70,13 @@ export function runTrace(shape: RunnerShape, requests: readonly TraceRequest[]):
     const work = plan.ranks.some(({ prefill, decode }) => prefill !== undefined || decode.length > 0);
     const { running, waiting } = scheduler.figures();
     if (!work && running + waiting > 0) throw new Error(`Step ${step} does nothing, and ${waiting} wait`);
-    for (const { sequence, token, promptLogprobs, end } of scheduler.settle(runner.run(plan))) {
+    checkOrder(
+      plan,
+      [...byId].filter(([, index]) => heard[index].end === undefined).map(([id]) => id),
+    );
+    const result = runner.run(plan);
+    cancel(true);
+    for (const { sequence, token, promptLogprobs, end } of scheduler.settle(result)) {
       const index = byId.get(sequence)!;
       const owner = heard[index];
       if (owner.end !== undefined) throw new Error(`Sequence ${sequence} hears of something after its end`);
@@ -83,6 +93,15 @@ export function runTrace(shape: RunnerShape, requests: readonly TraceRequest[]):
   }
   if (!runner.isEmpty) throw new Error("Ranks hold something at the end");
   return { heard, figures: scheduler.figures(), plans };
+}
+
+/** Nobody begins, or begins again, while somebody who came before waits. */
+function checkOrder({ ranks }: StepPlan, alive: readonly number[]): void {
+  const starts = ranks.flatMap((rank) => rank.starts.map(({ sequence }) => sequence));
+  const held = new Set(ranks.flatMap(({ prefill, decode }) => [...decode, prefill?.sequence]));
+  const waiting = alive.filter((id) => !held.has(id));
+  if (Math.max(-1, ...starts) > Math.min(Infinity, ...waiting))
+    throw new Error(`Of ${starts.join()} that begin, some overtake ${waiting.join()}`);
 }
 
 /** What was heard that is not what the request alone would have brought; undefined: nothing. */

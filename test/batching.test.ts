@@ -33,24 +33,6 @@ describe("random traces", () => {
       { seed: 13, numRuns: 400 },
     );
   });
-
-  it("begins requests in the order in which they came", () => {
-    fc.assert(
-      fc.property(traces(3), ({ shape, trace }) => {
-        const started = new Set<number>();
-        for (const { ranks } of runTrace(shape, trace).plans) {
-          const fresh = ranks
-            .flatMap(({ starts }) => starts.map(({ sequence }) => sequence))
-            .filter((id) => !started.has(id));
-          for (const id of fresh.sort((a, b) => a - b)) {
-            expect(id).toBeGreaterThan(Math.max(-1, ...started));
-            started.add(id);
-          }
-        }
-      }),
-      { seed: 14, numRuns: 100 },
-    );
-  });
 });
 
 describe("a trace of 1,000 requests", () => {

@@ -11,8 +11,15 @@ const SHAPE: RunnerShape = { ranks: 2, slots: 4, capacity: 64, chunk: 4, budgetR
 
 /** As ranks elsewhere: answers later. */
 class LateRunner extends CheckedRunner {
+  private underWay = false;
+  override close(): void {
+    expect(this.underWay).toBe(false);
+    super.close();
+  }
   override run(plan: StepPlan): StepResult {
-    return turn().then(() => super.run(plan)) as unknown as StepResult;
+    this.underWay = true;
+    const result = turn().then(() => super.run(plan));
+    return result.finally(() => (this.underWay = false)) as unknown as StepResult;
   }
 }
 
@@ -137,6 +144,7 @@ describe("a listener", () => {
     await engine.drain();
     expect(stops.heard).toEqual([...alone([1], 1), "stop"]);
     expect(last.heard).toEqual([...alone([2], 1), "stop"]);
+    expect(engine.figures().newTokens).toBe(2);
   });
 
   it.each(["promptLogprobs", "token", "end", "failed"] as const)(
@@ -147,12 +155,13 @@ describe("a listener", () => {
         throw new Error("broken");
       };
       const act = where === "failed" ? { token: fail, failed: fail } : { [where]: fail };
-      const broken = ask(engine, [1, 2], { promptLogprobs: 0, maxNewTokens: 1 }, act);
+      const broken = ask(engine, [1, 2], { promptLogprobs: 0, maxNewTokens: where === "end" ? 1 : 5 }, act);
       const other = ask(engine, [3]);
       await engine.drain();
       expect(broken.heard.at(-1)).toBe(where === "end" ? "length" : "broken");
       expect(broken.heard.filter((heard) => typeof heard === "string")).toHaveLength(1);
       expect(other.heard).toEqual([...alone([3], 5), "length"]);
+      expect(engine.figures().newTokens).toBe(1 + 5);
     },
   );
 

@@ -71,7 +71,7 @@ export function createScheduledEngine({
   async function work(): Promise<void> {
     try {
       do await turn();
-      while (state !== "closed" && (await step()));
+      while (await step());
     } catch (error) {
       lost = asError(error);
       for (const [sequence, listener] of [...listeners]) {
@@ -83,10 +83,6 @@ export function createScheduledEngine({
     for (const resolve of idle.splice(0)) resolve();
   }
 
-  function wake(): void {
-    if (lost === undefined && state !== "closed") steps ??= work();
-  }
-
   function cancel(sequence: number): void {
     const listener = listeners.get(sequence);
     // One that has just ended hears of that instead.
@@ -94,7 +90,6 @@ export function createScheduledEngine({
     listeners.delete(sequence);
     // Not from within whoever asks.
     queueMicrotask(() => quietly(() => listener.end("cancelled")));
-    wake();
   }
 
   return {
@@ -107,7 +102,7 @@ export function createScheduledEngine({
       checkTokens(request, vocabSize);
       const sequence = scheduler.submit(request);
       listeners.set(sequence, listener);
-      wake();
+      steps ??= work();
       return { cancel: () => cancel(sequence) };
     },
     figures: () => scheduler.figures(),

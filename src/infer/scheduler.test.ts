@@ -1,39 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { CheckedRunner, aloneTokens } from "../../test/checked-runner.js";
-import { type TraceRequest, runTrace } from "../../test/batching-trace.js";
+import { SHAPE, at, kinds, prompt, stepper } from "../../test/batching-steps.js";
+import { runTrace } from "../../test/batching-trace.js";
+import { aloneTokens } from "../../test/checked-runner.js";
 import { InputError } from "../core/errors.js";
-import { GREEDY, type SamplingParameters } from "./sampling-parameters.js";
-import { Scheduler, type SequenceEvent } from "./scheduler.js";
-import type { RankPlan, RunnerShape, StepPlan } from "./step-plan.js";
-
-const SHAPE: RunnerShape = { ranks: 1, slots: 4, capacity: 64, chunk: 4, budgetRows: 256, granule: 4 };
-const prompt = (length: number, first = 0): number[] => Array.from({ length }, (_, i) => (first + i) % 50);
-
-/** A scheduler and the ranks below it, a step at a time. */
-function stepper(shape: Partial<RunnerShape> = {}) {
-  const full = { ...SHAPE, ...shape };
-  const scheduler = new Scheduler(full);
-  const runner = new CheckedRunner(full);
-  return {
-    scheduler,
-    submit: (tokens: readonly number[], sampling: Partial<SamplingParameters> = {}): number =>
-      scheduler.submit({ prompt: tokens, sampling: { ...GREEDY, maxNewTokens: 8, ...sampling } }),
-    step: (): { plan: StepPlan; rank: RankPlan; events: SequenceEvent[] } => {
-      const plan = scheduler.plan()!;
-      return { plan, rank: plan.ranks[0], events: scheduler.settle(runner.run(plan)) };
-    },
-    runner,
-  };
-}
-const kinds = ({ cache }: RankPlan): string[] => cache.map(({ kind }) => kind);
-const at = (
-  step: number,
-  tokens: readonly number[],
-  sampling: Partial<SamplingParameters> = {},
-): TraceRequest => ({
-  at: step,
-  request: { prompt: tokens, sampling: { ...GREEDY, maxNewTokens: 8, ...sampling } },
-});
+import { GREEDY } from "./sampling-parameters.js";
+import { Scheduler } from "./scheduler.js";
 
 describe("prefill", () => {
   it("reads a prompt in chunks that begin at multiples, while others decode a token in every step", () => {
@@ -129,46 +100,6 @@ describe("slots", () => {
   });
 });
 
-describe("blocks", () => {
-  it("are stored once computed, and loaded on admission; the last token is computed at any rate", () => {
-    const { submit, step, scheduler } = stepper();
-    submit(prompt(8), { maxNewTokens: 1 });
-    step();
-    submit(prompt(8));
-    expect(step().rank.cache).toEqual([{ kind: "store", slot: 0, start: 0, block: 0 }]);
-    const { rank } = step();
-    expect(rank.cache).toEqual([
-      { kind: "store", slot: 0, start: 4, block: 1 },
-      { kind: "free", slot: 0 },
-      { kind: "load", slot: 0, start: 0, block: 0 },
-    ]);
-    expect(rank.prefill).toMatchObject({ sequence: 1, start: 4, end: 8 });
-    expect(scheduler.figures()).toMatchObject({ prefixQueriedTokens: 16, prefixHitTokens: 4 });
-  });
-
-  it("are not looked for in a prompt that differs within them", () => {
-    const { submit, step } = stepper();
-    submit(prompt(9));
-    for (let count = 0; count < 3; count++) step();
-    submit([...prompt(3), 49, ...prompt(6)]);
-    expect(kinds(step().rank)).toEqual([]);
-  });
-
-  it("make room for sequences, those used longest ago first", () => {
-    const { submit, step } = stepper({ budgetRows: 16 });
-    submit(prompt(5), { maxNewTokens: 1 });
-    for (let count = 0; count < 3; count++) step();
-    submit(prompt(5, 20), { maxNewTokens: 1 });
-    for (let count = 0; count < 3; count++) step();
-    submit(prompt(9), { maxNewTokens: 1 });
-    // 12 rows of its own, and 4 of the block that it begins with.
-    expect(step().rank.cache).toEqual([
-      { kind: "drop", block: 1 },
-      { kind: "load", slot: 0, start: 0, block: 0 },
-    ]);
-  });
-});
-
 describe("ranks", () => {
   it("share requests out, and stand idle with an empty plan", () => {
     const { submit, step } = stepper({ ranks: 3 });
@@ -186,52 +117,6 @@ describe("ranks", () => {
     for (let count = 0; count < 6; count++) step();
     submit(prompt(20));
     expect(step().plan.ranks.map(({ prefill }) => prefill?.start)).toEqual([undefined, 16]);
-  });
-});
-
-describe("preemption", () => {
-  it("takes the youngest, which begins again with what it has written, and hears nothing twice", () => {
-    const { submit, step, scheduler } = stepper({ budgetRows: 16, granule: 1 });
-    const first = submit(prompt(4), { maxNewTokens: 12 });
-    const second = submit(prompt(4, 20), { maxNewTokens: 8 });
-    const heard: Record<number, number[]> = { [first]: [], [second]: [] };
-    const starts: { sequence: number; written: readonly number[] }[] = [];
-    while (scheduler.figures().running + scheduler.figures().waiting > 0) {
-      const { rank, events } = step();
-      for (const { sequence, written } of rank.starts) starts.push({ sequence, written });
-      for (const { sequence, token } of events) if (token) heard[sequence].push(token.id);
-    }
-    expect(scheduler.figures().preemptions).toBe(1);
-    expect(starts.map(({ sequence }) => sequence)).toEqual([first, second, second]);
-    expect(starts[2].written.length).toBeGreaterThan(1);
-    expect(heard[first]).toEqual(aloneTokens(prompt(4), { ...GREEDY, maxNewTokens: 12 }, 64));
-    expect(heard[second]).toEqual(aloneTokens(prompt(4, 20), { ...GREEDY, maxNewTokens: 8 }, 64));
-    expect(heard[second].slice(0, starts[2].written.length)).toEqual(starts[2].written);
-  });
-
-  it("does not ask for the prompt's log probabilities again that were told", () => {
-    const { submit, step, scheduler } = stepper({ budgetRows: 16, granule: 1 });
-    submit(prompt(4), { maxNewTokens: 12 });
-    submit(prompt(4, 20), { promptLogprobs: 0 });
-    const told: unknown[] = [];
-    const asked: unknown[] = [];
-    while (scheduler.figures().running + scheduler.figures().waiting > 0) {
-      const { rank, events } = step();
-      asked.push(...rank.starts.map(({ sampling }) => sampling.promptLogprobs));
-      told.push(...events.flatMap(({ promptLogprobs }) => promptLogprobs?.length ?? []));
-    }
-    expect(scheduler.figures().preemptions).toBe(1);
-    expect(asked).toEqual([undefined, 0, undefined]);
-    expect(told).toEqual([3]);
-  });
-
-  it("is not done where dropping blocks is enough", () => {
-    const { figures, plans } = runTrace({ ...SHAPE, budgetRows: 32, granule: 1 }, [
-      at(0, prompt(9), { maxNewTokens: 2 }),
-      at(6, prompt(8, 20), { maxNewTokens: 24 }),
-    ]);
-    expect(plans.flatMap(({ ranks }) => kinds(ranks[0])).filter((kind) => kind === "drop")).toHaveLength(4);
-    expect(figures.preemptions).toBe(0);
   });
 });
 

@@ -13,7 +13,6 @@ import {
   type Sequence,
   chunkEnd,
   loadableChunks,
-  rewind,
   startOf,
   stepsToCatchUp,
   write,
@@ -63,7 +62,7 @@ export class RankBatch {
 
   /**
    * Whether it can begin here now: no other prompt is being read, there is a slot, and there are rows enough, also for what the others
-   * write until it has caught up. Otherwise one that has just been preempted would be again before it has written anything.
+   * write until it has caught up. So a prompt that is begun is read to its end, and what was preempted writes something before it is again.
    */
   hasRoomFor(sequence: Sequence): boolean {
     if (this.reading !== undefined || this.running.length >= this.shape.slots) return false;
@@ -80,6 +79,7 @@ export class RankBatch {
     let needed = this.rowsAfter(staying, 1);
     while (staying.length > 1 && needed > this.shape.budgetRows) {
       const youngest = staying.reduce((a, b) => (a.id > b.id ? a : b));
+      assert(youngest !== this.reading, `there is no room for the prompt of sequence ${youngest.id}`);
       staying.splice(staying.indexOf(youngest), 1);
       preempted.push(youngest);
       needed = this.rowsAfter(staying, 1);
@@ -99,7 +99,6 @@ export class RankBatch {
       if (leaves) this.cache.push({ kind: "free", slot });
     }
     this.close(stays);
-    for (const sequence of preempted) rewind(sequence);
     return preempted;
   }
 
@@ -200,9 +199,8 @@ export class RankBatch {
     const parent = this.tail === "none" ? undefined : this.tail;
     this.tail = this.store.find(parent, sequence.prompt, index);
     if (this.tail !== undefined) return this.store.touch(this.tail);
-    // Only with all blocks before it can it be found: where these do not fit together, nothing is dropped in vain.
+    // It is of use only with all blocks before it, which are those used last: where they do not fit together, none is dropped in vain.
     if (needed + (index + 1) * chunk > this.shape.budgetRows) return;
-    this.store.touch(parent);
     this.dropUntil(needed + chunk);
     this.tail = this.store.add(parent, sequence.prompt, index);
     this.cache.push({ kind: "store", slot, start: index * chunk, block: this.tail.id });

@@ -70,12 +70,6 @@ export function startOf({ id, prompt, sampling, written, promptLogprobs }: Seque
   };
 }
 
-/** The state of one that leaves its slot and will begin again. */
-export function rewind(sequence: Sequence): void {
-  sequence.rows = 0;
-  if (sequence.promptLogprobs !== undefined) sequence.promptLogprobs = [];
-}
-
 /** Whether the last row that was fed leads to a token that nobody has heard yet. */
 export function writesNew({ rows, prompt, written, maxTokens }: Sequence): boolean {
   return maxTokens > 0 && rows - prompt.length === written.length;
