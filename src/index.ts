@@ -36,6 +36,7 @@ export { VERSION } from "./core/version.js";
 export type { TokenizerDifference, TokenizerReport } from "./data/verify-tokenizer.js";
 export type { Written } from "./infer/generate.js";
 export type { SamplingOptions } from "./infer/sampling.js";
+export { type Inbox, type InboxEnd, type Outbox, createOutbox } from "./launch/inbox.js";
 export { type Job, type JobContext, type LineEvent, type Outcome, defineJob } from "./launch/job.js";
 export { launch } from "./launch/launch.js";
 export type { LaunchOptions } from "./launch/options.js";

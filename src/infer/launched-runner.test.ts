@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { FAKE_SHAPE, type Trouble, builtFakeJob, fakeModel, nextToken } from "../../test/fake-model.js";
 import { singleCommunicator } from "../comm/single.js";
-import { type LaunchedRunner, launchRunner } from "./launched-runner.js";
+import { type LaunchedRunner, type RunnerLaunch, launchRunner } from "./launched-runner.js";
 import { localRunner } from "./local-runner.js";
 import { GREEDY } from "./sampling-parameters.js";
 import type { RankPlan, StepPlan, StepRunner } from "./step-plan.js";
@@ -50,6 +50,10 @@ const START = planOf(2, (rank) => ({
   prefill: { sequence: rank, slot: 0, start: 0, end: 1 },
 }));
 
+async function openRunner(how: RunnerLaunch): Promise<LaunchedRunner> {
+  return (await launchRunner(job, {}, how)).runner as LaunchedRunner;
+}
+
 /** The tokens that each rank's sequence has written. */
 async function written(runner: StepRunner): Promise<number[][]> {
   const tokens = Array.from({ length: runner.shape.ranks }, (): number[] => []);
@@ -91,9 +95,12 @@ describe("on ranks that are threads", () => {
   });
 
   it("answers in the order in which it is asked, with all that a result may hold", async () => {
-    const { runner } = await launchRunner(job, {}, { ranks: 2 });
-    const { run, ask, close } = runner as LaunchedRunner;
-    const answers = Promise.all([...plansFor(2).map((plan) => run(plan)), ask(undefined), close()]);
+    const runner = await openRunner({ ranks: 2 });
+    const answers = Promise.all([
+      ...plansFor(2).map((plan) => runner.run(plan)),
+      runner.ask(undefined),
+      runner.close(),
+    ]);
     const [first, second] = (await answers) as Awaited<ReturnType<LaunchedRunner["run"]>>[];
     // Logits that a model has ruled out have an infinite log probability.
     expect(first.ranks[1].promptLogprobs?.[0]).toEqual({
@@ -110,15 +117,15 @@ describe("on ranks that are threads", () => {
     ["exits", /^rank 1: its thread ended unexpectedly \(exit code 3\).*last completed step 1/],
   ])("a rank that %s is named in every step that is asked for", async (trouble, message) => {
     const launched = await launchRunner(job, { trouble }, { ranks: 2 });
-    const { run, close } = launched.runner as LaunchedRunner;
-    await run(START);
+    const runner = launched.runner as LaunchedRunner;
+    await runner.run(START);
     const decode = planOf(2, (rank) => ({ decode: [rank] }));
-    const asked = [run(decode), run(decode), launched.ended].map((promise) =>
+    const asked = [runner.run(decode), runner.run(decode), launched.ended].map((promise) =>
       expect(promise).rejects.toThrow(message),
     );
     await Promise.all(asked);
-    await expect(run(decode)).rejects.toThrow(message);
-    await close();
+    await expect(runner.run(decode)).rejects.toThrow(message);
+    await runner.close();
   });
 
   it("a rank that is lost while nobody asks for anything wakes the others", async () => {
@@ -135,10 +142,9 @@ describe("on ranks that are threads", () => {
   });
 
   it("ranks wait for a step longer than the deadline of an exchange", async () => {
-    const { runner } = await launchRunner(job, {}, { ranks: 2, deadlineMs: 100 });
-    const { run, close } = runner as LaunchedRunner;
+    const runner = await openRunner({ ranks: 2, deadlineMs: 100 });
     await new Promise((resolve) => setTimeout(resolve, 400));
-    expect((await run(planOf(2, () => ({})))).ranks).toEqual([{ sampled: [] }, { sampled: [] }]);
-    await close();
+    expect((await runner.run(planOf(2, () => ({})))).ranks).toEqual([{ sampled: [] }, { sampled: [] }]);
+    await runner.close();
   });
 });

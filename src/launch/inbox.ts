@@ -11,7 +11,7 @@ export interface InboxEnd {
   readonly count: Int32Array;
 }
 
-/** Of one launch: the end can be given away once. */
+/** Whoever launches a job speaks to its rank 0 here. Of one launch: the end can be given away once. */
 export interface Outbox {
   readonly end: InboxEnd;
   /** @param message plain data */
@@ -20,6 +20,7 @@ export interface Outbox {
   close(): void;
 }
 
+/** Rank 0 hears here what whoever launched it posts. */
 export interface Inbox {
   /** The next message; the thread sleeps until there is one. @returns undefined once the line is closed */
   receive(): { readonly message: unknown } | undefined;
@@ -27,6 +28,7 @@ export interface Inbox {
 
 type Letter = { readonly message: unknown } | "closed";
 
+/** For `LaunchOptions.outbox`; what is posted before the launch is heard, too. */
 export function createOutbox(): Outbox {
   const { port1, port2 } = new MessageChannel();
   const count = new Int32Array(new SharedArrayBuffer(4));
@@ -42,6 +44,7 @@ export function createOutbox(): Outbox {
   };
 }
 
+/** On the thread that was given the end. */
 export function openInbox({ port, count }: InboxEnd): Inbox {
   let isClosed = false;
   return {

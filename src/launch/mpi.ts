@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { launcherRank, mpiLibrary } from "../comm/mpi/library.js";
 import { LABEL_BYTES, readText } from "../comm/threads/board.js";
+import { EnvironmentError } from "../core/errors.js";
 import { exitAtOnce } from "../core/exit.js";
 import { refuseTelemetry } from "../core/telemetry.js";
 import type { Job, LineEvent, Outcome } from "./job.js";
@@ -61,7 +62,11 @@ export async function launchMpi<O, R, E = never>(
       else emit(message.event as LineEvent | E);
     });
     worker.on("error", (error: Error) => (failure ??= error));
-    worker.on("exit", () => resolve());
+    worker.on("exit", (code) => {
+      if (code !== 0)
+        failure ??= new EnvironmentError(`rank ${rank}: its thread ended unexpectedly (exit code ${code})`);
+      resolve();
+    });
   });
   stop.release();
   if (failure !== undefined) {
