@@ -74,8 +74,8 @@ export class FakeEngine implements InferenceEngine {
     while (this.#running.length < (this.options.slots ?? 4) && this.#waiting.length > 0)
       this.#running.push(this.#waiting.shift() as Sequence);
     const prefill = this.#running.find(({ read, prompt }) => read < prompt.length);
-    for (const sequence of [...this.#running])
-      if (sequence !== prefill && this.#running.includes(sequence)) this.#write(sequence);
+    const decoding = this.#running.filter(({ read, prompt }) => read === prompt.length);
+    for (const sequence of decoding) if (this.#running.includes(sequence)) this.#write(sequence);
     if (prefill !== undefined) {
       const read = Math.min(prefill.prompt.length, prefill.read + (this.options.chunk ?? 16));
       this.#totals.promptTokens += read - prefill.read;
@@ -129,7 +129,7 @@ export class FakeEngine implements InferenceEngine {
   #write(sequence: Sequence): void {
     const { prompt, sampling, written, listener } = sequence;
     const { script } = this.options;
-    const context = [...prompt, ...written];
+    const context = [...prompt.slice(-2), ...written.slice(-2)];
     const id = script?.[Math.min(written.length, script.length - 1)] ?? this.#choose(context, sequence);
     written.push(id);
     this.#totals.newTokens++;

@@ -134,7 +134,7 @@ describe("OpenAI's client", () => {
   });
 
   it("aborts a stream, which ends the sequence", async () => {
-    const { openai, engine } = await client({ manual: true });
+    const { openai, engine } = await client({ manual: true, script: [65] });
     const abort = new AbortController();
     const asked = openai.completions.create(
       { model: "tiny", prompt: "the", max_tokens: 100, stream: true },
@@ -152,7 +152,7 @@ describe("OpenAI's client", () => {
   });
 
   it("aborts an answer in one piece, which ends the sequence", async () => {
-    const { openai, engine } = await client({ manual: true });
+    const { openai, engine } = await client({ manual: true, script: [65] });
     const abort = new AbortController();
     const asked = openai.completions.create(
       { model: "tiny", prompt: "the", max_tokens: 100 },
