@@ -30,24 +30,25 @@ const PHASES = { queued: 0, prefill: 1, decode: 4 } as const;
 
 const cases = Object.keys(LEAVE).flatMap((way) =>
   Object.keys(PHASES).flatMap((phase) =>
-    [true, false].map(
-      (stream) => [way, phase, stream] as [keyof typeof LEAVE, keyof typeof PHASES, boolean],
-    ),
+    [true, false].map((stream) => [way, phase, stream] as [keyof typeof LEAVE, keyof typeof PHASES, boolean]),
   ),
 );
 
-it.each(cases)("a client that %s while %s (stream %s) has its sequences cancelled", async (way, phase, stream) => {
-  const served = await serve({ manual: true, slots: 2, chunk: 16 });
-  const { engine } = served;
-  const prompt = new Array<number>(20).fill(5);
-  const client = await request(served, { prompt, n: 2, stream, max_tokens: 100, ignore_eos: true });
-  await engine.until(() => engine.requests.length === 2);
-  for (let i = 0; i < PHASES[phase]; i++) engine.step();
-  LEAVE[way](client.socket);
-  await engine.until(() => engine.cancelled.length === 2);
-  expect(engine.cancelled[0]).toEqual({ sequence: 0, phase });
-  expect(engine.figures()).toMatchObject({ running: 0, waiting: 0 });
-});
+it.each(cases)(
+  "a client that %s while %s (stream %s) has its sequences cancelled",
+  async (way, phase, stream) => {
+    const served = await serve({ manual: true, slots: 2, chunk: 16 });
+    const { engine } = served;
+    const prompt = new Array<number>(20).fill(5);
+    const client = await request(served, { prompt, n: 2, stream, max_tokens: 100, ignore_eos: true });
+    await engine.until(() => engine.requests.length === 2);
+    for (let i = 0; i < PHASES[phase]; i++) engine.step();
+    LEAVE[way](client.socket);
+    await engine.until(() => engine.cancelled.length === 2);
+    expect(engine.cancelled[0]).toEqual({ sequence: 0, phase });
+    expect(engine.figures()).toMatchObject({ running: 0, waiting: 0 });
+  },
+);
 
 it("one that goes leaves the others alone", async () => {
   const served = await serve({ manual: true, script: [65] });
@@ -82,13 +83,18 @@ describe("a request's time", () => {
     for (const stream of [true, false]) {
       const response = await post("/v1/completions", { prompt: [5], stream });
       expect(response.status).toBe(504);
-      expect(await response.json()).toMatchObject({ error: { code: "request_timeout", type: "server_error" } });
+      expect(await response.json()).toMatchObject({
+        error: { code: "request_timeout", type: "server_error" },
+      });
     }
     expect(engine.cancelled.map(({ phase }) => phase)).toEqual(["queued", "queued"]);
   });
 
   it("is over: an event behind it, and no end as of an answer that is whole", async () => {
-    const { post, engine } = await serve({ manual: true, script: [65] }, { limits: { requestTimeoutMs: 1_000 } });
+    const { post, engine } = await serve(
+      { manual: true, script: [65] },
+      { limits: { requestTimeoutMs: 1_000 } },
+    );
     const asked = post("/v1/completions", { prompt: [5], stream: true, ignore_eos: true });
     await engine.until(() => engine.requests.length === 1);
     engine.step();

@@ -190,8 +190,12 @@ export class FakeEngine implements InferenceEngine {
 /** Of the next token: a function of the last two. */
 function logits(context: readonly number[], vocabSize: number): number[] {
   const [a, b] = [context.at(-2) ?? 0, context.at(-1) ?? 0];
-  const random = philox(a * 65_536 + b, "logits");
-  return Array.from({ length: vocabSize }, (_, id) => 6 * random.uniform(id));
+  return Array.from({ length: vocabSize }, (_, id) => {
+    let mixed = Math.imul(a + 1, 73_856_093) ^ Math.imul(b + 1, 19_349_663) ^ Math.imul(id + 1, 83_492_791);
+    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x2c1b3c6d);
+    mixed = Math.imul(mixed ^ (mixed >>> 12), 0x297a2d39);
+    return (6 * ((mixed ^ (mixed >>> 15)) >>> 0)) / 2 ** 32;
+  });
 }
 
 function logprobOf(scores: readonly number[], id: number, count: number): TokenLogprob {

@@ -115,7 +115,13 @@ describe("OpenAI's client", () => {
 
   it("has its stream helper assemble a chat", async () => {
     const { openai } = await client();
-    const stream = openai.chat.completions.stream({ model: "tiny", messages: MESSAGES, max_tokens: 4, n: 2, seed: 2 });
+    const stream = openai.chat.completions.stream({
+      model: "tiny",
+      messages: MESSAGES,
+      max_tokens: 4,
+      n: 2,
+      seed: 2,
+    });
     const { choices } = await stream.finalChatCompletion();
     expect(choices.map(({ finish_reason }) => finish_reason)).toEqual(["length", "length"]);
   });
