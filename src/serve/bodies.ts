@@ -13,19 +13,23 @@ export function addBodies(app: FastifyInstance, limit: number): void {
     done: (error: Error | null, value?: unknown) => void,
   ) => void;
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser("application/json", { parseAs: "buffer", bodyLimit: limit }, (request, body, done) => {
-    let text: string;
-    try {
-      text = utf8.decode(body as Buffer);
-    } catch {
-      return done(invalid("The body is not UTF-8", undefined, "invalid_utf8"));
-    }
-    if (text.trim() === "") return done(notJson("it is empty"));
-    parse(request, text, (error, value) => {
-      if (error === null || error === undefined) done(null, value);
-      else done(notJson(error.message));
-    });
-  });
+  app.addContentTypeParser(
+    "application/json",
+    { parseAs: "buffer", bodyLimit: limit },
+    (request, body, done) => {
+      let text: string;
+      try {
+        text = utf8.decode(body as Buffer);
+      } catch {
+        return done(invalid("The body is not UTF-8", undefined, "invalid_utf8"));
+      }
+      if (text.trim() === "") return done(notJson("it is empty"));
+      parse(request, text, (error, value) => {
+        if (error === null || error === undefined) done(null, value);
+        else done(notJson(error.message));
+      });
+    },
+  );
 }
 
 const notJson = (why: string): ApiError =>

@@ -125,7 +125,8 @@ function tokenNames(config: Readonly<Record<string, unknown>>): Record<string, s
   const names: Record<string, string> = {};
   for (const [key, value] of Object.entries(config)) {
     if (!key.endsWith("_token")) continue;
-    const text = typeof value === "object" && value !== null ? (value as { content?: unknown }).content : value;
+    const text =
+      typeof value === "object" && value !== null ? (value as { content?: unknown }).content : value;
     if (typeof text === "string") names[key] = text;
   }
   return names;

@@ -78,10 +78,18 @@ function newTokens(
 ): number {
   const room = contextLength - promptTokens;
   if (room < 1)
-    throw contextExceeded(contextLength, `a prompt of ${promptTokens}, with no room for a new one`, promptParam);
+    throw contextExceeded(
+      contextLength,
+      `a prompt of ${promptTokens}, with no room for a new one`,
+      promptParam,
+    );
   if (maxTokens === undefined) return Math.min(usualTokens, room);
   if (maxTokens <= room) return maxTokens;
-  throw contextExceeded(contextLength, `${promptTokens} in the prompt and ${maxTokens} to be written`, promptParam);
+  throw contextExceeded(
+    contextLength,
+    `${promptTokens} in the prompt and ${maxTokens} to be written`,
+    promptParam,
+  );
 }
 
 const unknownToken = (id: number, vocabSize: number, param: string) =>

@@ -87,7 +87,9 @@ export function apiError(error: unknown): ApiError {
   const { statusCode, code, message } = error as { statusCode?: unknown; code?: unknown; message?: unknown };
   if (typeof statusCode === "number" && statusCode >= 400 && statusCode < 500) {
     const known = typeof code === "string" ? KNOWN[code] : undefined;
-    return new ApiError(statusCode, known?.message ?? String(message), { code: known?.code ?? "bad_request" });
+    return new ApiError(statusCode, known?.message ?? String(message), {
+      code: known?.code ?? "bad_request",
+    });
   }
   return new ApiError(500, "The server failed on this request; its log has the cause", {
     code: "internal_error",

@@ -63,7 +63,10 @@ export function admit(
 ): void {
   const most = Math.min(maxSequences, maxQueue);
   if (sequences > most)
-    throw invalid(`The request asks for ${sequences} sequences (prompts times n); wanted at most ${most}`, "n");
+    throw invalid(
+      `The request asks for ${sequences} sequences (prompts times n); wanted at most ${most}`,
+      "n",
+    );
   const { waiting } = engine.figures();
   if (waiting + sequences <= maxQueue) return;
   throw new ApiError(429, `${waiting} sequences wait already; at most ${maxQueue} may; try again later`, {

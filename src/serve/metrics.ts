@@ -24,13 +24,19 @@ const GAUGES: readonly (readonly [name: string, help: string, of: (figures: Engi
 const COUNTERS: typeof GAUGES = [
   ["prompt_tokens_total", "Tokens of prompts that have been read", (f) => f.promptTokens],
   ["generation_tokens_total", "Tokens that have been written", (f) => f.newTokens],
-  ["prefix_cache_queries_total", "Tokens of prompts looked for among kept prefixes", (f) => f.prefixQueriedTokens],
+  [
+    "prefix_cache_queries_total",
+    "Tokens of prompts looked for among kept prefixes",
+    (f) => f.prefixQueriedTokens,
+  ],
   ["prefix_cache_hits_total", "Tokens of prompts found there", (f) => f.prefixHitTokens],
   ["num_preemptions_total", "Sequences set aside because the cache's budget was spent", (f) => f.preemptions],
 ];
 
 const FIRST_TOKEN = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160]; // prettier-ignore
-const NEXT_TOKEN = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5];
+const NEXT_TOKEN = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5,
+];
 const WHOLE = [0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960];
 /** How much the newest latency counts. */
 const WEIGHT = 0.1;

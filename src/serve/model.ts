@@ -35,7 +35,8 @@ export function encodeText(
   const ids: number[] = [];
   for (const piece of tokenizer.encodePieces(text)) {
     for (let i = 0; i < piece.length; i++) ids.push(piece[i]);
-    if (ids.length > mostTokens) throw contextExceeded(mostTokens, `a prompt of ${ids.length} or more`, param);
+    if (ids.length > mostTokens)
+      throw contextExceeded(mostTokens, `a prompt of ${ids.length} or more`, param);
   }
   const { beginning } = tokenizer;
   const isThere = beginning.every((id, i) => ids[i] === id);

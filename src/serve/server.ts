@@ -155,7 +155,9 @@ function unknownUrl(app: FastifyInstance, { method, url }: FastifyRequest, reply
   const [path] = url.split("?");
   const methods = (["GET", "POST"] as const).filter((other) => app.hasRoute({ method: other, url: path }));
   if (methods.length === 0)
-    return new ApiError(404, `Unknown request URL: ${method} ${path}; see /openapi.json`, { code: "unknown_url" });
+    return new ApiError(404, `Unknown request URL: ${method} ${path}; see /openapi.json`, {
+      code: "unknown_url",
+    });
   reply.header("allow", methods.join(", "));
   return new ApiError(405, `${path} does not know ${method}; wanted ${methods.join(" or ")}`, {
     code: "method_not_allowed",
@@ -186,10 +188,16 @@ function addLog(app: FastifyInstance, { metrics, outcomes }: Service, log: Logge
 function listenError(error: unknown, host: string, port: number): Error {
   const { code, message } = error as NodeJS.ErrnoException;
   if (code === "ENOTFOUND" || code === "EAI_AGAIN" || code === "EADDRNOTAVAIL" || code === "EINVAL")
-    return new InputError(`Cannot listen on ${host}: this machine has no such address; wanted one of its own`);
+    return new InputError(
+      `Cannot listen on ${host}: this machine has no such address; wanted one of its own`,
+    );
   if (code === "EADDRINUSE")
-    return new EnvironmentError(`Port ${port} of ${host} is in use; choose another (--port), or end what listens there`);
+    return new EnvironmentError(
+      `Port ${port} of ${host} is in use; choose another (--port), or end what listens there`,
+    );
   return code === "EACCES"
-    ? new EnvironmentError(`Port ${port} of ${host} needs more rights than this process has; choose one from 1024`)
+    ? new EnvironmentError(
+        `Port ${port} of ${host} needs more rights than this process has; choose one from 1024`,
+      )
     : new EnvironmentError(`Cannot listen on ${host}, port ${port}: ${message}`);
 }

@@ -74,8 +74,8 @@ export class FakeEngine implements InferenceEngine {
     while (this.#running.length < (this.options.slots ?? 4) && this.#waiting.length > 0)
       this.#running.push(this.#waiting.shift() as Sequence);
     const prefill = this.#running.find(({ read, prompt }) => read < prompt.length);
-    for (const sequence of [...this.#running])
-      if (sequence !== prefill && this.#running.includes(sequence)) this.#write(sequence);
+    const decoding = this.#running.filter(({ read, prompt }) => read === prompt.length);
+    for (const sequence of decoding) if (this.#running.includes(sequence)) this.#write(sequence);
     if (prefill !== undefined) {
       const read = Math.min(prefill.prompt.length, prefill.read + (this.options.chunk ?? 16));
       this.#totals.promptTokens += read - prefill.read;
@@ -129,7 +129,7 @@ export class FakeEngine implements InferenceEngine {
   #write(sequence: Sequence): void {
     const { prompt, sampling, written, listener } = sequence;
     const { script } = this.options;
-    const context = [...prompt, ...written];
+    const context = [...prompt.slice(-2), ...written.slice(-2)];
     const id = script?.[Math.min(written.length, script.length - 1)] ?? this.#choose(context, sequence);
     written.push(id);
     this.#totals.newTokens++;
@@ -190,8 +190,12 @@ export class FakeEngine implements InferenceEngine {
 /** Of the next token: a function of the last two. */
 function logits(context: readonly number[], vocabSize: number): number[] {
   const [a, b] = [context.at(-2) ?? 0, context.at(-1) ?? 0];
-  const random = philox(a * 65_536 + b, "logits");
-  return Array.from({ length: vocabSize }, (_, id) => 6 * random.uniform(id));
+  return Array.from({ length: vocabSize }, (_, id) => {
+    let mixed = Math.imul(a + 1, 73_856_093) ^ Math.imul(b + 1, 19_349_663) ^ Math.imul(id + 1, 83_492_791);
+    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x2c1b3c6d);
+    mixed = Math.imul(mixed ^ (mixed >>> 12), 0x297a2d39);
+    return (6 * ((mixed ^ (mixed >>> 15)) >>> 0)) / 2 ** 32;
+  });
 }
 
 function logprobOf(scores: readonly number[], id: number, count: number): TokenLogprob {

@@ -131,7 +131,9 @@ it("gives rolling likelihoods of one text: all but the first token", async () =>
   const { post } = await serve();
   const prompt = tokenizer.encode("we the people");
   const response = await post("/v1/completions", { prompt, max_tokens: 0, echo: true, logprobs: 5 });
-  const { choices } = (await response.json()) as Answer & { choices: { text: string; finish_reason: string }[] };
+  const { choices } = (await response.json()) as Answer & {
+    choices: { text: string; finish_reason: string }[];
+  };
   const [{ logprobs }] = choices;
   expect(choices[0]).toMatchObject({ text: "we the people", finish_reason: "length" });
   expect(logprobs.token_logprobs.map((value) => value === null)).toEqual(prompt.map((_, i) => i === 0));

@@ -115,7 +115,13 @@ describe("OpenAI's client", () => {
 
   it("has its stream helper assemble a chat", async () => {
     const { openai } = await client();
-    const stream = openai.chat.completions.stream({ model: "tiny", messages: MESSAGES, max_tokens: 4, n: 2, seed: 2 });
+    const stream = openai.chat.completions.stream({
+      model: "tiny",
+      messages: MESSAGES,
+      max_tokens: 4,
+      n: 2,
+      seed: 2,
+    });
     const { choices } = await stream.finalChatCompletion();
     expect(choices.map(({ finish_reason }) => finish_reason)).toEqual(["length", "length"]);
   });
@@ -134,7 +140,7 @@ describe("OpenAI's client", () => {
   });
 
   it("aborts a stream, which ends the sequence", async () => {
-    const { openai, engine } = await client({ manual: true });
+    const { openai, engine } = await client({ manual: true, script: [65] });
     const abort = new AbortController();
     const asked = openai.completions.create(
       { model: "tiny", prompt: "the", max_tokens: 100, stream: true },
@@ -152,7 +158,7 @@ describe("OpenAI's client", () => {
   });
 
   it("aborts an answer in one piece, which ends the sequence", async () => {
-    const { openai, engine } = await client({ manual: true });
+    const { openai, engine } = await client({ manual: true, script: [65] });
     const abort = new AbortController();
     const asked = openai.completions.create(
       { model: "tiny", prompt: "the", max_tokens: 100 },

@@ -1,27 +1,10 @@
 /** Servers for tests: a small tokenizer, an engine without a model, any free port of loopback. */
 import { afterEach } from "vitest";
-import { BpeTokenizer, trainBpe } from "../../src/data/bpe.js";
-import { bpeToJson } from "../../src/data/tokenizer.js";
-import { type ChatTemplate, chatTemplate } from "../../src/serve/chat-template.js";
-import type { ServedModel } from "../../src/serve/model.js";
 import { type Server, type ServerOptions, createServer } from "../../src/serve/server.js";
-import { vocabularyOf } from "../../src/serve/vocabulary.js";
 import { FakeEngine, type FakeEngineOptions } from "./fake-engine.js";
+import { model, tokenizer } from "./model.js";
 
-const TEXT = "the state of the union is strong, and the people of the nation are free; we the people";
-const bpe = trainBpe([TEXT], 300);
-export const tokenizer = new BpeTokenizer(bpe);
-export const END = tokenizer.endOfText;
-
-export const model: ServedModel = {
-  name: "tiny",
-  tokenizer,
-  vocabulary: vocabularyOf(tokenizer, bpeToJson(bpe)),
-  chatTemplate: chatTemplate({ tokens: {} }),
-  endTokens: [END],
-};
-
-export const withTemplate = (template: ChatTemplate): ServedModel => ({ ...model, chatTemplate: template });
+export { END, model, tokenizer } from "./model.js";
 
 export interface Served {
   readonly server: Server;
@@ -85,7 +68,11 @@ export interface Chunk {
     readonly finish_reason: string | null;
     readonly stop_reason: string | number | null;
   }[];
-  readonly usage?: { readonly prompt_tokens: number; readonly completion_tokens: number; readonly total_tokens: number } | null;
+  readonly usage?: {
+    readonly prompt_tokens: number;
+    readonly completion_tokens: number;
+    readonly total_tokens: number;
+  } | null;
 }
 
 /** The chunks of a stream that is whole. */

@@ -96,7 +96,10 @@ describe("stop tokens", () => {
   it("of the model do not where ignore_eos says so", async () => {
     const { post, engine } = await serve({ script: [END, ...ids("a")] });
     const body = { prompt: "x", max_tokens: 2 };
-    expect((await whole(await post(PATH, body))).choices[0]).toMatchObject({ text: "", finish_reason: "stop" });
+    expect((await whole(await post(PATH, body))).choices[0]).toMatchObject({
+      text: "",
+      finish_reason: "stop",
+    });
     const on = await whole(await post(PATH, { ...body, ignore_eos: true }));
     expect(on.choices[0]).toMatchObject({ text: "a", finish_reason: "length" });
     const shown = await whole(await post(PATH, { ...body, ignore_eos: true, skip_special_tokens: false }));
@@ -227,7 +230,11 @@ describe("prompts", () => {
     expect((await whole(await post(PATH, { prompt: prompt(7), ignore_eos: true }))).usage).toMatchObject({
       completion_tokens: 3,
     });
-    for (const body of [{ prompt: prompt(10) }, { prompt: prompt(9), max_tokens: 2 }, { prompt: "x".repeat(99) }]) {
+    for (const body of [
+      { prompt: prompt(10) },
+      { prompt: prompt(9), max_tokens: 2 },
+      { prompt: "x".repeat(99) },
+    ]) {
       const response = await post(PATH, body);
       expect(response.status).toBe(400);
       expect(await response.json()).toMatchObject({

@@ -5,11 +5,7 @@ import { openApi } from "../openapi.js";
 import { type Service, checkModel } from "../service.js";
 
 /** @param timeline a page, or undefined where there is none yet */
-export function addStatus(
-  app: FastifyInstance,
-  service: Service,
-  timeline: () => string | undefined,
-): void {
+export function addStatus(app: FastifyInstance, service: Service, timeline: () => string | undefined): void {
   const { metrics, engine, model } = service;
   const created = Math.floor(Date.now() / 1e3);
   const listed = {

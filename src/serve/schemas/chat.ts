@@ -36,7 +36,9 @@ export const conversation = {
   messages: z.array(message, { error: wantedMessages }).min(1, { error: wantedMessages }),
   add_generation_prompt: flag()
     .optional()
-    .describe("the prompt ends where a reply begins (vLLM); default: true, unless the final message is continued"),
+    .describe(
+      "the prompt ends where a reply begins (vLLM); default: true, unless the final message is continued",
+    ),
   continue_final_message: flag().default(false).describe("the answer goes on with the last message (vLLM)"),
   add_special_tokens: flag()
     .optional()
@@ -65,9 +67,7 @@ export const chatBody = z
   .strictObject({
     ...conversation,
     ...sampling,
-    max_completion_tokens: tokenCount(1)
-      .optional()
-      .describe("default: as many as the context has room for"),
+    max_completion_tokens: tokenCount(1).optional().describe("default: as many as the context has room for"),
     max_tokens: tokenCount(1).optional().describe("the older name of max_completion_tokens"),
     logprobs: flag().default(false).describe("log probabilities of the answer's tokens"),
     top_logprobs: whole(0, MOST_LOGPROBS).optional().describe("and of so many likeliest ones beside each"),

@@ -23,7 +23,9 @@ function problemOf(value: unknown): string | undefined {
   const odd = value.findIndex((entry) => (isText ? typeof entry !== "string" : !isIds(entry)));
   if (odd < 0) return undefined;
   const entry: unknown = value[odd];
-  return Array.isArray(entry) && entry.length === 0 ? `prompt ${odd} is empty; wanted at least one token` : WANTED;
+  return Array.isArray(entry) && entry.length === 0
+    ? `prompt ${odd} is empty; wanted at least one token`
+    : WANTED;
 }
 
 const ids = { type: "array", items: { type: "integer", minimum: 0 }, minItems: 1 };

@@ -28,8 +28,9 @@ const stopText = z
 const stops = z.array(stopText).max(16, { error: "wanted at most 16 texts" });
 
 const bias = z
-  .record(z.string().regex(/^\d{1,8}$/, { error: "wanted token ids as keys" }), number(-100, 100), {
-    error: "wanted an object of token ids and numbers",
+  .record(z.string().regex(/^\d{1,8}$/), number(-100, 100), {
+    error: ({ code }) =>
+      code === "invalid_key" ? "wanted token ids as keys" : "wanted an object of token ids and numbers",
   })
   .refine((value) => Object.keys(value).length <= 1024, { error: "wanted at most 1024 tokens" });
 
