@@ -11,7 +11,7 @@ import type { MoeShape } from "../src/program/kinds.js";
 import type { Operator } from "../src/program/operator.js";
 import type { Program } from "../src/program/program.js";
 import { ACTIONS } from "../src/run/actions/index.js";
-import { type Run, type Services, computing } from "../src/run/context.js";
+import { type ActionTable, type Run, type Services, computing } from "../src/run/context.js";
 import { Memory } from "../src/run/memory.js";
 import { Weights } from "../src/run/weights.js";
 
@@ -111,6 +111,11 @@ const doubling = ({ reads, writes }: Operator): Run =>
     const { data, dims } = context.tensor(reads[0]);
     context.writeTensor(writes[0], dims).data.set(data.map((v) => 2 * v));
   });
-export const actions = { ...ACTIONS, encode: doubling, statistics: doubling, transfer: doubling };
+export const actions: ActionTable = {
+  ...ACTIONS,
+  encode: doubling,
+  statistics: doubling,
+  transfer: doubling,
+};
 
 export const namesOf = ({ program }: FusedProgram): string[] => program.operators.map(({ name }) => name);

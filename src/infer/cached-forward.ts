@@ -5,6 +5,7 @@
 import type { Tensor } from "../core/tensor.js";
 import type { ModelConfig } from "../model/config.js";
 import { type CacheInputs, type ModelProgram, buildProgram } from "../model/language-model.js";
+import { fuseModel } from "../model/fuse-model.js";
 import type { BlockCache } from "../model/wires.js";
 import type { Schedule } from "../program/schedule.js";
 import type { Services } from "../run/context.js";
@@ -44,7 +45,7 @@ export class CachedForward {
     const { capacity, rows, epSize, session } = options;
     // A token must not be dropped because of its neighbours: at inference every expert takes all rows it is sent.
     const dropless: ModelConfig = { ...config, capacity_factor: null };
-    this.model = buildProgram(dropless, { ...rows, epSize, head: "logits", cache: capacity });
+    this.model = fuseModel(buildProgram(dropless, { ...rows, epSize, head: "logits", cache: capacity }));
     this.cache = this.model.cache as CacheInputs;
     for (const { keys, values } of this.cache.blocks)
       for (const state of [keys, values])

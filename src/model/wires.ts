@@ -33,7 +33,7 @@ export interface BlockCache {
   readonly width: number;
   readonly keys: number;
   /** Undefined where values are part of the keys. */
-  readonly values?: number;
+  readonly values?: number | undefined;
 }
 
 /** Adds operators and values to a program; what it has built so far is in `builder`. */
