@@ -1,23 +1,25 @@
 import { expect, it } from "vitest";
 import { readRoof } from "./read-roof.js";
 
-it("reads all of the memory, and no more: up to the byte that it looks for", () => {
-  const roof = readRoof(3 * 2 ** 20 + 5);
-  const { memory } = roof;
-  expect(memory).toHaveLength(3 * 2 ** 20 + 5);
-  expect(roof.read().bytes).toBe(memory.length);
-  // Every page is in use: none is the page of zeros that all untouched ones share.
-  expect(memory.indexOf(0)).toBe(memory.length - 1);
-  for (const at of [2_000_000, 12_345, 0]) {
-    memory[at] = 0;
-    expect(roof.read().bytes).toBe(at + 1);
+const sumOf = (words: Int32Array): number => words.reduce((sum, word) => (sum + word) | 0, 0) >>> 0;
+
+it.each([1, 127, 128, 131, 2 ** 18 + 77])("reads every word, once: of %d", (count) => {
+  const { words, read } = readRoof(4 * count);
+  expect(words).toHaveLength(count);
+  expect(read().sum).toBe(sumOf(words));
+  // Each word counts, wherever it is among those that are read together.
+  words.fill(0);
+  for (let at = 0; at < Math.min(count, 300); at++) {
+    words[at] = at + 1;
+    expect(read().sum).toBe(((at + 1) * (at + 2)) / 2);
   }
-  memory.fill(1);
-  expect(() => roof.read()).toThrow(/the byte that is sought/);
+  words.fill(-1);
+  expect(read().sum).toBe(2 ** 32 - count);
 });
 
-it("gives a rate of bytes over time", () => {
-  const rate = readRoof(2 ** 22).gigabytesPerSecond();
-  expect(rate).toBeGreaterThan(0);
-  expect(rate).toBeLessThan(Infinity);
+it("gives a rate of bytes over time, of memory that has been written", () => {
+  const roof = readRoof(2 ** 22);
+  expect(roof.words.filter((word) => word === 0)).toHaveLength(1);
+  expect(roof.gigabytesPerSecond()).toBeGreaterThan(0);
+  expect(roof.gigabytesPerSecond()).toBeLessThan(Infinity);
 });
