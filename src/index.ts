@@ -35,7 +35,7 @@ export { type Link, formatLink, parseLink } from "./comm/link.js";
 export { VERSION } from "./core/version.js";
 export type { TokenizerDifference, TokenizerReport } from "./data/verify-tokenizer.js";
 export type { Written } from "./infer/generate.js";
-export type { SamplingOptions } from "./infer/sampling.js";
+export type { SamplingOptions } from "./infer/sampling-parameters.js";
 export { type Job, type JobContext, type LineEvent, type Outcome, defineJob } from "./launch/job.js";
 export { launch } from "./launch/launch.js";
 export type { LaunchOptions } from "./launch/options.js";
