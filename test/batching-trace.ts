@@ -17,7 +17,7 @@ export interface TraceRequest {
 }
 
 /** What an owner has heard. */
-export interface Heard {
+interface Heard {
   readonly tokens: number[];
   promptLogprobs: readonly TokenLogprob[] | undefined;
   end: EndReason | undefined;
@@ -25,7 +25,7 @@ export interface Heard {
   wait: number | undefined;
 }
 
-export interface Outcome {
+interface Outcome {
   readonly heard: readonly Heard[];
   readonly figures: EngineFigures;
   readonly plans: readonly StepPlan[];
@@ -105,7 +105,7 @@ function checkOrder({ ranks }: StepPlan, alive: readonly number[]): void {
 }
 
 /** What was heard that is not what the request alone would have brought; undefined: nothing. */
-export function difference(shape: RunnerShape, trace: TraceRequest, heard: Heard): string | undefined {
+function difference(shape: RunnerShape, trace: TraceRequest, heard: Heard): string | undefined {
   const { prompt, sampling } = trace.request;
   const all = aloneTokens(prompt, sampling, new Scheduler(shape).contextLength);
   const stopped = sampling.stopTokens.includes(all.at(-1) ?? -1) ? "stop" : "length";
@@ -127,7 +127,7 @@ export function difference(shape: RunnerShape, trace: TraceRequest, heard: Heard
 }
 
 /** Shapes from one row upwards, with budgets from one sequence to all that slots could hold. */
-export function shapes(ranks: number): fc.Arbitrary<RunnerShape> {
+function shapes(ranks: number): fc.Arbitrary<RunnerShape> {
   return fc
     .record({
       ranks: fc.integer({ min: 1, max: ranks }),
@@ -184,4 +184,36 @@ export function requests(contextLength: number, steps: number): fc.Arbitrary<Tra
         return { at, request: { prompt, sampling }, cancelAfter, enough };
       },
     );
+}
+
+export interface Trace {
+  readonly shape: RunnerShape;
+  readonly requests: readonly TraceRequest[];
+}
+
+/** @param most ranks, requests, and steps within which they come, at most */
+export function traces(most: { ranks: number; requests: number; steps: number }): fc.Arbitrary<Trace> {
+  // Without a bias towards small numbers: what is small is not crowded.
+  return fc.noBias(
+    shapes(most.ranks).chain((shape) =>
+      fc.record({
+        shape: fc.constant(shape),
+        requests: fc.array(requests(new Scheduler(shape).contextLength, most.steps), {
+          minLength: 2,
+          maxLength: most.requests,
+          size: "max",
+        }),
+      }),
+    ),
+  );
+}
+
+/** Runs a trace, and says of each request that got something else than it gets alone. */
+export function wrongIn({ shape, requests }: Trace): Outcome & { wrong: string[] } {
+  const outcome = runTrace(shape, requests);
+  const wrong = outcome.heard.flatMap((owner, index) => {
+    const what = difference(shape, requests[index], owner);
+    return what === undefined ? [] : [`request ${index}: ${what}`];
+  });
+  return { ...outcome, wrong };
 }

@@ -11,15 +11,8 @@ const SHAPE: RunnerShape = { ranks: 2, slots: 4, capacity: 64, chunk: 4, budgetR
 
 /** As ranks elsewhere: answers later. */
 class LateRunner extends CheckedRunner {
-  private underWay = false;
-  override close(): void {
-    expect(this.underWay).toBe(false);
-    super.close();
-  }
   override run(plan: StepPlan): StepResult {
-    this.underWay = true;
-    const result = turn().then(() => super.run(plan));
-    return result.finally(() => (this.underWay = false)) as unknown as StepResult;
+    return turn().then(() => super.run(plan)) as unknown as StepResult;
   }
 }
 
@@ -134,6 +127,25 @@ describe.each([
     expect(close).toHaveBeenCalledTimes(1);
     expect(() => ask(engine, [1])).toThrow(EnvironmentError);
   });
+});
+
+it("ends the ranks when the step that is under way is over", async () => {
+  const log: string[] = [];
+  const runner = new CheckedRunner(SHAPE);
+  const run = runner.run.bind(runner);
+  const late = async (plan: StepPlan): Promise<StepResult> => {
+    log.push("begin");
+    for (let turns = 0; turns < 3; turns++) await turn();
+    log.push("end");
+    return run(plan);
+  };
+  vi.spyOn(runner, "run").mockImplementation(late as unknown as CheckedRunner["run"]);
+  vi.spyOn(runner, "close").mockImplementation(() => void log.push("close"));
+  const engine = engineOn(runner);
+  ask(engine, [1]);
+  while (log.length === 0) await turn();
+  await engine.close();
+  expect(log).toEqual(["begin", "end", "begin", "end", "close"]);
 });
 
 describe("a listener", () => {
