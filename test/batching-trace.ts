@@ -47,6 +47,8 @@ export function runTrace(shape: RunnerShape, requests: readonly TraceRequest[]):
   const byId = new Map<number, number>();
   const ids: number[] = [];
   const plans: StepPlan[] = [];
+  // If each were alone, and preempted after every token.
+  const most = requests.reduce((sum, { request }) => sum + longest(shape, request), 1);
   const last = Math.max(0, ...requests.map(({ at }) => at));
   for (let step = 0; ; step++) {
     requests.forEach(({ at, request }, index) => {
@@ -67,6 +69,7 @@ export function runTrace(shape: RunnerShape, requests: readonly TraceRequest[]):
       break;
     }
     plans.push(plan);
+    if (plans.length > most) throw new Error(`After ${most} steps there is still something to do`);
     const work = plan.ranks.some(({ prefill, decode }) => prefill !== undefined || decode.length > 0);
     const { running, waiting } = scheduler.figures();
     if (!work && running + waiting > 0) throw new Error(`Step ${step} does nothing, and ${waiting} wait`);
@@ -93,6 +96,12 @@ export function runTrace(shape: RunnerShape, requests: readonly TraceRequest[]):
   }
   if (!runner.isEmpty) throw new Error("Ranks hold something at the end");
   return { heard, figures: scheduler.figures(), plans };
+}
+
+/** Steps of a request that begins again for each of its tokens. */
+function longest({ chunk }: RunnerShape, { prompt, sampling }: SequenceRequest): number {
+  const tokens = sampling.maxNewTokens + 1;
+  return tokens * (Math.ceil(prompt.length / chunk) + tokens + 1);
 }
 
 /** Nobody begins, or begins again, while somebody who came before waits. */

@@ -13,7 +13,7 @@ describe("random traces", () => {
         expect(wrong).toEqual([]);
         expect(figures).toMatchObject({ running: 0, waiting: 0, cacheUse: 0 });
       }),
-      { seed: 13, numRuns: 400 },
+      { seed: 13, numRuns: 250 },
     );
   });
 });

@@ -201,6 +201,28 @@ describe("a listener", () => {
   });
 });
 
+it("serves 200 clients at once, each what it gets alone, and lets none starve", async () => {
+  const engine = engineOn(new LateRunner({ ...SHAPE, slots: 9, budgetRows: 400 }));
+  const waits: number[] = [];
+  const client = async (number: number): Promise<void> => {
+    for (let round = 0; round < 4; round++) {
+      // Every tenth prompt is long; a third of all begin alike.
+      const length = number % 10 === 0 ? 40 : 1 + (number % 7);
+      const prompt = Array.from({ length }, (_, i) => (number % 3 === 0 ? i : i + number + round) % VOCAB);
+      const asked = engine.figures().steps;
+      const first = { token: () => void (heard.length === 1 && waits.push(engine.figures().steps - asked)) };
+      const { heard, over } = ask(engine, prompt, { maxNewTokens: 6 + (number % 5) }, first);
+      await over;
+      expect(heard).toEqual([...alone(prompt, 6 + (number % 5)), "length"]);
+    }
+  };
+  await Promise.all(Array.from({ length: 200 }, (_, number) => client(number)));
+  waits.sort((a, b) => a - b);
+  expect(waits).toHaveLength(800);
+  expect(waits[791]).toBeLessThanOrEqual(10 * waits[400]);
+  await engine.close();
+});
+
 describe("ranks that are lost", () => {
   it("fail every sequence, and the engine", async () => {
     const runner = new CheckedRunner(SHAPE);
