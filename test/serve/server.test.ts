@@ -166,12 +166,12 @@ describe("status", () => {
   });
 
   it("shows a timeline where there is one", async () => {
-    let page: string | undefined;
-    const { get } = await serve({}, { timeline: () => page });
+    const shown: { page?: string } = {};
+    const { get } = await serve({}, { timeline: () => shown.page });
     expect((await get("/debug/timeline")).status).toBe(404);
-    page = "<!doctype html>";
+    shown.page = "<!doctype html>";
     const response = await get("/debug/timeline");
-    expect(await response.text()).toBe(page);
+    expect(await response.text()).toBe(shown.page);
     expect(response.headers.get("content-type")).toBe("text/html; charset=utf-8");
   });
 
@@ -187,7 +187,7 @@ describe("status", () => {
     );
     const known = ["GET", "POST"].flatMap((method) =>
       [...new Set(OPERATIONS.map(({ path }) => path.replace("{model}", "*")))]
-        .filter((url) => server.app.hasRoute({ method: method as "GET", url }))
+        .filter((url) => server.app.hasRoute({ method: method, url }))
         .map((url) => `${method} ${url}`),
     );
     expect(routes.sort()).toEqual(known.sort());
