@@ -9,6 +9,10 @@ export type WeightBits = 4 | 8;
 /** In which form a session holds the weights of matrix products. */
 export type WeightForm = "f32" | "int8" | "int4";
 
+/** Those that are quantised. */
+export const QUANTISED_FORMS = ["int8", "int4"] as const satisfies readonly WeightForm[];
+export type QuantisedForm = (typeof QUANTISED_FORMS)[number];
+
 export const FORM_BITS: Readonly<Record<WeightForm, WeightBits | undefined>> = {
   f32: undefined,
   int8: 8,
