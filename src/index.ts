@@ -40,6 +40,7 @@ export type { SamplingOptions } from "./infer/sampling-parameters.js";
 export { type Job, type JobContext, type LineEvent, type Outcome, defineJob } from "./launch/job.js";
 export { launch } from "./launch/launch.js";
 export type { LaunchOptions } from "./launch/options.js";
+export type { QuantisedForm } from "./kernel/quantise.js";
 export type { ParameterCount } from "./model/parameters.js";
 export type { MemoryOptions } from "./run/memory-need.js";
 export { type RunConfig, type RunInput, type StartingPoint, readRunConfig } from "./train/config.js";
