@@ -20,7 +20,7 @@ export interface SequenceStart {
 
 /** Changes of a rank's cache before the step, in order. */
 export type CacheAction =
-  /** The first `rows` rows of a slot to another. */
+  /** The first `rows` rows of a slot to another; what else was in either counts no more. */
   | { readonly kind: "move"; readonly from: number; readonly to: number; readonly rows: number }
   /** The memory of a slot is given back. */
   | { readonly kind: "free"; readonly slot: number }
