@@ -1,7 +1,7 @@
 /** Plans carried out on this thread, by a model that needs no other rank. */
 import { assert } from "../core/errors.js";
 import type { ModelRunner } from "./rank-runner.js";
-import type { StepPlan, StepResult, StepRunner } from "./step-plan.js";
+import { type StepPlan, type StepResult, type StepRunner, phasesOf } from "./step-plan.js";
 
 export interface LocalRunner extends StepRunner {
   run(plan: StepPlan): StepResult;
@@ -12,9 +12,10 @@ export interface LocalRunner extends StepRunner {
 export function localRunner(model: ModelRunner): LocalRunner {
   return {
     shape: { ...model.shape, ranks: 1 },
-    run({ ranks }) {
+    run(plan) {
+      const { ranks } = plan;
       assert(ranks.length === 1, `a plan for ${ranks.length} ranks, of 1`);
-      const { result, times } = model.run(ranks[0]);
+      const { result, times } = model.run(ranks[0], phasesOf(plan));
       return { ranks: [result], times };
     },
     close: () => model.close(),

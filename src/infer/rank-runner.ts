@@ -3,7 +3,16 @@ import type { Communicator } from "../comm/communicator.js";
 import { gatherValues, scatterValues } from "../comm/plain-values.js";
 import { assert } from "../core/errors.js";
 import type { JobContext } from "../launch/job.js";
-import type { RankPlan, RankResult, RunnerShape, StepPlan, StepResult, StepTimes } from "./step-plan.js";
+import {
+  type Phases,
+  type RankPlan,
+  type RankResult,
+  type RunnerShape,
+  type StepPlan,
+  type StepResult,
+  type StepTimes,
+  phasesOf,
+} from "./step-plan.js";
 
 /** What a rank did in a step. */
 export interface RankStep {
@@ -16,7 +25,7 @@ export interface RankStep {
 export interface ModelRunner {
   readonly shape: Omit<RunnerShape, "ranks">;
   /** Called on all ranks for every step. */
-  run(plan: RankPlan): RankStep;
+  run(plan: RankPlan, phases: Phases): RankStep;
   /**
    * Anything else that is asked between steps (a timeline), on all ranks; rank 0's answer is told. Plain data.
    */
@@ -36,7 +45,7 @@ export type RunnerEvent =
   | { readonly kind: "answer"; readonly answer: unknown };
 
 type RankCommand =
-  | { readonly kind: "step"; readonly plan: RankPlan }
+  | { readonly kind: "step"; readonly plan: RankPlan; readonly phases: Phases }
   | { readonly kind: "question"; readonly question: unknown }
   | { readonly kind: "close" };
 
@@ -59,7 +68,7 @@ export function serveModel(
       const command = nextCommand(context);
       if (command.kind === "close") return;
       if (command.kind === "step") {
-        runStep(context, model, command.plan);
+        runStep(context, model, command);
         context.completed(step++);
       } else {
         const answer = model.answer?.(command.question);
@@ -93,11 +102,16 @@ function commandsOf(command: RunnerCommand | undefined, ranks: number): RankComm
     return new Array<RankCommand>(ranks).fill(command === undefined ? { kind: "close" } : command);
   const { plan } = command;
   assert(plan.ranks.length === ranks, `a plan for ${plan.ranks.length} ranks, of ${ranks}`);
-  return plan.ranks.map((plan) => ({ kind: "step", plan }));
+  const phases = phasesOf(plan);
+  return plan.ranks.map((plan) => ({ kind: "step", plan, phases }));
 }
 
-function runStep({ world, emit }: JobContext<RunnerEvent>, model: ModelRunner, plan: RankPlan): void {
-  const { result, times } = model.run(plan);
+function runStep(
+  { world, emit }: JobContext<RunnerEvent>,
+  model: ModelRunner,
+  { plan, phases }: Extract<RankCommand, { kind: "step" }>,
+): void {
+  const { result, times } = model.run(plan, phases);
   const ranks = gatherValues(world, result, "end of the step");
   if (ranks !== undefined) emit({ kind: "step", result: { ranks, times } });
 }

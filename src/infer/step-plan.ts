@@ -48,6 +48,21 @@ export interface RankPlan {
   readonly decode: readonly number[];
 }
 
+/**
+ * What a step does on any rank: all ranks take part in it, with no rows where they have none. What nobody has anything for is left out.
+ */
+export interface Phases {
+  readonly prefill: boolean;
+  readonly decode: boolean;
+}
+
+export function phasesOf({ ranks }: StepPlan): Phases {
+  return {
+    prefill: ranks.some(({ prefill }) => prefill !== undefined),
+    decode: ranks.some(({ decode }) => decode.length > 0),
+  };
+}
+
 /** By rank. All ranks take part in every step, with no rows where they have nothing to do. */
 export interface StepPlan {
   readonly ranks: readonly RankPlan[];

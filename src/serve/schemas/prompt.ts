@@ -1,0 +1,59 @@
+/** `prompt`: a text, texts, token ids, or lists of token ids. */
+import { z } from "zod";
+
+export type Prompt = string | readonly number[];
+
+const WANTED = "wanted a text, a list of texts, a list of token ids, or a list of lists of token ids";
+const MOST_PROMPTS = 4_096;
+
+const isId = (value: unknown): value is number =>
+  typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= 2 ** 24;
+const isIds = (value: unknown): value is number[] =>
+  Array.isArray(value) && value.length > 0 && value.every(isId);
+
+/** Looked at as a whole: a list may have a million numbers. */
+function problemOf(value: unknown): string | undefined {
+  if (typeof value === "string" || isIds(value)) return undefined;
+  if (!Array.isArray(value)) return WANTED;
+  if (value.length === 0) return "the list is empty; wanted at least one prompt";
+  if (value.every((entry) => typeof entry === "number"))
+    return "wanted token ids: whole numbers from 0 to 16777216";
+  if (value.length > MOST_PROMPTS) return `wanted at most ${MOST_PROMPTS} prompts`;
+  const isText = typeof value[0] === "string";
+  const odd = value.findIndex((entry) => (isText ? typeof entry !== "string" : !isIds(entry)));
+  if (odd < 0) return undefined;
+  const entry: unknown = value[odd];
+  return Array.isArray(entry) && entry.length === 0
+    ? `prompt ${odd} is empty; wanted at least one token`
+    : WANTED;
+}
+
+const ids = { type: "array", items: { type: "integer", minimum: 0 }, minItems: 1 };
+
+/** A list of token ids, as long as it likes. */
+export const tokenIds = z
+  .unknown()
+  .refine((value) => Array.isArray(value) && value.every(isId), { error: "wanted a list of token ids" })
+  .transform((value) => value as readonly number[])
+  .meta({ type: "array", items: { type: "integer", minimum: 0 } });
+
+export const prompt = z
+  .unknown()
+  .superRefine((value, context) => {
+    const message = value === undefined ? "wanted a prompt" : problemOf(value);
+    if (message !== undefined) context.addIssue({ code: "custom", message });
+  })
+  .transform((value): readonly Prompt[] =>
+    typeof value === "string" || typeof (value as unknown[])[0] === "number"
+      ? [value as Prompt]
+      : (value as readonly Prompt[]),
+  )
+  .meta({
+    description: "a text, texts, token ids, or lists of token ids; an empty text is a new document",
+    anyOf: [
+      { type: "string" },
+      { type: "array", items: { type: "string" }, minItems: 1 },
+      ids,
+      { type: "array", items: ids, minItems: 1 },
+    ],
+  });
