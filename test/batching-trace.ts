@@ -17,7 +17,7 @@ export interface TraceRequest {
 }
 
 /** What an owner has heard. */
-export interface Heard {
+interface Heard {
   readonly tokens: number[];
   promptLogprobs: readonly TokenLogprob[] | undefined;
   end: EndReason | undefined;
@@ -25,7 +25,7 @@ export interface Heard {
   wait: number | undefined;
 }
 
-export interface Outcome {
+interface Outcome {
   readonly heard: readonly Heard[];
   readonly figures: EngineFigures;
   readonly plans: readonly StepPlan[];
@@ -47,6 +47,8 @@ export function runTrace(shape: RunnerShape, requests: readonly TraceRequest[]):
   const byId = new Map<number, number>();
   const ids: number[] = [];
   const plans: StepPlan[] = [];
+  // If each were alone, and preempted after every token.
+  const most = requests.reduce((sum, { request }) => sum + longest(shape, request), 1);
   const last = Math.max(0, ...requests.map(({ at }) => at));
   for (let step = 0; ; step++) {
     requests.forEach(({ at, request }, index) => {
@@ -67,6 +69,7 @@ export function runTrace(shape: RunnerShape, requests: readonly TraceRequest[]):
       break;
     }
     plans.push(plan);
+    if (plans.length > most) throw new Error(`After ${most} steps there is still something to do`);
     const work = plan.ranks.some(({ prefill, decode }) => prefill !== undefined || decode.length > 0);
     const { running, waiting } = scheduler.figures();
     if (!work && running + waiting > 0) throw new Error(`Step ${step} does nothing, and ${waiting} wait`);
@@ -95,6 +98,12 @@ export function runTrace(shape: RunnerShape, requests: readonly TraceRequest[]):
   return { heard, figures: scheduler.figures(), plans };
 }
 
+/** Steps of a request that begins again for each of its tokens. */
+function longest({ chunk }: RunnerShape, { prompt, sampling }: SequenceRequest): number {
+  const tokens = sampling.maxNewTokens + 1;
+  return tokens * (Math.ceil(prompt.length / chunk) + tokens + 1);
+}
+
 /** Nobody begins, or begins again, while somebody who came before waits. */
 function checkOrder({ ranks }: StepPlan, alive: readonly number[]): void {
   const starts = ranks.flatMap((rank) => rank.starts.map(({ sequence }) => sequence));
@@ -105,7 +114,7 @@ function checkOrder({ ranks }: StepPlan, alive: readonly number[]): void {
 }
 
 /** What was heard that is not what the request alone would have brought; undefined: nothing. */
-export function difference(shape: RunnerShape, trace: TraceRequest, heard: Heard): string | undefined {
+function difference(shape: RunnerShape, trace: TraceRequest, heard: Heard): string | undefined {
   const { prompt, sampling } = trace.request;
   const all = aloneTokens(prompt, sampling, new Scheduler(shape).contextLength);
   const stopped = sampling.stopTokens.includes(all.at(-1) ?? -1) ? "stop" : "length";
@@ -127,7 +136,7 @@ export function difference(shape: RunnerShape, trace: TraceRequest, heard: Heard
 }
 
 /** Shapes from one row upwards, with budgets from one sequence to all that slots could hold. */
-export function shapes(ranks: number): fc.Arbitrary<RunnerShape> {
+function shapes(ranks: number): fc.Arbitrary<RunnerShape> {
   return fc
     .record({
       ranks: fc.integer({ min: 1, max: ranks }),
@@ -184,4 +193,36 @@ export function requests(contextLength: number, steps: number): fc.Arbitrary<Tra
         return { at, request: { prompt, sampling }, cancelAfter, enough };
       },
     );
+}
+
+export interface Trace {
+  readonly shape: RunnerShape;
+  readonly requests: readonly TraceRequest[];
+}
+
+/** @param most ranks, requests, and steps within which they come, at most */
+export function traces(most: { ranks: number; requests: number; steps: number }): fc.Arbitrary<Trace> {
+  // Without a bias towards small numbers: what is small is not crowded.
+  return fc.noBias(
+    shapes(most.ranks).chain((shape) =>
+      fc.record({
+        shape: fc.constant(shape),
+        requests: fc.array(requests(new Scheduler(shape).contextLength, most.steps), {
+          minLength: 2,
+          maxLength: most.requests,
+          size: "max",
+        }),
+      }),
+    ),
+  );
+}
+
+/** Runs a trace, and says of each request that got something else than it gets alone. */
+export function wrongIn({ shape, requests }: Trace): Outcome & { wrong: string[] } {
+  const outcome = runTrace(shape, requests);
+  const wrong = outcome.heard.flatMap((owner, index) => {
+    const what = difference(shape, requests[index], owner);
+    return what === undefined ? [] : [`request ${index}: ${what}`];
+  });
+  return { ...outcome, wrong };
 }

@@ -11,15 +11,8 @@ const SHAPE: RunnerShape = { ranks: 2, slots: 4, capacity: 64, chunk: 4, budgetR
 
 /** As ranks elsewhere: answers later. */
 class LateRunner extends CheckedRunner {
-  private underWay = false;
-  override close(): void {
-    expect(this.underWay).toBe(false);
-    super.close();
-  }
   override run(plan: StepPlan): StepResult {
-    this.underWay = true;
-    const result = turn().then(() => super.run(plan));
-    return result.finally(() => (this.underWay = false)) as unknown as StepResult;
+    return turn().then(() => super.run(plan)) as unknown as StepResult;
   }
 }
 
@@ -136,6 +129,25 @@ describe.each([
   });
 });
 
+it("ends the ranks when the step that is under way is over", async () => {
+  const log: string[] = [];
+  const runner = new CheckedRunner(SHAPE);
+  const run = runner.run.bind(runner);
+  const late = async (plan: StepPlan): Promise<StepResult> => {
+    log.push("begin");
+    for (let turns = 0; turns < 3; turns++) await turn();
+    log.push("end");
+    return run(plan);
+  };
+  vi.spyOn(runner, "run").mockImplementation(late as unknown as CheckedRunner["run"]);
+  vi.spyOn(runner, "close").mockImplementation(() => void log.push("close"));
+  const engine = engineOn(runner);
+  ask(engine, [1]);
+  while (log.length === 0) await turn();
+  await engine.close();
+  expect(log).toEqual(["begin", "end", "begin", "end", "close"]);
+});
+
 describe("a listener", () => {
   it('ends its sequence by "stop", also with the last token', async () => {
     const engine = engineOn();
@@ -187,6 +199,28 @@ describe("a listener", () => {
     await engine.drain();
     expect(next?.heard).toEqual([...alone([2], 5), "length"]);
   });
+});
+
+it("serves 200 clients at once, each what it gets alone, and lets none starve", async () => {
+  const engine = engineOn(new LateRunner({ ...SHAPE, slots: 9, budgetRows: 400 }));
+  const waits: number[] = [];
+  const client = async (number: number): Promise<void> => {
+    for (let round = 0; round < 4; round++) {
+      // Every tenth prompt is long; a third of all begin alike.
+      const length = number % 10 === 0 ? 40 : 1 + (number % 7);
+      const prompt = Array.from({ length }, (_, i) => (number % 3 === 0 ? i : i + number + round) % VOCAB);
+      const asked = engine.figures().steps;
+      const first = { token: () => void (heard.length === 1 && waits.push(engine.figures().steps - asked)) };
+      const { heard, over } = ask(engine, prompt, { maxNewTokens: 6 + (number % 5) }, first);
+      await over;
+      expect(heard).toEqual([...alone(prompt, 6 + (number % 5)), "length"]);
+    }
+  };
+  await Promise.all(Array.from({ length: 200 }, (_, number) => client(number)));
+  waits.sort((a, b) => a - b);
+  expect(waits).toHaveLength(800);
+  expect(waits[791]).toBeLessThanOrEqual(10 * waits[400]);
+  await engine.close();
 });
 
 describe("ranks that are lost", () => {

@@ -29,7 +29,7 @@ describe("prefill", () => {
   });
 
   it("tells of a prompt once, whole, before the first token, and computes all of it for that", () => {
-    const { submit, step } = stepper();
+    const { submit, step, scheduler } = stepper();
     submit(prompt(9), { maxNewTokens: 1 });
     for (let count = 0; count < 3; count++) step();
     submit(prompt(9), { promptLogprobs: 0, maxNewTokens: 2 });
@@ -39,6 +39,7 @@ describe("prefill", () => {
     expect(promptLogprobs!.map(({ id }) => id)).toEqual(prompt(9).slice(1));
     expect(token).toBeDefined();
     expect(step().events[0].promptLogprobs).toBe(undefined);
+    expect(scheduler.figures()).toMatchObject({ promptTokens: 18, prefixQueriedTokens: 9 });
   });
 
   it("ends a sequence that wants no token with its prompt", () => {

@@ -36,10 +36,6 @@ export class PrefixStore {
     return path;
   }
 
-  holds(block: Block): boolean {
-    return this.order.get(block.id) === block;
-  }
-
   /** The prompt's chunk `index`, if it is there. @param parent the block before it */
   find(parent: Block | undefined, prompt: readonly number[], index: number): Block | undefined {
     return this.child(parent, this.key(prompt, index));

@@ -107,6 +107,7 @@ export class RankBatch {
     const { chunk } = this.shape;
     const limit = loadableChunks(sequence, chunk);
     this.store.touch(this.store.match(sequence.prompt, limit).at(-1));
+    sequence.rows = 0;
     this.reading = sequence;
     // Its own blocks are now the last to be dropped, but if there is no room for them beside it, they are.
     this.dropUntil(this.rowsAfter(this.occupants(), 1));
@@ -195,11 +196,12 @@ export class RankBatch {
     const { sequence, index } = this.computed!;
     const { chunk } = this.shape;
     this.computed = undefined;
-    if (this.tail !== "none" && !(this.tail && this.store.holds(this.tail))) return;
+    if (this.tail === undefined) return;
     const parent = this.tail === "none" ? undefined : this.tail;
     this.tail = this.store.find(parent, sequence.prompt, index);
     if (this.tail !== undefined) return this.store.touch(this.tail);
-    // It is of use only with all blocks before it, which are those used last: where they do not fit together, none is dropped in vain.
+    // It is of use only with all blocks before it, which are those used last. Where they do not fit together, none is dropped in vain; nor
+    // does it build on one that has just been dropped, as that has been for want of room.
     if (needed + (index + 1) * chunk > this.shape.budgetRows) return;
     this.dropUntil(needed + chunk);
     this.tail = this.store.add(parent, sequence.prompt, index);
