@@ -11,6 +11,7 @@ import { addressOf } from "../core/address.js";
 import { EnvironmentError } from "../core/errors.js";
 import { refuseTelemetry } from "../core/telemetry.js";
 import type { EncodedKernel } from "../kernel/onnx/encode.js";
+import type { OutsideInitializer } from "../kernel/onnx/graph.js";
 
 const API_VERSION = 20;
 const ELEMENT = { f32: 1, u8: 2, i32: 6 } as const;
@@ -169,7 +170,7 @@ export class OrtApi {
 
   createSession(model: EncodedKernel): OrtSession {
     const { inputs, outputs } = model;
-    const { session, values } = this.#load(model);
+    const { session, values, kept } = this.#load(model);
     const inputNames = cStrings(inputs);
     const outputNames = cStrings(outputs);
     const inputValues = new BigUint64Array(inputs.length);
@@ -194,21 +195,24 @@ export class OrtApi {
       release: () => {
         this.f.ReleaseSession(session);
         for (const value of values) this.f.ReleaseValue(value);
+        kept.length = 0;
       },
     };
   }
 
   /**
    * A function of its own: what the session's closures share would keep the model's bytes, and its weights a second time.
-   * @returns with the session, values that must live as long, over memory that need not
+   * @returns with the session, values that must live as long, over memory that need not but for what is kept
    */
   #load({ bytes, outside }: EncodedKernel): {
     readonly session: unknown;
     readonly values: readonly Handle[];
+    readonly kept: unknown[];
   } {
-    if (outside.length === 0) return { session: this.#create(bytes, this.#options), values: [] };
+    if (outside.length === 0) return { session: this.#create(bytes, this.#options), values: [], kept: [] };
     const options = this.#newOptions();
-    const values = outside.map(({ data, dims }) =>
+    const given = outside.map((o) => (isReadLater(o) ? { ...o, data: o.data.slice() } : o));
+    const values = given.map(({ data, dims }) =>
       this.createValue(addressOf(data), data.byteLength, dims, data instanceof Uint8Array ? "u8" : "f32"),
     );
     try {
@@ -220,7 +224,8 @@ export class OrtApi {
         ),
       );
       outside.forEach(({ name }, i) => this.#check(this.f.AddInitializer(options, name, values[i])));
-      return { session: this.#create(bytes, options), values };
+      const kept = given.filter(isReadLater).map(({ data }) => data);
+      return { session: this.#create(bytes, options), values, kept };
     } catch (error) {
       for (const value of values) this.f.ReleaseValue(value);
       throw error;
@@ -261,6 +266,9 @@ export class OrtApi {
     this.f.ReleaseValue(value);
   }
 }
+
+/** Elsewhere than on x64 a matrix in few bits is packed without its scales. */
+const isReadLater = ({ areScales }: OutsideInitializer): boolean => areScales && process.arch !== "x64";
 
 function addressOfPointer(pointer: unknown): bigint {
   return typeof pointer === "bigint" ? pointer : koffi.address(pointer);

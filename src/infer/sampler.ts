@@ -16,6 +16,7 @@ import type { SampledToken, SamplingParameters } from "./sampling-parameters.js"
 export class Sampler {
   readonly #changes: LogitChanges | undefined;
   readonly #random: Random;
+  readonly #promptLength: number;
   #written = 0;
 
   /**
@@ -24,10 +25,11 @@ export class Sampler {
    */
   constructor(
     readonly parameters: SamplingParameters,
-    readonly prompt: readonly number[],
+    prompt: readonly number[],
     readonly vocabSize: number,
   ) {
     this.#changes = logitChanges(parameters, prompt, vocabSize);
+    this.#promptLength = prompt.length;
     this.#random = philox(parameters.seed, "sampling");
   }
 
@@ -57,7 +59,7 @@ export class Sampler {
   }
 
   get #context(): number {
-    return this.prompt.length + this.#written;
+    return this.#promptLength + this.#written;
   }
 
   #choose(own: Float32Array): number {

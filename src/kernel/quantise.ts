@@ -9,6 +9,11 @@ export type WeightBits = 4 | 8;
 /** In which form a session holds the weights of matrix products. */
 export type WeightForm = "f32" | "int8" | "int4";
 
+/** Those that are quantised. */
+export const QUANTISED_FORMS = ["int8", "int4"] as const satisfies readonly WeightForm[];
+/** Weights of matrix products in 8 or 4 bits, in blocks of 32 that share a scale; all others in f32. */
+export type QuantisedForm = (typeof QUANTISED_FORMS)[number];
+
 export const FORM_BITS: Readonly<Record<WeightForm, WeightBits | undefined>> = {
   f32: undefined,
   int8: 8,
@@ -100,6 +105,12 @@ export function dequantise({ bits, dims: [rows, columns], packed, scales }: Quan
 const MAGIC = 1.5 * 2 ** 52;
 const round = (x: number): number => x + MAGIC - MAGIC;
 
+/** The integer from −8 to 7 nearest to x. (Math.min and Math.max take longer: they know −0 from 0.) */
+function nearest4(x: number): number {
+  const q = x + MAGIC - MAGIC;
+  return q > 7 ? 7 : q < -8 ? -8 : q;
+}
+
 /** The element of greatest magnitude, with its sign; NaN when there is one. */
 function extreme(block: Float32Array): number {
   let [most, found] = [0, 0];
@@ -121,31 +132,43 @@ function quantiseBlock8(block: Float32Array, out: Uint8Array, at: number): numbe
   return scale;
 }
 
-/** Scales tried for a block of 4 bits, as parts of what puts its extreme element on −8. */
-const TRIED = [1, 0.95, 0.9, 0.85, 1.05];
+/** Scales of a block of 4 bits, as parts of the one that puts its extreme element on −8; the search begins in the middle. */
+const PARTS = [1.1, 1.05, 1, 0.95, 0.9, 0.85, 0.8, 0.75];
+const MIDDLE = 3;
 
+/** The scale of least squared error, as far as steps downhill lead. */
 function quantiseBlock4(block: Float32Array, out: Uint8Array, at: number): number {
   const whole = extreme(block) / -8;
   if (!Number.isFinite(whole)) return NaN;
-  let [scale, least] = [0, Infinity];
-  for (const part of TRIED) {
-    const tried = Math.fround(whole * part);
-    if (tried === 0) break;
-    const inverse = 1 / tried;
-    let error = 0;
-    for (let i = 0; i < BLOCK; i++) {
-      const value = block[i];
-      const q = Math.min(7, Math.max(-8, round(value * inverse)));
-      const d = value - q * tried;
-      error += d * d;
+  const scaleOf = (part: number): number => Math.fround(whole * PARTS[part]);
+  let best = MIDDLE;
+  let least = squaredError4(block, scaleOf(best));
+  for (const step of [1, -1]) {
+    for (let part = best + step; part in PARTS; part += step) {
+      const error = squaredError4(block, scaleOf(part));
+      if (error >= least) break;
+      [best, least] = [part, error];
     }
-    if (error < least) [scale, least] = [tried, error];
+    if (best !== MIDDLE) break;
   }
+  const scale = scaleOf(best) + 0;
   const inverse = scale === 0 ? 0 : 1 / scale;
   for (let i = 0; i < BLOCK; i += 2) {
-    const low = Math.min(7, Math.max(-8, round(block[i] * inverse))) + 8;
-    const high = Math.min(7, Math.max(-8, round(block[i + 1] * inverse))) + 8;
+    const low = nearest4(block[i] * inverse) + 8;
+    const high = nearest4(block[i + 1] * inverse) + 8;
     out[at + i / 2] = low | (high << 4);
   }
   return scale;
+}
+
+function squaredError4(block: Float32Array, scale: number): number {
+  if (scale === 0) return 0;
+  const inverse = 1 / scale;
+  let sum = 0;
+  for (let i = 0; i < BLOCK; i++) {
+    const value = block[i];
+    const error = value - nearest4(value * inverse) * scale;
+    sum += error * error;
+  }
+  return sum;
 }

@@ -111,7 +111,8 @@ export class StreamedWeights implements OperatorWeights {
     if (this.#desk === undefined) return;
     this.#desk = undefined;
     this.#source.close();
-    collectGarbage();
+    // A buffer that one collection finds unused is given back by the next.
+    for (let i = 0; i < 2; i++) collectGarbage();
   }
 
   #lend<T extends Float32Array | Uint8Array>(take: (desk: Arena) => T): T {
@@ -122,6 +123,9 @@ export class StreamedWeights implements OperatorWeights {
   }
 
   #read(name: string, out: Float32Array, from = 0): void {
+    // A head may be the embedding's matrix.
+    const kept = this.#kept.get(name);
+    if (kept !== undefined) return out.set(kept.subarray(from, from + out.length));
     this.#source.readInto(name, out, from);
     if (!Number.isFinite(this.engine.routines.sumSquares(out))) throw notFinite(name, this.#source);
   }

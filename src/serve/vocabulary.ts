@@ -5,10 +5,10 @@ import { bytesOf } from "../data/tokenizer/byte-characters.js";
 /** Tokens as clients see them in log probabilities. */
 export interface Vocabulary {
   /** A token's text where it stands within a text; bytes that are no characters are U+FFFD. */
-  textOf(id: number): string;
-  bytesOf(id: number): readonly number[];
+  readonly textOf: (id: number) => string;
+  readonly bytesOf: (id: number) => readonly number[];
   /** As `textOf`, but tokens that cut a character are told apart, as OpenAI does: `bytes:\xe2\x80`. */
-  nameOf(id: number): string;
+  readonly nameOf: (id: number) => string;
   /** Of tokens such as "end of text", which are left out of written text. */
   readonly special: ReadonlySet<number>;
 }

@@ -10,8 +10,8 @@ export interface Served {
   readonly server: Server;
   readonly engine: FakeEngine;
   readonly url: string;
-  post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
-  get(path: string, headers?: Record<string, string>): Promise<Response>;
+  readonly post: (path: string, body: unknown, headers?: Record<string, string>) => Promise<Response>;
+  readonly get: (path: string, headers?: Record<string, string>) => Promise<Response>;
 }
 
 const open: { readonly server: Server; readonly engine: FakeEngine }[] = [];

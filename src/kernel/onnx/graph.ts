@@ -44,6 +44,8 @@ export interface OutsideInitializer {
   readonly name: string;
   readonly data: Float32Array | Uint8Array;
   readonly dims: readonly number[];
+  /** Scales of a quantised matrix: on some machines they are not packed with it, and read whenever the model runs. */
+  readonly areScales: boolean;
 }
 
 export class OnnxGraph {
@@ -100,9 +102,9 @@ export class OnnxGraph {
    * Values that onnxruntime packs for the op that reads them, and reads at no other time: they are not copied into the model, and
    * their memory is free once the session is made.
    */
-  packed(data: Float32Array | Uint8Array, dims: readonly number[]): string {
+  packed(data: Float32Array | Uint8Array, dims: readonly number[], areScales = false): string {
     const name = `o${this.outside.length}`;
-    this.outside.push({ name, data, dims });
+    this.outside.push({ name, data, dims, areScales });
     const type = ELEMENT_TYPE[data instanceof Uint8Array ? "u8" : "f32"];
     this.#initializers.set(name, { name, type, dims, raw: "outside" });
     return name;

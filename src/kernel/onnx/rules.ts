@@ -107,7 +107,7 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     const [N, K] = dims;
     const blocks = Math.ceil(K / BLOCK);
     const weight = g.packed(packed, [N, blocks, (BLOCK * bits) / 8]);
-    const given = [x, weight, g.f32(scales, [N, blocks])];
+    const given = [x, weight, g.packed(scales, [N, blocks], true)];
     return g.node(
       "MatMulNBits",
       bias === undefined ? given : [...given, "", "", bias],

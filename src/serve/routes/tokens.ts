@@ -11,7 +11,8 @@ import { conversationIds } from "./chat.js";
 
 export function addTokens(app: FastifyInstance, { model, engine }: Service): void {
   app.post("/tokenize", async (request) => {
-    const isChat = Object.hasOwn(Object(request.body), "messages");
+    const { body: given } = request;
+    const isChat = typeof given === "object" && given !== null && Object.hasOwn(given, "messages");
     const body = isChat
       ? parseBody(tokenizeConversation, request.body)
       : parseBody(tokenizeText, request.body);
