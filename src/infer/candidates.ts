@@ -76,13 +76,8 @@ export class Candidates {
   /** @param share of the weight, below 1: whose it is when weights stand side by side, in the order of ids */
   at(share: number): number {
     let left = share * this.#total;
-    let last = 0;
-    for (let i = 0; i < this.#count; i++) {
-      if (this.#weights[i] === 0) continue;
-      last = i;
-      if ((left -= this.#weights[i]) < 0) break;
-    }
-    return this.#ids[last];
+    for (let i = 0; i < this.#count; i++) if ((left -= this.#weights[i]) < 0) return this.#ids[i];
+    return this.#ids[this.#count - 1];
   }
 
   /** Ids and logits, likeliest first; of equal ones the lowest id. */
