@@ -9,6 +9,7 @@ const SRC = new URL("../src", import.meta.url).pathname;
 const LAYERS = [
   ["cli"],
   ["api"],
+  ["serve"],
   ["bench"],
   ["train"],
   ["infer"],

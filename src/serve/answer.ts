@@ -1,11 +1,12 @@
 /** An answer to a request for text, whole or in pieces; what the two endpoints write differs only in form. */
 import { randomUUID } from "node:crypto";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { ChoiceEnd, ChoicePiece, ChoiceRequest, WrittenToken } from "./choice.js";
+import type { ChoiceEnd, ChoicePiece, ChoiceRequest } from "./choice.js";
 import { ApiError, CLIENT_GONE, apiError } from "./errors.js";
 import type { GenerationReader } from "./generation.js";
 import type { Service } from "./service.js";
 import { eventStream } from "./sse.js";
+import type { WrittenToken } from "./written-token.js";
 
 /** What is the same in every piece of an answer. */
 export interface AnswerHead {

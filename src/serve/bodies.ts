@@ -1,6 +1,6 @@
 /** Bodies of requests: JSON in UTF-8, and nothing else. */
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { ApiError} from "./errors.js";
+import type { ApiError } from "./errors.js";
 import { invalid } from "./errors.js";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });

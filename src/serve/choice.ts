@@ -1,17 +1,10 @@
 /** One sequence as its reader gets it: pieces of text, the tokens that belong to each, and why it ended. */
 import type { EndReason, SequenceListener } from "../infer/engine.js";
-import type { SamplingParameters, TokenLogprob } from "../infer/sampling-parameters.js";
+import type { SamplingParameters } from "../infer/sampling-parameters.js";
 import type { Echo } from "./echo.js";
 import { type ApiError, draining, engineLost } from "./errors.js";
 import type { SequenceText } from "./sequence-text.js";
-
-export interface WrittenToken {
-  readonly id: number;
-  /** Where its text begins within the choice's, in characters. */
-  readonly offset: number;
-  /** Where log probabilities are asked for; the first token of a prompt has none. */
-  readonly logprob?: TokenLogprob | undefined;
-}
+import type { WrittenToken } from "./written-token.js";
 
 /** A piece of a choice. Pieces in a row hold all of its text and all of its tokens, those that end it included. */
 export interface ChoicePiece {
@@ -86,7 +79,7 @@ export function readChoice(request: ChoiceRequest, reader: ChoiceReader): Sequen
       stopReason ??= text.stop ?? null;
       reader.end({ finishReason: text.stop === undefined ? finishReason : "stop", stopReason });
     },
-    failed: () => reader.failed(engineLost()),
+    failed: (error) => reader.failed(engineLost(error)),
   };
 }
 

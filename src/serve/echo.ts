@@ -1,7 +1,7 @@
 /** A prompt as the beginning of the answer. */
 import type { Tokenizer } from "../data/tokenizer.js";
-import type { WrittenToken } from "./choice.js";
 import { characters, sequenceText } from "./sequence-text.js";
+import type { WrittenToken } from "./written-token.js";
 
 export interface Echo {
   readonly text: string;

@@ -16,6 +16,8 @@ export class ApiError extends Error {
       readonly code?: string | undefined;
       /** After how many seconds the same request may succeed. */
       readonly retryAfter?: number | undefined;
+      /** For the log alone. */
+      readonly cause?: unknown;
     } = {},
   ) {
     super(oneLine(message));
@@ -62,9 +64,10 @@ export const draining = (): ApiError =>
     retryAfter: 5,
   });
 
-export const engineLost = (): ApiError =>
+export const engineLost = (cause?: unknown): ApiError =>
   new ApiError(503, "The model has stopped answering; the server must be started again", {
     code: "engine_lost",
+    cause,
   });
 
 /** Fastify's own codes, in OpenAI's words. */
@@ -93,5 +96,6 @@ export function apiError(error: unknown): ApiError {
   }
   return new ApiError(500, "The server failed on this request; its log has the cause", {
     code: "internal_error",
+    cause: error,
   });
 }

@@ -96,7 +96,7 @@ export function startGeneration(
     isOver = true;
     cancelAll();
     // Whatever else an engine throws: it takes no more.
-    throw error instanceof InputError ? apiError(error) : Object.assign(engineLost(), { cause: error });
+    throw error instanceof InputError ? apiError(error) : engineLost(error);
   }
   return {
     done: promise,

@@ -16,8 +16,8 @@ export function keyCheck(keys: readonly string[]): (authorization: string | unde
   const digests = keys.map(digest);
   return (authorization) => {
     if (digests.length === 0) return;
-    const given = /^bearer +(.+?) *$/i.exec(authorization ?? "")?.[1];
-    if (given === undefined)
+    const given = /^bearer /i.test(authorization ?? "") ? authorization?.slice("bearer ".length).trim() : "";
+    if (given === undefined || given === "")
       throw new ApiError(401, "No API key; send it in the header Authorization: Bearer KEY", {
         code: "missing_api_key",
       });

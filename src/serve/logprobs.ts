@@ -1,6 +1,6 @@
 /** Log probabilities as the two endpoints write them. */
-import type { WrittenToken } from "./choice.js";
 import { type Vocabulary, tokenIdName } from "./vocabulary.js";
+import type { WrittenToken } from "./written-token.js";
 
 /** Of /v1/completions: parallel lists; the first token of a prompt has no probability. */
 export interface CompletionLogprobs {

@@ -21,7 +21,7 @@ export function tokenizerOf({ tokenizer, name }: ServedModel, param: string): To
 }
 
 /**
- * Ids of a text; no longer worked on than it takes to know that it is too long.
+ * Ids of a text, and how many of them were put before it; no longer worked on than it takes to know that it is too long.
  * @param mostTokens that the context holds
  * @param addSpecial whether what a text begins with is put before it, unless it is there
  * @throws ApiError of status 400 when it is too long, or there is no tokenizer
@@ -30,7 +30,7 @@ export function encodeText(
   model: ServedModel,
   text: string,
   { addSpecial, mostTokens, param }: { addSpecial: boolean; mostTokens: number; param: string },
-): number[] {
+): { readonly ids: number[]; readonly added: number } {
   const tokenizer = tokenizerOf(model, param);
   const ids: number[] = [];
   for (const piece of tokenizer.encodePieces(text)) {
@@ -40,7 +40,9 @@ export function encodeText(
   }
   const { beginning } = tokenizer;
   const isThere = beginning.every((id, i) => ids[i] === id);
-  return addSpecial && !isThere ? [...beginning, ...ids] : ids;
+  return addSpecial && !isThere
+    ? { ids: [...beginning, ...ids], added: beginning.length }
+    : { ids, added: 0 };
 }
 
 /** What a prompt without text is: a new document. */

@@ -64,15 +64,18 @@ export function createServer(options: ServerOptions): Server {
   const limits = limitsOf(options.limits);
   const metrics = createMetrics(model.name, engine);
   const log = options.log ?? pino({ enabled: false });
+  const logFailure = ({ id }: FastifyRequest, err: unknown): void =>
+    log.error({ request: id, err }, "a request failed");
   const service = createService({
     engine,
     model,
     limits,
     metrics,
-    onEngineLost() {
-      log.error("the engine has failed; every request is refused from now on");
+    onEngineLost(err) {
+      log.error({ err }, "the engine has failed; every request is refused from now on");
       options.onEngineLost?.();
     },
+    onFailure: logFailure,
   });
   const connection = connectionOptions(limits);
   const app: FastifyInstance = fastify({
@@ -95,7 +98,7 @@ export function createServer(options: ServerOptions): Server {
   });
   app.setErrorHandler((error, request, reply) => {
     const known = apiError(error);
-    if (known.status === 500) log.error({ request: request.id, err: error }, "a request failed");
+    if (known.status === 500 && known !== error) logFailure(request, error);
     return sendError(error, request, reply);
   });
   app.setNotFoundHandler((request, reply) => sendError(unknownUrl(app, request, reply), request, reply));

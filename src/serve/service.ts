@@ -52,7 +52,9 @@ export function createService(of: {
   readonly limits: Limits;
   readonly metrics: Metrics;
   /** The engine has failed: every request from now on is refused. */
-  readonly onEngineLost: () => void;
+  readonly onEngineLost: (cause: unknown) => void;
+  /** A bug of ours. */
+  readonly onFailure: (request: FastifyRequest, cause: unknown) => void;
 }): Service {
   const { engine, model, limits, metrics } = of;
   const outcomes = new WeakMap<FastifyRequest, Outcome>();
@@ -63,7 +65,7 @@ export function createService(of: {
   const fail = (error: ApiError): ApiError => {
     if (error.details.code === "engine_lost" && refusal?.details.code !== "engine_lost") {
       refusal = engineLost();
-      of.onEngineLost();
+      of.onEngineLost(error.details.cause);
     }
     return error;
   };
@@ -109,7 +111,9 @@ export function createService(of: {
       try {
         await generation.done;
       } catch (error) {
-        throw fail((problem = apiError(error)));
+        problem = fail(apiError(error));
+        if (problem.status === 500) of.onFailure(request, problem.details.cause);
+        throw problem;
       } finally {
         clearTimeout(late);
         clock.close();

@@ -220,7 +220,8 @@ function spoil(body: Json, dice: Dice): void {
     else {
       if (dice.chance(0.7)) at[key] = structuredClone(dice.pick(ODD));
       else if (dice.chance(0.5)) delete at[key];
-      else at[dice.pick(["extra", "toString", "constructor", "n ", "PROMPT"])] = structuredClone(dice.pick(ODD));
+      else
+        at[dice.pick(["extra", "toString", "constructor", "n ", "PROMPT"])] = structuredClone(dice.pick(ODD));
       return;
     }
   }

@@ -11,6 +11,7 @@ const SHARES: Readonly<Record<string, number>> = {
   "io-faults": 40,
   kills: 8,
   layouts: 120,
+  requests: 30_000,
   soak: 1,
 };
 

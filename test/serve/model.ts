@@ -6,7 +6,7 @@ import type { ServedModel } from "../../src/serve/model.js";
 import { vocabularyOf } from "../../src/serve/vocabulary.js";
 
 const TEXT = "the state of the union is strong, and the people of the nation are free; we the people";
-const bpe = trainBpe([TEXT], 300);
+export const bpe = trainBpe([TEXT], 300);
 export const tokenizer = new BpeTokenizer(bpe);
 export const END = tokenizer.endOfText;
 

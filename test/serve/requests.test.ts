@@ -97,14 +97,14 @@ describe("refuses by name", () => {
     ...[...SAMPLING, ...CHATS].map((wrong) => [CHAT, { messages: MESSAGES }, wrong] as const),
   ];
   it("every key that is wrong", async () => {
-    const { post, engine } = await serve();
-    for (const [path, base, [body, param, message, code]] of cases) {
-      const response = await post(path, { ...base, ...body });
-      const found = (await response.json()) as { error: { message: string } };
+    const { server, engine } = await serve();
+    for (const [url, base, [body, param, message, code]] of cases) {
+      const response = await server.app.inject({ method: "POST", url, payload: { ...base, ...body } });
+      const found = response.json<{ error: { message: string } }>();
       expect(found, JSON.stringify(body)).toMatchObject({ error: { param, type: "invalid_request_error" } });
       expect(found.error.message, JSON.stringify(body)).toMatch(message);
       if (code !== undefined) expect(found, JSON.stringify(body)).toMatchObject({ error: { code } });
-      expect(response.status).toBe(400);
+      expect(response.statusCode).toBe(400);
     }
     expect(engine.requests).toEqual([]);
   });

@@ -235,6 +235,31 @@ describe("status", () => {
   });
 });
 
+it("a bug of ours is a 500 that says nothing, ends the sequences, and is in the log", async () => {
+  const lines: string[] = [];
+  const log = pino({ level: "error" }, { write: (line: string) => void lines.push(line) });
+  const vocabulary = {
+    ...model.vocabulary,
+    nameOf: () => {
+      throw new TypeError("a bug");
+    },
+  };
+  const { post, engine } = await serve({ script: [65] }, { model: { ...model, vocabulary }, log });
+  const body = { prompt: "we", max_tokens: 50, logprobs: 0 };
+  for (const stream of [true, false]) {
+    const response = await post(COMPLETIONS, { ...body, stream });
+    expect(response.status).toBe(500);
+    const text = await response.text();
+    expect(JSON.parse(text)).toMatchObject({ error: { code: "internal_error", type: "server_error" } });
+    expect(text).not.toContain("a bug");
+  }
+  expect(engine.figures()).toMatchObject({ running: 0, waiting: 0 });
+  expect(engine.cancelled).toHaveLength(1);
+  expect(lines).toHaveLength(2);
+  for (const line of lines) expect(JSON.parse(line)).toMatchObject({ err: { message: "a bug" } });
+  expect((await post(COMPLETIONS, BODY)).status).toBe(200);
+});
+
 describe("tokens", () => {
   it("of texts and conversations, and back", async () => {
     const { post } = await serve({ contextLength: 99 });

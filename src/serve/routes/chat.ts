@@ -2,12 +2,12 @@
 import type { FastifyInstance } from "fastify";
 import { type AnswerForm, answer } from "../answer.js";
 import { choiceRequests } from "../choice-requests.js";
-import type { WrittenToken } from "../choice.js";
 import { chatLogprobs } from "../logprobs.js";
 import { type ServedModel, encodeText } from "../model.js";
 import { type ChatBody, type Conversation, chatBody } from "../schemas/chat.js";
 import type { Service } from "../service.js";
 import { parseBody } from "../validation.js";
+import type { WrittenToken } from "../written-token.js";
 
 export function addChat(app: FastifyInstance, service: Service): void {
   const { model, engine } = service;
@@ -45,7 +45,7 @@ export function conversationIds(model: ServedModel, body: Conversation, mostToke
     variables: body.chat_template_kwargs ?? {},
   });
   const addSpecial = body.add_special_tokens ?? model.chatTemplate.isPlain;
-  return encodeText(model, text, { addSpecial, mostTokens, param: "messages" });
+  return encodeText(model, text, { addSpecial, mostTokens, param: "messages" }).ids;
 }
 
 function formOf({ vocabulary }: ServedModel, body: ChatBody): AnswerForm {

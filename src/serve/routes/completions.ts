@@ -40,14 +40,14 @@ export function addCompletions(app: FastifyInstance, service: Service): void {
 
 function prepare({ model, engine }: Service, prompt: Prompt, body: CompletionBody): PreparedPrompt {
   if (typeof prompt !== "string") return { ids: prompt, added: 0 };
-  const encode = (addSpecial: boolean): number[] =>
-    encodeText(model, prompt, { addSpecial, mostTokens: engine.contextLength, param: "prompt" });
-  const ids = encode(body.add_special_tokens);
-  if (prompt === "" && ids.length === 0) {
-    const document = newDocument(model);
-    return { ids: document, text: "", added: document.length };
-  }
-  return { ids, text: prompt, added: ids.length - encode(false).length };
+  const { ids, added } = encodeText(model, prompt, {
+    addSpecial: body.add_special_tokens,
+    mostTokens: engine.contextLength,
+    param: "prompt",
+  });
+  if (ids.length > 0) return { ids, text: prompt, added };
+  const document = newDocument(model);
+  return { ids: document, text: prompt, added: document.length };
 }
 
 function formOf({ model }: Service, body: CompletionBody): AnswerForm {
