@@ -10,6 +10,7 @@ import type { BlockCache } from "../model/wires.js";
 import type { Schedule } from "../program/schedule.js";
 import type { Services } from "../run/context.js";
 import type { RunResult } from "../run/execution.js";
+import { type Policy, parsePolicy } from "../schedule/policy.js";
 import { Session, type SessionOptions } from "../run/session.js";
 
 /** Rows of B sequences whose caches lie one after another, S of each; S or B is 1. */
@@ -31,6 +32,8 @@ export interface CachedForwardOptions {
   /** Most rows of a run, for estimates. */
   readonly rows: { readonly batch: number; readonly sequence: number };
   readonly epSize: number;
+  /** What runs will be scheduled by: kernels are fused where its order lets them. Default: sequential. */
+  readonly policy?: Policy | undefined;
   readonly session?: Pick<SessionOptions, "weights"> | undefined;
 }
 
@@ -42,10 +45,13 @@ export class CachedForward {
   readonly #states = new Map<number, { data: Float32Array; dims: readonly number[] }>();
 
   constructor(services: Services, config: ModelConfig, options: CachedForwardOptions) {
-    const { capacity, rows, epSize, session } = options;
+    const { capacity, rows, epSize, policy = parsePolicy("sequential"), session } = options;
     // A token must not be dropped because of its neighbours: at inference every expert takes all rows it is sent.
     const dropless: ModelConfig = { ...config, capacity_factor: null };
-    this.model = fuseModel(buildProgram(dropless, { ...rows, epSize, head: "logits", cache: capacity }));
+    const { chunks } = policy;
+    const model = buildProgram(dropless, { ...rows, epSize, chunks, head: "logits", cache: capacity });
+    // On one rank nothing travels, and any order will do: the one with the fewest kernels.
+    this.model = fuseModel(model, epSize === 1 ? {} : { schedule: policy.schedule(model.program) });
     this.cache = this.model.cache as CacheInputs;
     for (const { keys, values } of this.cache.blocks)
       for (const state of [keys, values])
