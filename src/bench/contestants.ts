@@ -11,6 +11,7 @@ import { withReduction } from "../program/reduction.js";
 import type { RoutingValue } from "../run/actions/gate.js";
 import { clockOffset, gatherTimeline } from "../run/gather-timeline.js";
 import type { JobContext } from "../launch/job.js";
+import type { RunResult } from "../run/execution.js";
 import { Session } from "../run/session.js";
 import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../program/schedule.js";
@@ -19,10 +20,14 @@ import type { Timeline } from "../timeline/timeline.js";
 import { feedBatch } from "../train/micro-batch.js";
 import { reductionBuckets } from "../train/step-sessions.js";
 import { type Trainee, createTrainee } from "../train/trainee.js";
+import { inferenceCase } from "./inference-case.js";
 import { randomBatch } from "./random-batch.js";
 
-/** forward: loss only; train: forward and backward of a micro-batch; train+reduce: also its gradients' reduction. */
-export const COMPARE_MODES = ["forward", "train", "train+reduce"] as const;
+/**
+ * forward: loss only; train: forward and backward of a micro-batch; train+reduce: also its gradients' reduction; prefill: a prompt into a
+ * cache; decode: a token of each of many sequences over theirs.
+ */
+export const COMPARE_MODES = ["forward", "train", "train+reduce", "prefill", "decode"] as const;
 /** What one step of a comparison runs: see COMPARE_MODES. */
 export type CompareMode = (typeof COMPARE_MODES)[number];
 
@@ -30,7 +35,7 @@ export interface ContestantOptions {
   /** Model without `arch`. */
   readonly model: Omit<ModelInput, "arch">;
   readonly epSize?: number;
-  /** Sequences per rank and tokens per sequence. */
+  /** Sequences per rank and tokens per sequence; prefill reads one sequence, decode has so many tokens of each in the cache. */
   readonly batch: number;
   readonly sequence: number;
   readonly splitWeightGradients: boolean;
@@ -44,9 +49,13 @@ export interface Contestant {
   readonly arch: string;
   readonly policy: string;
   readonly mode: CompareMode;
-  readonly rank: Trainee;
-  readonly model: ModelProgram & Partial<TrainingProgram>;
   readonly session: Session;
+  /** On this rank, once all ranks are ready. */
+  readonly run: (schedule: Schedule) => RunResult;
+  /** Before that. */
+  readonly prepare: () => void;
+  /** After. */
+  readonly release: () => void;
   schedule: Schedule;
   readonly costs: MeasuredCosts;
   readonly runs: MeasuredStep[];
@@ -57,6 +66,12 @@ export interface MeasuredStep {
   readonly stepMs: number;
   readonly timeline: Timeline;
 }
+
+type TrainingMode = Exclude<CompareMode, "prefill" | "decode">;
+
+type TrainedModel = ModelProgram & Partial<TrainingProgram>;
+
+const NOTHING = { prepare: () => undefined, release: () => undefined };
 
 const BALANCE_ROUNDS = 12;
 const BALANCE_RATE = 0.05;
@@ -78,39 +93,24 @@ export class Contestants {
 
   enter(arch: string, policy: string, mode: CompareMode): Contestant {
     const rank = this.#rankOf(arch);
-    const { options } = this;
-    const shape = {
-      batch: options.batch,
-      sequence: options.sequence,
-      epSize: rank.ep.size,
-      ranks: rank.world.size,
-      chunks: parsePolicy(policy).chunks,
-      wire: options.wire,
-    };
-    const splitWeightGradients = options.splitWeightGradients && policy !== "sequential";
-    const model: Contestant["model"] =
-      mode === "forward"
-        ? buildProgram(rank.config, { ...shape, head: "losses" })
-        : buildTrainingProgram(rank.config, { ...shape, splitWeightGradients });
-    const program =
-      mode === "train+reduce" ? withReduction(model.program, reductionBuckets(rank)) : model.program;
-    const keep = [model.output, ...model.routings.map(({ data }) => data.routing)];
-    const session = new Session(rank, program, { keep });
-    const schedule = this.#schedule(policy, program);
-    return { arch, policy, mode, rank, model, session, schedule, costs: new MeasuredCosts(), runs: [] };
+    const parts =
+      mode === "prefill" || mode === "decode"
+        ? { ...inferenceCase(rank, mode, { ...this.options, policy: parsePolicy(policy) }), ...NOTHING }
+        : this.#trainingCase(rank, policy, mode);
+    const schedule = this.#schedule(policy, parts.session.program);
+    return { arch, policy, mode, ...parts, schedule, costs: new MeasuredCosts(), runs: [] };
   }
 
   /** One run on all ranks. */
-  measure(contestant: Contestant): MeasuredStep {
+  measure({ prepare, run: start, release, schedule }: Contestant): MeasuredStep {
     const { world } = this.context;
-    contestant.rank.gradients.zero();
-    const feeds = this.#feeds(contestant);
+    prepare();
     barrier(world, "ready").wait();
     const startMs = nowMs();
-    const run = contestant.session.run(contestant.schedule, feeds.values);
+    const run = start(schedule);
     const ownMs = nowMs() - startMs;
     run.release();
-    feeds.release();
+    release();
     const { events, exposed } = run;
     const timeline = gatherTimeline(world, [{ events, exposed, startMs: run.startMs }], this.#clockOffsetMs);
     return { stepMs: Math.max(...gatherJson(world, ownMs, "step times")), timeline };
@@ -164,13 +164,14 @@ export class Contestants {
   /** Moves each gate's selection bias against the load of its experts, over all ranks, until loads are about even. */
   #balance(arch: string): void {
     const { world } = this.context;
-    const contestant = this.enter(arch, "sequential", "forward");
-    const { model, rank } = contestant;
+    const rank = this.#rankOf(arch);
+    const { model, session } = this.#program(rank, "sequential", "forward");
     if (model.routings.length === 0) return;
+    const schedule = this.#schedule("sequential", session.program);
     for (let round = 0; round < BALANCE_ROUNDS; round++) {
       this.context.progress(`balancing the gates of ${arch}`);
-      const feeds = this.#feeds(contestant);
-      const run = contestant.session.run(contestant.schedule, feeds.values);
+      const feeds = this.#feeds(rank, model);
+      const run = session.run(schedule, feeds.values);
       const loads = model.routings.map(({ data }) => [...run.read<RoutingValue>(data.routing).routing.load]);
       run.release();
       feeds.release();
@@ -186,8 +187,43 @@ export class Contestants {
     }
   }
 
+  #trainingCase(rank: Trainee, policy: string, mode: TrainingMode) {
+    const { model, session } = this.#program(rank, policy, mode);
+    let feeds: ReturnType<typeof feedBatch> | undefined;
+    return {
+      session,
+      prepare: () => {
+        rank.gradients.zero();
+        feeds = this.#feeds(rank, model);
+      },
+      run: (schedule: Schedule) => session.run(schedule, (feeds as NonNullable<typeof feeds>).values),
+      release: () => feeds?.release(),
+    };
+  }
+
+  #program(rank: Trainee, policy: string, mode: TrainingMode): { model: TrainedModel; session: Session } {
+    const { options } = this;
+    const shape = {
+      batch: options.batch,
+      sequence: options.sequence,
+      epSize: rank.ep.size,
+      ranks: rank.world.size,
+      chunks: parsePolicy(policy).chunks,
+      wire: options.wire,
+    };
+    const splitWeightGradients = options.splitWeightGradients && policy !== "sequential";
+    const model: TrainedModel =
+      mode === "forward"
+        ? buildProgram(rank.config, { ...shape, head: "losses" })
+        : buildTrainingProgram(rank.config, { ...shape, splitWeightGradients });
+    const program =
+      mode === "train+reduce" ? withReduction(model.program, reductionBuckets(rank)) : model.program;
+    const keep = [model.output, ...model.routings.map(({ data }) => data.routing)];
+    return { model, session: new Session(rank, program, { keep }) };
+  }
+
   /** Random tokens; the same in every run. */
-  #feeds({ rank, model }: Contestant): ReturnType<typeof feedBatch> {
+  #feeds(rank: Trainee, model: TrainedModel): ReturnType<typeof feedBatch> {
     const { batch, sequence } = this.options;
     const data = randomBatch(rank.config.vocab_size, batch * sequence, 7 + rank.world.rank);
     const scales = { balance: 0.01, z: 0 };

@@ -40,7 +40,7 @@ export interface CachedForwardOptions {
 export class CachedForward {
   readonly model: ModelProgram;
   readonly cache: CacheInputs;
-  readonly #session: Session;
+  readonly session: Session;
   /** What the session's states hold: pointed at the sequences' caches before each run. */
   readonly #states = new Map<number, { data: Float32Array; dims: readonly number[] }>();
 
@@ -56,7 +56,7 @@ export class CachedForward {
     for (const { keys, values } of this.cache.blocks)
       for (const state of [keys, values])
         if (state !== undefined) this.#states.set(state, { data: new Float32Array(), dims: [] });
-    this.#session = new Session(services, this.model.program, {
+    this.session = new Session(services, this.model.program, {
       ...session,
       keep: [this.model.output],
       state: this.#states,
@@ -79,7 +79,7 @@ export class CachedForward {
     const { model, cache } = this;
     const ints = (value: number, data: readonly number[], dims: readonly number[]) =>
       [value, { data: Int32Array.from(data), dims } satisfies Tensor] as const;
-    return this.#session.run(
+    return this.session.run(
       schedule,
       new Map<number, unknown>([
         ints(model.tokens, tokens, [tokens.length]),

@@ -117,7 +117,7 @@ function partSeed(seed: number, part: number): number {
 function follow(
   engine: InferenceEngine,
   request: SequenceRequest,
-  of: { readonly signal: AbortSignal | undefined; onToken(id: number): Written["stopped"] | undefined },
+  of: { readonly signal: AbortSignal | undefined; onToken: (id: number) => Written["stopped"] | undefined },
 ): Promise<Written["stopped"]> {
   const { signal, onToken } = of;
   if (signal?.aborted) return Promise.resolve("aborted");
