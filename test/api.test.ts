@@ -91,6 +91,21 @@ it("writes text in pieces, until its signal is aborted", async () => {
   expect(part.newTokens).toBeLessThan(written.newTokens);
 });
 
+it("ends a text before a stop string, and writes nothing twice where that is punished", async () => {
+  const options = { model: directory, prompt: "The", maxNewTokens: 12, seed: 3 };
+  const { text } = await generate(options);
+  const stop = text.slice(3, 6);
+  const pieces: string[] = [];
+  const ended = await generate({ ...options, stop: ["not there", stop], onText: (t) => pieces.push(t) });
+  expect(ended).toMatchObject({ text: text.slice(0, text.indexOf(stop)), stopped: "stop string" });
+  expect(pieces.join("")).toBe(ended.text);
+  expect(ended.newTokens).toBeLessThan(12);
+  const greedy = { model: directory, prompt: "The", maxNewTokens: 40, temperature: 0 };
+  const { ids } = await generate({ ...greedy, presencePenalty: 2, repetitionPenalty: 1000 });
+  expect(new Set(ids).size).toBe(ids.length);
+  expect(new Set((await generate(greedy)).ids).size).toBeLessThan(40);
+});
+
 it("compares, and refuses what it does not know", async () => {
   const { arch: _arch, ...sizes } = model;
   const cases = [{ arch: "top2", policy: "sequential" }];

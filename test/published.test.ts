@@ -8,6 +8,7 @@ import { modelInputAt } from "../src/api/memory.js";
 import { plan } from "../src/api/plan.js";
 import { singleCommunicator } from "../src/comm/single.js";
 import { openGenerator } from "../src/infer/generate.js";
+import { GREEDY } from "../src/infer/sampling-parameters.js";
 import { openModel } from "../src/run/open-model.js";
 import { SafetensorsReader, type TensorToStore, safetensorsBytes } from "../src/storage/safetensors.js";
 import { loadStart } from "../src/train/from.js";
@@ -221,7 +222,7 @@ describe("the commands", () => {
 
 it("token ids are written up to any of several end tokens", async () => {
   const folder = rewritten("qwen3", {});
-  const options = { maxNewTokens: 8, temperature: 0, topK: 0, topP: 1, seed: 0 };
+  const options = { ...GREEDY, maxNewTokens: 8 };
   const write8 = () => openGenerator(folder, engine).generate([5, 6, 7], options);
   const { ids: whole } = await write8();
   expect(whole).toHaveLength(8);
@@ -233,6 +234,9 @@ it("token ids are written up to any of several end tokens", async () => {
   });
   await expect(openGenerator(folder, engine).generate("x", options)).rejects.toThrow(
     /has no tokenizer.json; give the prompt as token ids/,
+  );
+  await expect(openGenerator(folder, engine).generate([5], { ...options, stop: ["x"] })).rejects.toThrow(
+    /has no tokenizer.json, so that there is no text to look for stop strings in/,
   );
 });
 

@@ -23,6 +23,9 @@ namespace {
 
 constexpr int kExtraLooks = 2;
 constexpr auto kFallbackWait = std::chrono::microseconds(1000);
+// Ranks of a server that nobody asks for anything wait for hours: then pauses grow to a share of what has been waited already.
+constexpr int kPausesOfStillness = 64;
+constexpr auto kLongestPause = std::chrono::microseconds(20000);
 
 void JoinMpi(State& s) {
   int provided = 0;
@@ -50,6 +53,7 @@ void RunMpi(State& s) {
   std::vector<std::shared_ptr<Exchange>> active;
   auto shortest = std::chrono::microseconds(20);
   auto pause = shortest;
+  auto moved_at = std::chrono::steady_clock::now();
   for (;;) {
     std::deque<std::shared_ptr<Exchange>> fresh;
     std::deque<std::pair<std::shared_ptr<Exchange>, char*>> roomy;
@@ -75,6 +79,7 @@ void RunMpi(State& s) {
     active.erase(std::remove_if(active.begin(), active.end(), [](const auto& x) { return x->left == 0; }), active.end());
     if (moved) {
       pause = shortest;
+      moved_at = std::chrono::steady_clock::now();
       continue;
     }
     if (active.empty()) {
@@ -82,12 +87,14 @@ void RunMpi(State& s) {
       continue;
     }
     sleeper.Refresh();
+    auto still = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - moved_at);
+    auto longest = std::clamp(still / kPausesOfStillness, kFallbackWait, kLongestPause);
     // Shared memory has no socket to wait for: short sleeps that grow.
     if (s.has_local_peers) {
       sleeper.Sleep(pause);
-      pause = std::min(pause * 2, kFallbackWait);
+      pause = std::min(pause * 2, longest);
     } else {
-      sleeper.Sleep(kFallbackWait);
+      sleeper.Sleep(longest);
     }
   }
   MPI_Comm_free(&s.world);

@@ -1,4 +1,7 @@
 import { BOUNDS, checkBounds, defaultSequence } from "../core/bounds.js";
+import { InputError } from "../core/errors.js";
+import { shown } from "../core/shown.js";
+import { QUANTISED_FORMS } from "../kernel/quantise.js";
 import { launch } from "../launch/launch.js";
 import type { MemoryOptions } from "../run/memory-need.js";
 import { type EvaluateResult, type EvaluateTask, evaluateJob } from "../train/evaluate.js";
@@ -15,12 +18,15 @@ export interface EvaluateOptions extends RunOptions, EvaluateTask, MemoryOptions
  *   little memory
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
-  const { model, corpus, encoding, cache, batches, batchSize, sequence, capacity, documentMask } = options;
+  const { model, corpus, encoding, cache, batches, batchSize, sequence, capacity, documentMask, quantize } =
+    options;
   checkBounds("evaluate", options, {
     batches: BOUNDS.batches,
     batchSize: BOUNDS.batch,
     sequence: BOUNDS.sequence,
   });
+  if (quantize !== undefined && !QUANTISED_FORMS.includes(quantize))
+    throw new InputError(`evaluate: quantize is ${shown(quantize)}, wanted int8 or int4`);
   const config = modelAt(model);
   const shape = {
     corpus: corpus ?? "sotu",
@@ -28,6 +34,17 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
     sequence: sequence ?? defaultSequence(config.max_position_embeddings),
   };
   announceMemory(evaluationNeed(config, { ...rankPlaces(options.ranks), ...shape }), options);
-  const task = { model, corpus, encoding, cache, batches, batchSize, sequence, capacity, documentMask };
+  const task = {
+    model,
+    corpus,
+    encoding,
+    cache,
+    batches,
+    batchSize,
+    sequence,
+    capacity,
+    documentMask,
+    quantize,
+  };
   return (await launch(evaluateJob, task, launchOptions(options))).result;
 }

@@ -6,7 +6,7 @@ import { shown } from "../core/shown.js";
 import { type TextTokens, jsonBytes, tokenFiles } from "../data/tokenizer-files.js";
 import type { LineEvent } from "../launch/job.js";
 import { type PublishedForm, type PublishedTensor, publishedForm } from "../model/families/published-form.js";
-import { checkTensors } from "../run/load-weights.js";
+import { checkTensors } from "../run/weight-checks.js";
 import { type OpenModel, openModel } from "../run/open-model.js";
 import { exists, readText } from "../storage/files.js";
 import { type FolderTensor, SHARD_GB, refuseToOverwrite, writeModelFolder } from "../storage/model-folder.js";

@@ -1,9 +1,10 @@
-import { BOUNDS, checkBounds } from "../core/bounds.js";
+import { BOUNDS, type Bound, checkBounds } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
 import { type Written, openGenerator } from "../infer/generate.js";
 import { generationNeed } from "../infer/memory-need.js";
-import type { SamplingOptions } from "../infer/sampling.js";
+import type { SamplingOptions } from "../infer/sampling-parameters.js";
+import { checkStopStrings } from "../infer/stop-strings.js";
 import type { LineEvent } from "../launch/job.js";
 import type { MemoryOptions } from "../run/memory-need.js";
 import { announceMemory, modelAt } from "./memory.js";
@@ -16,6 +17,8 @@ export interface GenerateOptions extends Partial<SamplingOptions>, MemoryOptions
   readonly prompt?: string | undefined;
   /** Token ids instead of a prompt's text: a published folder without a tokenizer.json knows nothing else. */
   readonly ids?: readonly number[] | undefined;
+  /** The text ends before the first of these. Default: none. */
+  readonly stop?: readonly string[] | undefined;
   /** Hears each new piece of text; never a part of a character. */
   readonly onText?: ((text: string) => void) | undefined;
   /** Hears each new token. */
@@ -27,40 +30,64 @@ export interface GenerateOptions extends Partial<SamplingOptions>, MemoryOptions
 }
 
 /** Sampling, where nothing else is said. */
-export const SAMPLING: SamplingOptions = { maxNewTokens: 100, temperature: 0.8, topK: 40, topP: 1, seed: 0 };
+export const SAMPLING: SamplingOptions = {
+  maxNewTokens: 100,
+  temperature: 0.8,
+  topK: 40,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 0,
+};
+
+const SAMPLING_BOUNDS: Readonly<Record<keyof SamplingOptions, Bound>> = {
+  maxNewTokens: BOUNDS.newTokens,
+  temperature: BOUNDS.temperature,
+  topK: BOUNDS.topK,
+  topP: BOUNDS.topP,
+  minP: BOUNDS.minP,
+  repetitionPenalty: BOUNDS.repetitionPenalty,
+  presencePenalty: BOUNDS.penalty,
+  frequencyPenalty: BOUNDS.penalty,
+  seed: BOUNDS.seed,
+};
 
 /**
  * Writes text with a trained model, on one rank of this thread; the event loop turns between tokens.
  * @throws InputError when the model is missing, damaged or not supported, or has no tokenizer for a text, or there is too little memory
  */
 export async function generate(options: GenerateOptions): Promise<Written> {
-  const { model, ids, prompt = "", onText, onToken, signal } = options;
+  const { model, ids, prompt = "", stop = [], onText, onToken, signal } = options;
   if (ids !== undefined && options.prompt !== undefined && options.prompt !== "")
     throw new InputError("generate takes a prompt or token ids; found both");
-  const {
-    maxNewTokens = SAMPLING.maxNewTokens,
-    temperature = SAMPLING.temperature,
-    topK = SAMPLING.topK,
-    topP = SAMPLING.topP,
-    seed = SAMPLING.seed,
-  } = options;
-  const sampling = { maxNewTokens, temperature, topK, topP, seed };
-  checkBounds("generate", sampling, {
-    maxNewTokens: BOUNDS.newTokens,
-    temperature: BOUNDS.temperature,
-    topK: BOUNDS.topK,
-    topP: BOUNDS.topP,
-    seed: BOUNDS.seed,
-  });
+  const sampling = samplingOf(options);
+  checkBounds("generate", sampling, SAMPLING_BOUNDS);
+  checkStopStrings(stop);
   const config = modelAt(model);
   announceMemory(
-    generationNeed(config, { promptTokens: ids?.length ?? Buffer.byteLength(prompt), maxNewTokens }),
+    generationNeed(config, {
+      promptTokens: ids?.length ?? Buffer.byteLength(prompt),
+      maxNewTokens: sampling.maxNewTokens,
+    }),
     options,
   );
   const engine = createOrtEngine();
   try {
-    return await openGenerator(model, engine).generate(ids ?? prompt, sampling, { onText, onToken, signal });
+    return await openGenerator(model, engine).generate(
+      ids ?? prompt,
+      { ...sampling, stop },
+      { onText, onToken, signal },
+    );
   } finally {
     engine.dispose();
   }
+}
+
+/** What is said, and the usual where nothing is. */
+function samplingOf(options: Partial<SamplingOptions>): SamplingOptions {
+  const keys = Object.keys(SAMPLING) as (keyof SamplingOptions)[];
+  const said = keys.filter((key) => options[key] !== undefined);
+  return { ...SAMPLING, ...Object.fromEntries(said.map((key) => [key, options[key]])) };
 }

@@ -5,7 +5,7 @@ import type { InferenceEngine } from "../infer/engine.js";
 import { checkAddress, checkKeys } from "../serve/keys.js";
 import { type Limits, limitsOf } from "../serve/limits.js";
 import { readServedModel } from "../serve/read-model.js";
-import { DEFAULT_ADDRESS, createServer } from "../serve/server.js";
+import { DEFAULT_ADDRESS, type ServerOptions, createServer } from "../serve/server.js";
 
 export interface ServeOptions {
   /** Run directory (its newest checkpoint), checkpoint or published folder. */
@@ -27,7 +27,7 @@ export interface ServeOptions {
 export interface OpenedEngine {
   readonly engine: InferenceEngine;
   /** The page of /debug/timeline; undefined before the first sharded step. */
-  readonly timeline?: (() => string | undefined) | undefined;
+  readonly timeline?: ServerOptions["timeline"];
 }
 
 /** @throws InputError when the model is missing, damaged or not supported, or there is too little memory */

@@ -13,6 +13,7 @@ import {
   sumScalars,
 } from "./collectives.js";
 import type { Communicator, ExchangeRequest, Regions } from "./communicator.js";
+import { gatherValues, scatterValues } from "./plain-values.js";
 import { bytesOf, fromEach, sliceOf } from "./regions.js";
 
 const WORD = 4;
@@ -134,6 +135,23 @@ export const CHECKS: Readonly<Record<string, (comm: Communicator) => void>> = {
       everyone(comm).map((p) => "x".repeat(p)),
       "gatherJson",
     );
+  },
+  "plain values reach their rank and come back, large ones too": (comm) => {
+    const valueOf = (rank: number, of: string): unknown => ({
+      rank,
+      of,
+      loss: rank % 2 === 0 ? -Infinity : undefined,
+      text: "x".repeat(rank * 3000),
+    });
+    for (const of of ["first", "second"]) {
+      const all = everyone(comm).map((rank) => valueOf(rank, of));
+      const mine = scatterValues(comm, comm.rank === 0 ? all : undefined, `scatter ${of}`, Infinity);
+      expectSame(mine, all[comm.rank], "scattered");
+      const back = gatherValues(comm, mine, `gather ${of}`);
+      expectSame(back, comm.rank === 0 ? all : undefined, "gathered");
+      if (back?.some((value) => (value as { loss: unknown }).loss === null))
+        throw new InputError("a number has become null");
+    }
   },
   "handles are done when they say so, and can be waited for twice": (comm) => {
     const request = ragged(comm, "twice");

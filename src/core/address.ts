@@ -8,7 +8,8 @@ const bases = new WeakMap<ArrayBufferLike, bigint>();
 export function addressOf(view: ArrayBufferView): bigint {
   let base = bases.get(view.buffer);
   if (base === undefined) {
-    base = koffi.address(new Uint8Array(view.buffer));
+    // Of one byte: an array of bytes cannot be as long as a buffer can.
+    base = koffi.address(new Uint8Array(view.buffer, 0, Math.min(1, view.buffer.byteLength)));
     bases.set(view.buffer, base);
   }
   return base + BigInt(view.byteOffset);

@@ -45,6 +45,11 @@ export const BOUNDS = {
   temperature: { from: 0, to: 1_000 },
   topK: whole(0, 2 ** 24),
   topP: { above: 0, to: 1 },
+  minP: { from: 0, to: 1 },
+  /** Multiplies or divides logits. */
+  repetitionPenalty: { above: 0, to: 1_000 },
+  /** Taken off logits; below zero it favours what has been written. */
+  penalty: { from: -2, to: 2 },
   /** Of something that is neither nothing nor all. */
   properShare: { above: 0, below: 1 },
   efficiency: { above: 0, to: 1 },

@@ -168,6 +168,10 @@ export class BpeTokenizer {
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, length));
   }
 
+  tokenBytes(id: number): number[] {
+    return Array.from(this.#tokens[id] ?? "", (character) => BYTE_OF_CHARACTER.get(character) ?? 0);
+  }
+
   /** Bytes that are no character change nothing but themselves. */
   isByte(): boolean {
     return false;

@@ -10,9 +10,11 @@ import koffi from "koffi";
 import { addressOf } from "../core/address.js";
 import { EnvironmentError } from "../core/errors.js";
 import { refuseTelemetry } from "../core/telemetry.js";
+import type { EncodedKernel } from "../kernel/onnx/encode.js";
+import type { OutsideInitializer } from "../kernel/onnx/graph.js";
 
 const API_VERSION = 20;
-const ELEMENT = { f32: 1, i32: 6 } as const;
+const ELEMENT = { f32: 1, u8: 2, i32: 6 } as const;
 const OPTIMIZE_ALL = 99;
 
 type Handle = bigint;
@@ -41,6 +43,7 @@ const FUNCTIONS = {
   ReleaseSessionOptions: [100, "void", ["void *"]],
   AddSessionConfigEntry: [130, "void *", ["void *", "const char *", "const char *"]],
   CreateAndRegisterAllocator: [144, "void *", ["void *", "void *", "void *"]],
+  AddInitializer: [150, "void *", ["void *", "const char *", "void *"]],
   CreateArenaCfg: [156, "void *", ["size_t", "int", "int", "int", "_Out_ void **"]],
   ReleaseArenaCfg: [157, "void", ["void *"]],
 } as const satisfies Record<string, readonly [number, string, readonly string[]]>;
@@ -53,8 +56,11 @@ export interface OrtSession {
   release(): void;
 }
 
+const packageRoot = (): string =>
+  dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
+
 function libraryPath(): string {
-  const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
+  const root = packageRoot();
   const folder = join(root, "bin", "napi-v6", process.platform, process.arch);
   const names =
     process.platform === "darwin"
@@ -114,6 +120,11 @@ export class OrtApi {
     const [ARENA, DEFAULT] = [1, 0];
     this.#memoryInfo = this.#out((out) => f.CreateCpuMemoryInfo(ARENA, DEFAULT, out));
     this.#shareArena();
+    this.#options = this.#newOptions();
+  }
+
+  #newOptions(): unknown {
+    const { f } = this;
     const options = this.#out((out) => f.CreateSessionOptions(out));
     this.#check(f.AddSessionConfigEntry(options, "session.use_env_allocators", "1"));
     this.#check(f.SetIntraOpNumThreads(options, 1));
@@ -124,7 +135,7 @@ export class OrtApi {
     this.#check(f.SetSessionGraphOptimizationLevel(options, OPTIMIZE_ALL));
     // Applied to the thread that creates the process's first session; other threads: `denormals.ts`.
     this.#check(f.AddSessionConfigEntry(options, "session.set_denormal_as_zero", "1"));
-    this.#options = options;
+    return options;
   }
 
   /**
@@ -157,8 +168,9 @@ export class OrtApi {
     return out[0];
   }
 
-  createSession(model: Uint8Array, inputs: readonly string[], outputs: readonly string[]): OrtSession {
-    const session = this.#load(model);
+  createSession(model: EncodedKernel): OrtSession {
+    const { inputs, outputs } = model;
+    const { session, values, kept } = this.#load(model);
     const inputNames = cStrings(inputs);
     const outputNames = cStrings(outputs);
     const inputValues = new BigUint64Array(inputs.length);
@@ -182,19 +194,59 @@ export class OrtApi {
       },
       release: () => {
         this.f.ReleaseSession(session);
+        for (const value of values) this.f.ReleaseValue(value);
+        kept.length = 0;
       },
     };
   }
 
-  /** A function of its own: what the session's closures share would keep the model's bytes, and its weights a second time. */
-  #load(model: Uint8Array): unknown {
+  /**
+   * A function of its own: what the session's closures share would keep the model's bytes, and its weights a second time.
+   * @returns with the session, values that must live as long, over memory that need not but for what is kept
+   */
+  #load({ bytes, outside }: EncodedKernel): {
+    readonly session: unknown;
+    readonly values: readonly Handle[];
+    readonly kept: unknown[];
+  } {
+    if (outside.length === 0) return { session: this.#create(bytes, this.#options), values: [], kept: [] };
+    const options = this.#newOptions();
+    const given = outside.map((o) => (isReadLater(o) ? { ...o, data: o.data.slice() } : o));
+    const values = given.map(({ data, dims }) =>
+      this.createValue(addressOf(data), data.byteLength, dims, data instanceof Uint8Array ? "u8" : "f32"),
+    );
+    try {
+      this.#check(
+        this.f.AddSessionConfigEntry(
+          options,
+          "session.model_external_initializers_file_folder_path",
+          packageRoot(),
+        ),
+      );
+      outside.forEach(({ name }, i) => this.#check(this.f.AddInitializer(options, name, values[i])));
+      const kept = given.filter(isReadLater).map(({ data }) => data);
+      return { session: this.#create(bytes, options), values, kept };
+    } catch (error) {
+      for (const value of values) this.f.ReleaseValue(value);
+      throw error;
+    } finally {
+      this.f.ReleaseSessionOptions(options);
+    }
+  }
+
+  #create(model: Uint8Array, options: unknown): unknown {
     return this.#out((out) =>
-      this.f.CreateSessionFromArray(this.#env, model, model.byteLength, this.#options, out),
+      this.f.CreateSessionFromArray(this.#env, model, model.byteLength, options, out),
     );
   }
 
   /** A tensor over memory at `address`; the memory must outlive the value. */
-  createValue(address: bigint, byteLength: number, dims: readonly number[], dtype: "f32" | "i32"): Handle {
+  createValue(
+    address: bigint,
+    byteLength: number,
+    dims: readonly number[],
+    dtype: keyof typeof ELEMENT,
+  ): Handle {
     const shape = BigInt64Array.from(dims, BigInt);
     const value = this.#out((out) =>
       this.f.CreateTensorWithDataAsOrtValue(
@@ -214,6 +266,9 @@ export class OrtApi {
     this.f.ReleaseValue(value);
   }
 }
+
+/** Elsewhere than on x64 a matrix in few bits is packed without its scales. */
+const isReadLater = ({ areScales }: OutsideInitializer): boolean => areScales && process.arch !== "x64";
 
 function addressOfPointer(pointer: unknown): bigint {
   return typeof pointer === "bigint" ? pointer : koffi.address(pointer);

@@ -25,10 +25,10 @@ export function createOrtEngine(): Engine {
   const graphs: OrtExecutable[] = [];
   const build = (kernel: Kernel): Executable => {
     const staged = stagesOf(kernel, routineUse);
-    return staged === undefined ? graph(kernel) : new StagedExecutable(kernel, staged, graph);
+    return staged === undefined ? graph(kernel) : new StagedExecutable(kernel, staged, (part) => graph(part));
   };
-  const graph = (kernel: Kernel): Executable => {
-    const executable = new OrtExecutable(api, kernel);
+  const graph = (kernel: Kernel, use?: "inference"): Executable => {
+    const executable = new OrtExecutable(api, kernel, use);
     graphs.push(executable);
     return executable;
   };
@@ -37,9 +37,8 @@ export function createOrtEngine(): Engine {
     routines: wasmRoutines,
     newArena: createSharedArena,
     compile(kernel, fixed) {
-      // Fixed weights pass through the model's bytes; onnxruntime could take them by address (AddInitializer), which saves
-      // the copies while a session is made and has no limit of size.
-      if (fixed !== undefined) return build(fixParameters(kernel, fixed));
+      // One graph: what a routine saves is less than what a second session costs, where rows are few.
+      if (fixed !== undefined) return graph(fixParameters(kernel, fixed), "inference");
       const key = kernelKey(kernel);
       let executable = cache.get(key);
       if (executable === undefined) {
@@ -64,9 +63,9 @@ class OrtExecutable implements Executable {
   constructor(
     readonly api: OrtApi,
     kernel: Kernel,
+    use?: "inference",
   ) {
-    const encoded = encodeOnnx(kernel);
-    this.#session = api.createSession(encoded.bytes, encoded.inputs, encoded.outputs);
+    this.#session = api.createSession(encodeOnnx(kernel, use));
     this.#signature = new Signature(kernel);
   }
 

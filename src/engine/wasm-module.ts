@@ -23,7 +23,8 @@ export type WasmKernels = Readonly<
     | "crossEntropyGrad"
     | "addPrefixes"
     | "transpose"
-    | "columnSums",
+    | "columnSums"
+    | "sumWords",
     (...args: number[]) => number
   >
 >;

@@ -11,12 +11,12 @@ export interface SequenceListener {
   /** @returns "stop" to end the sequence with this token (a stop string has been written) */
   token(token: SampledToken): "stop" | undefined;
   end(reason: EndReason): void;
-  /** Instead of `end`: the ranks are lost. */
+  /** Instead of `end`: the ranks are lost, or this listener has thrown. */
   failed(error: Error): void;
 }
 
 export interface SequenceRequest {
-  /** At least one token, fewer than the context is long. */
+  /** At least one token, and room for an answer where one is wanted: the context holds both. */
   readonly prompt: readonly number[];
   /** `maxNewTokens` 0 is allowed: log probabilities of the prompt, and no token. */
   readonly sampling: SamplingParameters;
@@ -27,10 +27,12 @@ export interface SubmittedSequence {
   cancel(): void;
 }
 
-/** Figures of a moment, and totals since the start. */
+/** Figures of a moment, and totals since the start; a prompt that is read again after a preemption is not counted again. */
 export interface EngineFigures {
+  /** Sequences in slots, the ones that are being read included. */
   readonly running: number;
   readonly waiting: number;
+  /** Share of the cache's budget that sequences take; blocks of prompts kept for others do not count. */
   readonly cacheUse: number;
   readonly promptTokens: number;
   readonly newTokens: number;

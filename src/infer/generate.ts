@@ -8,8 +8,9 @@ import { loadWeights } from "../run/load-weights.js";
 import { openModel } from "../run/open-model.js";
 import { createRank } from "../run/rank.js";
 import { NextToken } from "./next-token.js";
-import { type SamplingOptions, sample } from "./sampling.js";
-import { type TextStream, textStream } from "./text-stream.js";
+import { Sampler } from "./sampler.js";
+import type { SamplingOptions } from "./sampling-parameters.js";
+import { WrittenText } from "./written-text.js";
 
 export interface Generator {
   /** A published folder may have none: then there are only token ids. */
@@ -18,10 +19,16 @@ export interface Generator {
   /**
    * A context longer than the model slides.
    * @param prompt text, or the ids of its tokens
-   * @throws InputError when the prompt has a token the model does not know, or is text and there is no tokenizer;
-   *   NumericsError when logits are not finite
+   * @throws InputError when the prompt has a token the model does not know, or it or a stop string is text and there is no
+   *   tokenizer; NumericsError when logits are not finite
    */
-  generate(prompt: string | readonly number[], options: SamplingOptions, live?: Live): Promise<Written>;
+  generate(prompt: string | readonly number[], options: WritingOptions, live?: Live): Promise<Written>;
+}
+
+/** How text is written, and where it ends. */
+export interface WritingOptions extends SamplingOptions {
+  /** The text ends before the first of them. */
+  readonly stop?: readonly string[] | undefined;
 }
 
 /** What a caller hears and says while text is written. */
@@ -38,9 +45,10 @@ export interface Live {
 export interface Written {
   /** The new text; empty without a tokenizer. */
   readonly text: string;
+  /** All new tokens, those of a stop string included. */
   readonly ids: readonly number[];
   readonly newTokens: number;
-  readonly stopped: "length" | "end of text" | "aborted";
+  readonly stopped: "length" | "end of text" | "stop string" | "aborted";
 }
 
 /** @throws InputError when the model is missing, damaged or not supported, or its tokenizer belongs to another */
@@ -66,7 +74,9 @@ export function openGenerator(path: string, engine: Engine): Generator {
     async generate(prompt, options, { onText, onToken, signal } = {}) {
       const ids = promptIds(prompt, { tokenizer, config, directory });
       const prompted = ids.length;
-      const stream = tokenizer === undefined ? SILENT : textStream(tokenizer, ids, onText);
+      const text = openText(tokenizer, ids, { stop: options.stop, onText, directory });
+      const parameters = { ...options, logitBias: [], stopTokens: [] };
+      const sampler = new Sampler(parameters, ids, config.vocab_size);
       let stopped: Written["stopped"] = "length";
       while (ids.length - prompted < options.maxNewTokens) {
         // The event loop must turn for an abort to be seen.
@@ -76,23 +86,42 @@ export function openGenerator(path: string, engine: Engine): Generator {
           break;
         }
         const context = ids.slice(-config.max_position_embeddings);
-        const id = sample(next.logits(context), options, ids.length - prompted);
+        const { id } = sampler.next(next.logits(context));
         if (ends.has(id)) {
           stopped = "end of text";
           break;
         }
         ids.push(id);
         onToken?.(id);
-        stream.add(id);
+        if (text?.add({ id }) === "stop") break;
       }
       const written = ids.slice(prompted);
-      return { text: stream.end(), ids: written, newTokens: written.length, stopped };
+      const end = text?.end("length");
+      if (end?.stop !== undefined) stopped = "stop string";
+      return { text: end?.text ?? "", ids: written, newTokens: written.length, stopped };
     },
   };
 }
 
-/** Where there is nothing to decode with. */
-const SILENT: TextStream = { add: () => undefined, end: () => "" };
+/** Undefined where there is nothing to decode with. */
+function openText(
+  tokenizer: Tokenizer | undefined,
+  ids: readonly number[],
+  of: { readonly directory: string } & Pick<WritingOptions, "stop"> & Pick<Live, "onText">,
+): WrittenText | undefined {
+  const { stop, onText, directory } = of;
+  if (tokenizer !== undefined)
+    return new WrittenText(tokenizer, ids, {
+      stop,
+      onPiece({ text }) {
+        if (text !== "") onText?.(text);
+      },
+    });
+  if (stop === undefined || stop.length === 0) return undefined;
+  throw new InputError(
+    `${directory} has no tokenizer.json, so that there is no text to look for stop strings in; leave them out, or put one there`,
+  );
+}
 
 function promptIds(
   prompt: string | readonly number[],

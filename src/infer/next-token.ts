@@ -1,11 +1,11 @@
 /** Logits of the token that follows a context: the whole context is computed anew. */
-import { NumericsError } from "../core/errors.js";
 import type { Tensor } from "../core/tensor.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
 import type { Schedule } from "../program/schedule.js";
 import type { Rank } from "../run/rank.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
+import { notFinite } from "./logprobs.js";
 
 /** One session for contexts of any length: attention reads the rows' positions. */
 export class NextToken {
@@ -37,10 +37,7 @@ export class NextToken {
     const { data } = run.read<Tensor<Float32Array>>(this.#model.output);
     const last = Float32Array.from(data.subarray(-this.rank.config.vocab_size));
     run.release();
-    if (!last.every(Number.isFinite))
-      throw new NumericsError(
-        `The logits after ${context.length} tokens are not finite: the model's weights lead to values that are not`,
-      );
+    if (!last.every(Number.isFinite)) throw notFinite(context.length);
     return last;
   }
 }

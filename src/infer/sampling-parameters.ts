@@ -1,5 +1,5 @@
-/** How the tokens of one sequence are chosen, and when it ends. Plain data: it travels to the rank that samples. */
-export interface SamplingParameters {
+/** How new tokens are chosen, and how many there are at most. */
+export interface SamplingOptions {
   readonly maxNewTokens: number;
   /** 0: always the likeliest token. */
   readonly temperature: number;
@@ -14,10 +14,14 @@ export interface SamplingParameters {
   /** Taken off the logits of tokens written so far, once; and for each time that they were written. */
   readonly presencePenalty: number;
   readonly frequencyPenalty: number;
-  /** Added to the logits of tokens. */
-  readonly logitBias: readonly (readonly [id: number, bias: number])[];
   /** Each drawn number is a function of the seed and of how many tokens have been written. */
   readonly seed: number;
+}
+
+/** How the tokens of one sequence are chosen, and when it ends. Plain data: it travels to the rank that samples. */
+export interface SamplingParameters extends SamplingOptions {
+  /** Added to the logits of tokens. */
+  readonly logitBias: readonly (readonly [id: number, bias: number])[];
   /** Tokens after which the sequence ends; they count as written. */
   readonly stopTokens: readonly number[];
   /** Log probabilities of each new token, and of so many likeliest ones beside it; undefined: none. */

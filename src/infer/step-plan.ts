@@ -20,11 +20,11 @@ export interface SequenceStart {
 
 /** Changes of a rank's cache before the step, in order. */
 export type CacheAction =
-  /** The first `rows` rows of a slot to another. */
+  /** The first `rows` rows of a slot, which are all that it has, to an empty one; the action after it frees the old one. */
   | { readonly kind: "move"; readonly from: number; readonly to: number; readonly rows: number }
   /** The memory of a slot is given back. */
   | { readonly kind: "free"; readonly slot: number }
-  /** Rows of a slot from `start` on into the store, or from there, a block's length of them. */
+  /** Rows of a slot from `start` on into the store, or from there, a block's length of them. Blocks are numbered from 0, below budgetRows / chunk. */
   | { readonly kind: "store"; readonly slot: number; readonly start: number; readonly block: number }
   | { readonly kind: "load"; readonly slot: number; readonly start: number; readonly block: number }
   /** A block of the store is given back. */
@@ -48,13 +48,28 @@ export interface RankPlan {
   readonly decode: readonly number[];
 }
 
+/**
+ * What a step does on any rank: all ranks take part in it, with no rows where they have none. What nobody has anything for is left out.
+ */
+export interface Phases {
+  readonly prefill: boolean;
+  readonly decode: boolean;
+}
+
+export function phasesOf({ ranks }: StepPlan): Phases {
+  return {
+    prefill: ranks.some(({ prefill }) => prefill !== undefined),
+    decode: ranks.some(({ decode }) => decode.length > 0),
+  };
+}
+
 /** By rank. All ranks take part in every step, with no rows where they have nothing to do. */
 export interface StepPlan {
   readonly ranks: readonly RankPlan[];
 }
 
 export interface RankResult {
-  /** A token of every sequence that decoded, and of the one whose prompt was read to its end; none of those that are fed old tokens. */
+  /** A token of every sequence that decoded, and of the one whose prompt was read to its end; none of those that are fed old tokens, or want none (`maxNewTokens` 0). */
   readonly sampled: readonly { readonly sequence: number; readonly token: SampledToken }[];
   /** Of the rows of the chunk where wanted: row r speaks of token r + 1 of the prompt; the last row of a prompt of none. */
   readonly promptLogprobs?: readonly TokenLogprob[] | undefined;

@@ -3,6 +3,8 @@ import type { Tokenizer } from "../data/tokenizer.js";
 /** Text of tokens as they come. */
 export interface TextStream {
   add(id: number): void;
+  /** What would come if the text ended here: where the last token ends within a character, U+FFFD in its place. */
+  pending(): string;
   /** Hands out what is left. @returns all of the new text */
   end(): string;
 }
@@ -66,6 +68,7 @@ export function textStream(
       }
       shorten(longer);
     },
+    pending: () => held + text.slice(done),
     end() {
       emit();
       return written;

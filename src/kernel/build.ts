@@ -2,6 +2,7 @@
 import type { DType } from "../core/tensor.js";
 import type { Attrs, Dim, Expr, Kernel, KernelInput, KernelOutput, Role } from "./kernel.js";
 import type { OpName } from "./ops.js";
+import type { QuantisedMatrix } from "./quantise.js";
 import { SHAPE_RULES } from "./shapes.js";
 
 function apply(op: OpName, inputs: readonly Expr[], attrs: Attrs = {}, dtype: DType = "f32"): Expr {
@@ -21,6 +22,11 @@ export function constantInput(name: string, dims: readonly Dim[]): Expr {
 /** A weight; its gradient is accumulated into `g_<name>`. */
 export function parameter(name: string, dims: readonly number[]): Expr {
   return given(name, dims, "parameter");
+}
+
+/** A weight that is never quantised: small, and what hangs on its product is a choice. */
+export function exactParameter(name: string, dims: readonly number[]): Expr {
+  return apply("input", [], { name, role: "parameter", dims, isExact: true });
 }
 
 function given(name: string, dims: readonly Dim[], role: Role, dtype: DType = "f32"): Expr {
@@ -99,6 +105,11 @@ export function matmul(a: Expr, b: Expr, options: MatmulOptions = {}): Expr {
 /** x·wᵀ + b with x [rows, in], w [out, in], b [out]. */
 export function linear(x: Expr, w: Expr, b?: Expr): Expr {
   return apply("linear", b === undefined ? [x, w] : [x, w, b]);
+}
+
+/** x·wᵀ + b with a quantised w [out, in]; its product reads x in 8 bits, a scale for every 32 neighbours of a row. */
+export function quantisedLinear(x: Expr, weight: QuantisedMatrix, b?: Expr): Expr {
+  return apply("quantisedLinear", b === undefined ? [x] : [x, b], { weight });
 }
 
 /** c + alpha · op(a)·op(b), two-dimensional; the result may overwrite c. */
@@ -181,7 +192,7 @@ export function rmsNormScaleGrad(x: Expr, dy: Expr, eps = 1e-5): Expr {
 }
 
 /**
- * cos or sin of position × frequency, positions i32 [S] → [S, frequencies].
+ * cos or sin of position × frequency, positions i32 [..., S] → [..., S, frequencies].
  * @param frequencies radians per position of each column; for `rope` both halves are alike
  */
 export function rotary(positions: Expr, frequencies: readonly number[], wave: "cos" | "sin"): Expr {
@@ -203,6 +214,48 @@ export function causalBias(queries: Expr, keys: Expr, window?: number): Expr {
  */
 export function documentBias(starts: Expr, first: number, end: number): Expr {
   return apply("documentBias", [starts], { first, end });
+}
+
+/** Rows of x by index: x [T, D], rows i32 [L] → [L, D]. */
+export function gatherRows(x: Expr, rows: Expr): Expr {
+  return apply("gatherRows", [x, rows]);
+}
+
+/** Attention over a cache, which the rows' own keys and values join: com.microsoft GroupQueryAttention. */
+export interface CachedAttention {
+  /** [B, S, H·w] */
+  readonly context: Expr;
+  /** The caches with the rows added, in the memory of the caches before; [B, G, C, w]. */
+  readonly keys: Expr;
+  readonly values: Expr;
+}
+
+/**
+ * softmax(scale·QKᵀ)·V of S rows of each of B sequences over the rows of a cache and themselves. H query heads share G heads of
+ * keys and values, all w wide, a multiple of 8. S is 1 or B is 1.
+ * @param last i32 [B]: place in its sequence of each one's last row; its rows are in places last − S + 1 … last
+ * @param total i32 [1]: rows of the longest sequence, its new ones included
+ * @param cache where `values` may be `keys`: then one memory is both
+ */
+export function cachedAttention(
+  rows: { readonly q: Expr; readonly key: Expr; readonly value: Expr },
+  cache: { readonly keys: Expr; readonly values: Expr },
+  at: { readonly last: Expr; readonly total: Expr },
+  options: { readonly heads: number; readonly scale: number; readonly window?: number | undefined },
+): CachedAttention {
+  const { heads, scale, window } = options;
+  const context = apply(
+    "cachedAttention",
+    [rows.q, rows.key, rows.value, cache.keys, cache.values, at.last, at.total],
+    window === undefined ? { heads, scale } : { heads, scale, window },
+  );
+  const after = (of: "keys" | "values", before: Expr, own: Expr): Expr =>
+    apply("cacheAfter", [context, before, own, at.last], { of });
+  return {
+    context,
+    keys: after("keys", cache.keys, rows.key),
+    values: after("values", cache.values, rows.value),
+  };
 }
 
 /** Rotary position embedding with the rotate-half convention (method 2.2); x [..., S, dh], cos and sin [S, dh]. */

@@ -16,6 +16,10 @@ const none: DerivativeRule = () => [];
 /** Of integers: constants with respect to everything. */
 const ofIntegers: DerivativeRule = ({ inputs }) => inputs.map(() => undefined);
 
+const ofInference: DerivativeRule = ({ op }) => {
+  throw new Error(`${op} is for inference, it has no derivative`);
+};
+
 const SQRT_2PI = Math.sqrt(2 * Math.PI);
 
 export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
@@ -60,6 +64,11 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
   clamp: ({ inputs: [x], attrs }, dy) => [k.clampGrad(x, dy, attrs.limit as number)],
   clampGrad: ({ inputs: [x], attrs }, dy) => [undefined, k.clampGrad(x, dy, attrs.limit as number)],
   matmul: (e, dy) => matmulGradients(e, dy, e.inputs[0], e.inputs[1]),
+  quantisedLinear: () => {
+    throw new Error(
+      "quantisedLinear has no derivative: quantised weights are for inference, train those they were made of",
+    );
+  },
   linear: ({ inputs: [x, w, b] }, dy) => [
     k.matmul(dy, w),
     k.matmul(dy, x, { transA: true }),
@@ -110,6 +119,9 @@ export const DERIVATIVES: Readonly<Record<OpName, DerivativeRule>> = {
   rotary: ofIntegers,
   causalBias: ofIntegers,
   documentBias: ofIntegers,
+  gatherRows: ofInference,
+  cachedAttention: ofInference,
+  cacheAfter: ofInference,
   softmax: (e, dy) => [k.softmaxGrad(e, dy)],
   softmaxGrad: ({ inputs: [p, dp] }, dy) => [
     k.sub(k.mul(dy, k.sub(dp, rowSum(k.mul(dp, p)))), k.mul(dp, rowSum(k.mul(dy, p)))),

@@ -1,5 +1,6 @@
 import type { DType } from "../core/tensor.js";
 import type { OpName } from "./ops.js";
+import type { QuantisedMatrix } from "./quantise.js";
 
 /** A size known when the kernel is built, or a symbol ("T", "R") bound when it runs, or a sum of both ("P+S"). */
 export type Dim = number | string;
@@ -9,7 +10,8 @@ export function sumDims(a: Dim, b: Dim): Dim {
   return typeof a === "number" && typeof b === "number" ? a + b : `${a}+${b}`;
 }
 
-export type AttrValue = number | boolean | string | readonly number[] | readonly Dim[] | Float32Array;
+export type AttrValue =
+  number | boolean | string | readonly number[] | readonly Dim[] | Float32Array | QuantisedMatrix;
 export type Attrs = Readonly<Record<string, AttrValue>>;
 
 /** One application of an op. Immutable; shared sub-expressions are the same object. */

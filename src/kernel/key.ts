@@ -1,5 +1,6 @@
 /** Structural identity of kernels: equal keys mean equal computation and equal names. Used to cache compiled kernels. */
 import type { AttrValue, Expr, Kernel } from "./kernel.js";
+import type { QuantisedMatrix } from "./quantise.js";
 
 const keys = new WeakMap<Kernel, string>();
 
@@ -29,18 +30,30 @@ export function nodeKey(expr: Expr, id: (operand: Expr, index: number) => number
   return `${expr.op}(${expr.inputs.map(id).join(",")})[${expr.dims.join(",")}]${expr.dtype}{${attrs.join(";")}}`;
 }
 
-const hashes = new WeakMap<Float32Array, string>();
+const hashes = new WeakMap<Float32Array | Uint8Array, string>();
 
 function attrKey(value: AttrValue): string {
-  if (!(value instanceof Float32Array)) return JSON.stringify(value);
+  if (isQuantised(value)) {
+    const { bits, dims, packed, scales } = value;
+    return `${bits}:${dims.join()}:${hashOf(packed)}:${hashOf(scales)}`;
+  }
+  return value instanceof Float32Array ? hashOf(value) : JSON.stringify(value);
+}
+
+function isQuantised(value: AttrValue): value is QuantisedMatrix {
+  return typeof value === "object" && "packed" in value;
+}
+
+function hashOf(value: Float32Array | Uint8Array): string {
   let hash = hashes.get(value);
   if (hash === undefined) hashes.set(value, (hash = fnv(value)));
   return hash;
 }
 
 /** FNV-1a over the bit patterns, in two lanes of 32 bits, and the length. */
-function fnv(values: Float32Array): string {
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+function fnv(values: Float32Array | Uint8Array): string {
+  const bits =
+    values instanceof Uint8Array ? values : new Uint32Array(values.buffer, values.byteOffset, values.length);
   let [a, b] = [0x811c9dc5, 0x01000193];
   for (const word of bits) {
     a = Math.imul(a ^ word, 0x01000193);

@@ -30,6 +30,7 @@ export const OP_NAMES = [
   // matrix products
   "matmul",
   "linear",
+  "quantisedLinear",
   "gemmAccumulate",
   // shape
   "transpose",
@@ -54,6 +55,10 @@ export const OP_NAMES = [
   "rotary",
   "causalBias",
   "documentBias",
+  // rows of a table, and of a cache
+  "gatherRows",
+  "cachedAttention",
+  "cacheAfter",
   // loss
   "crossEntropy",
   "crossEntropyGrad",

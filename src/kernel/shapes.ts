@@ -1,5 +1,6 @@
 import { type Attrs, type Dim, type Expr, sumDims } from "./kernel.js";
 import type { OpName } from "./ops.js";
+import type { QuantisedMatrix } from "./quantise.js";
 
 /** @param op the op's own name, for errors */
 type ShapeRule = (inputs: readonly Expr[], attrs: Attrs, op: OpName) => readonly Dim[];
@@ -48,6 +49,17 @@ function productDims(op: string, a: Expr, b: Expr, attrs: Attrs): readonly Dim[]
   return [...batch, m, n];
 }
 
+function linearDims(
+  op: string,
+  { x, w, b }: { readonly x: Expr; readonly w: readonly Dim[]; readonly b?: Expr | undefined },
+): readonly Dim[] {
+  if (x.dims.length !== 2 || w.length !== 2 || x.dims[1] !== w[1])
+    fail(op, `input ${show(x.dims)} does not fit weight ${show(w)} (wanted [rows, in] and [out, in])`);
+  if (b !== undefined && show(b.dims) !== show([w[0]]))
+    fail(op, `bias ${show(b.dims)} does not fit weight ${show(w)}`);
+  return [x.dims[0], w[0]];
+}
+
 const norm: ShapeRule = ([x, ...parameters], _, op) => {
   for (const p of parameters)
     if (show(p.dims) !== show(x.dims.slice(-1)))
@@ -90,13 +102,8 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   clamp: same,
   clampGrad: alike,
   matmul: ([a, b], attrs, op) => productDims(op, a, b, attrs),
-  linear([x, w, b], _, op) {
-    if (x.dims.length !== 2 || w.dims.length !== 2 || x.dims[1] !== w.dims[1])
-      fail(op, `input ${show(x.dims)} does not fit weight ${show(w.dims)} (wanted [rows, in] and [out, in])`);
-    if (b !== undefined && show(b.dims) !== show([w.dims[0]]))
-      fail(op, `bias ${show(b.dims)} does not fit weight ${show(w.dims)}`);
-    return [x.dims[0], w.dims[0]];
-  },
+  linear: ([x, w, b], _, op) => linearDims(op, { x, w: w.dims, b }),
+  quantisedLinear: ([x, b], { weight }, op) => linearDims(op, { x, w: (weight as QuantisedMatrix).dims, b }),
   gemmAccumulate([c, a, b], attrs, op) {
     const product = productDims(op, a, b, attrs);
     if (show(c.dims) !== show(product))
@@ -159,16 +166,39 @@ export const SHAPE_RULES: Readonly<Record<OpName, ShapeRule>> = {
   },
   reduceSum: reduced,
   reduceMean: reduced,
-  rotary: ([positions], attrs, op) => [
-    positionAxis(op, positions),
-    (attrs.frequencies as readonly number[]).length,
-  ],
+  rotary([{ dims, dtype }], attrs, op) {
+    if (dtype !== "i32") fail(op, `positions are ${dtype} ${show(dims)}, wanted i32`);
+    return [...dims, (attrs.frequencies as readonly number[]).length];
+  },
   causalBias: (inputs, _, op) => inputs.map((positions) => positionAxis(op, positions)),
   documentBias([{ dims, dtype }], attrs, op) {
     if (dims.length !== 2 || dtype !== "i32")
       fail(op, `starts are ${dtype} ${show(dims)}, wanted i32 [B, R]`);
     return [dims[0], 1, dims[1], (attrs.end as number) - (attrs.first as number)];
   },
+  gatherRows([x, rows], _, op) {
+    if (x.dims.length !== 2) fail(op, `rows of ${show(x.dims)}, wanted of [rows, width]`);
+    return [positionAxis(op, rows), x.dims[1]];
+  },
+  cachedAttention([q, key, value, keys, values, last, total], attrs, op) {
+    const [B, S] = q.dims;
+    const [, G, , w] = keys.dims as [Dim, number, Dim, number];
+    const wanted: [Expr, readonly Dim[]][] = [
+      [q, [B, S, (attrs.heads as number) * w]],
+      [key, [B, S, G * w]],
+      [value, [B, S, G * w]],
+      [values, keys.dims],
+      [last, [B]],
+      [total, [1]],
+    ];
+    for (const [x, dims] of wanted)
+      if (show(x.dims) !== show(dims))
+        fail(op, `${show(x.dims)} does not fit the cache ${show(keys.dims)}, wanted ${show(dims)}`);
+    if (keys.dims[0] !== B || w % 8 !== 0 || (attrs.heads as number) % G !== 0)
+      fail(op, `the cache is ${show(keys.dims)} for ${attrs.heads as number} heads of ${show(q.dims)}`);
+    return q.dims;
+  },
+  cacheAfter: ([, before]) => before.dims,
   softmax: same,
   softmaxGrad: alike,
   layerNorm: norm,

@@ -25,9 +25,10 @@ export function kernelWork(kernel: Kernel, symbols: Symbols): KernelWork {
   return { flops, bytes };
 }
 
-/** 2 · elements of the product · inner size. */
+/** 2 · elements of the product · inner size; of attention over a cache as if all of the cache were seen. */
 function productFlops({ op, inputs, attrs, dims }: Expr, symbols: Symbols): number {
-  if (op !== "linear" && op !== "matmul" && op !== "gemmAccumulate") return 0;
+  if (op === "cachedAttention") return 4 * numElements(concreteDims([...dims, inputs[3].dims[2]], symbols));
+  if (op !== "linear" && op !== "quantisedLinear" && op !== "matmul" && op !== "gemmAccumulate") return 0;
   const left = concreteDims(inputs[op === "gemmAccumulate" ? 1 : 0].dims, symbols);
   const inner = left[left.length - (attrs.transA ? 2 : 1)];
   return 2 * inner * numElements(concreteDims(dims, symbols));

@@ -1,5 +1,6 @@
 /** Work that every rank of a launch does together, and what a rank is given for it. */
 import type { Communicator } from "../comm/communicator.js";
+import type { Inbox } from "./inbox.js";
 
 /** For people: a line that stays, or one that takes the place of the progress line before it (empty: none is shown). */
 export interface LineEvent {
@@ -17,6 +18,8 @@ export interface JobContext<E = never> {
   readonly completed: (step: number) => void;
   /** Tells whoever launched the job; heard from rank 0 only. */
   readonly emit: (event: LineEvent | E) => void;
+  /** On rank 0, if the launch has an outbox: what is posted there. */
+  readonly inbox?: Inbox | undefined;
   /** `emit` of a message. */
   readonly say: (line: string) => void;
   /** `emit` of a progress line. */

@@ -2,6 +2,7 @@
 import type { Board } from "../comm/threads/board.js";
 import { CommError, EnvironmentError, InputError, InterruptedError, exitCodeOf } from "../core/errors.js";
 import type { ProcessIdentity } from "../storage/process-identity.js";
+import type { InboxEnd } from "./inbox.js";
 
 export interface WorkerData {
   /** Where the rank finds its job. */
@@ -12,6 +13,8 @@ export interface WorkerData {
   readonly board?: Board | undefined;
   /** A rank of an MPI job; `label` receives the operator it is in. */
   readonly mpi?: { readonly deadlineMs: number; readonly label: Uint8Array };
+  /** Of rank 0. */
+  readonly inbox?: InboxEnd | undefined;
   /** [1] 0, or 1 once somebody has asked to stop. */
   readonly stop: Int32Array;
   /** [1] the last step that this rank has completed. */

@@ -19,7 +19,8 @@ export function startRank(
   data: Omit<WorkerData, "job">,
 ): Worker {
   const workerData: WorkerData = { ...data, job: { module: builtModule(module), name } };
-  return new Worker(workerFile(), { workerData, ...threadOptions() });
+  const transferList = data.inbox === undefined ? [] : [data.inbox.port];
+  return new Worker(workerFile(), { workerData, transferList, ...threadOptions() });
 }
 
 /** A thread inherits Node's options, and will not start with this one, which is about the text behind "-e" or on stdin. */

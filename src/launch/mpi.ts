@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { launcherRank, mpiLibrary } from "../comm/mpi/library.js";
 import { LABEL_BYTES, readText } from "../comm/threads/board.js";
+import { EnvironmentError } from "../core/errors.js";
 import { exitAtOnce } from "../core/exit.js";
 import { refuseTelemetry } from "../core/telemetry.js";
 import type { Job, LineEvent, Outcome } from "./job.js";
@@ -22,7 +23,7 @@ const LET_SPEAK_MS = 1_500;
 export async function launchMpi<O, R, E = never>(
   job: Job<O, R, E>,
   options: O,
-  { deadlineMs = DEFAULT_DEADLINE_MS, signal, onEvent }: LaunchOptions<E>,
+  { deadlineMs = DEFAULT_DEADLINE_MS, signal, onEvent, outbox }: LaunchOptions<E>,
 ): Promise<Outcome<R>> {
   refuseTelemetry();
   const rank = launcherRank();
@@ -51,7 +52,9 @@ export async function launchMpi<O, R, E = never>(
   const listener = (): void => void onTerm();
   process.once("SIGTERM", listener);
   await new Promise<void>((resolve) => {
-    const worker = startRank(job, { options, rank, mpi: { deadlineMs, label }, stop: stop.word, step });
+    const inbox = rank === 0 ? outbox?.end : undefined;
+    const mpi = { deadlineMs, label };
+    const worker = startRank(job, { options, rank, mpi, inbox, stop: stop.word, step });
     worker.on("message", (message: FromWorker) => {
       if (message.kind === "error") failure ??= message;
       else if (message.kind === "ranks") ranks = message.ranks;
@@ -59,7 +62,11 @@ export async function launchMpi<O, R, E = never>(
       else emit(message.event as LineEvent | E);
     });
     worker.on("error", (error: Error) => (failure ??= error));
-    worker.on("exit", () => resolve());
+    worker.on("exit", (code) => {
+      if (code !== 0)
+        failure ??= new EnvironmentError(`rank ${rank}: its thread ended unexpectedly (exit code ${code})`);
+      resolve();
+    });
   });
   stop.release();
   if (failure !== undefined) {

@@ -1,4 +1,5 @@
 import type { Link } from "../comm/link.js";
+import type { Outbox } from "./inbox.js";
 import type { LineEvent } from "./job.js";
 
 /** How a job is run. `E`: the events of the job's own. */
@@ -13,6 +14,8 @@ export interface LaunchOptions<E = never> {
   readonly signal?: AbortSignal | undefined;
   /** Hears what rank 0 emits. */
   readonly onEvent?: ((event: LineEvent | E) => void) | undefined;
+  /** What is posted there reaches rank 0's inbox; closed when a rank fails. Under an MPI launcher rank 0's process has the line. */
+  readonly outbox?: Outbox | undefined;
 }
 
 export const DEFAULT_DEADLINE_MS = 60_000;

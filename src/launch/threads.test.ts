@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { expect, it } from "vitest";
 import { temporaryDirectory } from "../../test/helpers.js";
+import { createOutbox } from "./inbox.js";
 import { type Job, defineJob } from "./job.js";
 import { launch } from "./launch.js";
 
@@ -114,4 +115,37 @@ it.each([
      }`,
   );
   await expect(launch(meeting, {}, { ranks: 3, deadlineMs: 1_000 })).rejects.toThrow(message);
+});
+
+it("rank 0 hears what is posted, in order, until the line is closed, which a rank that fails does", async () => {
+  const hearing = job<{ fails: boolean }, unknown[]>(
+    `const { world, inbox } = context;
+     if (world.rank === 1) {
+       if (options.fails) throw new Error("broken");
+       return inbox;
+     }
+     const heard = [];
+     for (let letter = inbox.receive(); letter !== undefined; letter = inbox.receive()) {
+       heard.push(letter.message);
+       context.say("heard " + letter.message);
+     }
+     context.say("closed");
+     return heard;`,
+  );
+  const lines: string[] = [];
+  const run = (fails: boolean): Promise<{ result: unknown[] }> => {
+    const outbox = createOutbox();
+    outbox.post("before");
+    outbox.post(undefined);
+    const onEvent = (event: { kind: string; line?: string }): void => {
+      lines.push(String(event.line));
+      if (event.line === "heard undefined") outbox.post("last");
+      if (event.line === "heard last" && !fails) outbox.close();
+    };
+    return launch(hearing, { fails }, { ranks: 2, outbox, onEvent });
+  };
+  expect((await run(false)).result).toEqual(["before", undefined, "last"]);
+  expect(lines).toEqual(["heard before", "heard undefined", "heard last", "closed"]);
+  await expect(run(true)).rejects.toThrow(/^rank 1: broken/);
+  expect(lines.at(-1)).toBe("closed");
 });

@@ -20,7 +20,7 @@ export async function launchThreads<O, R, E = never>(
   options: O,
   how: LaunchOptions<E>,
 ): Promise<Outcome<R>> {
-  const { ranks = 1, link, deadlineMs = DEFAULT_DEADLINE_MS, onEvent } = how;
+  const { ranks = 1, link, deadlineMs = DEFAULT_DEADLINE_MS, onEvent, outbox } = how;
   checkRanks(ranks);
   refuseTelemetry();
   const board = createBoard({ size: ranks, link, deadlineMs });
@@ -36,6 +36,7 @@ export async function launchThreads<O, R, E = never>(
       options,
       rank,
       board: ranks > 1 ? board : undefined,
+      inbox: rank === 0 ? outbox?.end : undefined,
       stop: stop.word,
       step,
     });
@@ -45,6 +46,7 @@ export async function launchThreads<O, R, E = never>(
       if (firstError === undefined || (isAboutPeer && !aboutPeer))
         [firstError, isAboutPeer] = [error, aboutPeer];
       view.giveUp(error.message);
+      outbox?.close();
       // A rank that computes something long must not keep the rest waiting for ever.
       setTimeout(() => workers.forEach((w) => void w.terminate()), GRACE_MS).unref();
     };

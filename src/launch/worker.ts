@@ -9,6 +9,7 @@ import { joinMpi } from "../comm/mpi/mpi.js";
 import { singleCommunicator } from "../comm/single.js";
 import { writeText } from "../comm/threads/board.js";
 import { joinThreads } from "../comm/threads/threads.js";
+import { openInbox } from "./inbox.js";
 import type { JobContext } from "./job.js";
 import { thisProcess } from "../storage/process-identity.js";
 import { type FromWorker, type WorkerData, failureOf } from "./messages.js";
@@ -37,6 +38,7 @@ function contextOf(world: Communicator): JobContext {
     interrupted: () => Atomics.load(data.stop, 0) > 0,
     completed: (step) => void Atomics.store(data.step, 0, step),
     emit,
+    inbox: data.inbox === undefined ? undefined : openInbox(data.inbox),
     say: (line) => emit({ kind: "message", line }),
     progress: (line) => emit({ kind: "progress", line }),
   };

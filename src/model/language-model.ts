@@ -3,13 +3,14 @@
  * N experts; sizes in bytes are upper bounds.
  */
 import type { Symbols } from "../kernel/symbols.js";
+import type { LearnedPositions } from "../program/kinds.js";
 import type { OperatorOf } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import type { ModelConfig } from "./config.js";
 import type { RoutingRule } from "./routed-branch.js";
 import type { Distillation, HeadOutput } from "./parts/head.js";
 import { type ModelStructure, structureOf } from "./structure.js";
-import { type WireOptions, Wires } from "./wires.js";
+import { type BlockCache, type WireOptions, Wires } from "./wires.js";
 import { type Block, WIRINGS } from "./wirings.js";
 
 /** The sizes and the purpose that a program is built for. */
@@ -26,10 +27,12 @@ export interface ModelProgram {
   readonly tokens: number;
   /** Fed where the head gives losses: token ids [T]. */
   readonly labels?: number;
-  /** Fed where attention is of any length: position of each row of a sequence [S]. */
+  /** Fed where attention is of any length: position of each row of a sequence [S], or with a cache of each sequence [B, 1, S]. */
   readonly positions?: number;
   /** Fed where documents are told apart: where in its sequence each row's document begins [B, S]. */
   readonly starts?: number;
+  /** With a cache. */
+  readonly cache?: CacheInputs;
   /** Fed, where there is gate noise: standard normal [T, N] per routing. */
   readonly noise: readonly number[];
   /** Losses [T] or logits [T, V]. */
@@ -37,6 +40,16 @@ export interface ModelProgram {
   /** Of a student: what it is fed, the teacher's logits [T, V], and what else its head gives, divergences from them [T]. */
   readonly distilled?: { readonly teacher: number; readonly divergences: number };
   readonly routings: readonly OperatorOf<"route">[];
+}
+
+/** What a program with a cache is fed beside, and its states. */
+export interface CacheInputs {
+  /** Place of each sequence's last row, [B]; rows of the longest sequence, its new ones included, [1]. */
+  readonly last: number;
+  readonly total: number;
+  /** Which of the T rows the head is for, [L]. */
+  readonly wanted: number;
+  readonly blocks: readonly BlockCache[];
 }
 
 function routingRule(config: ModelConfig): RoutingRule {
@@ -70,9 +83,21 @@ export function wireModel(
   const { builder, tokens: T } = wires;
   const tokens = builder.value("tokens", T * 4);
   const labels = options.head === "logits" ? undefined : builder.value("labels", T * 4);
-  const positions = options.anyLength ? builder.value("positions", options.sequence * 4) : undefined;
+  const isCached = options.cache !== undefined;
+  const positions =
+    options.anyLength || isCached
+      ? builder.value("positions", (isCached ? T : options.sequence) * 4)
+      : undefined;
   const starts = options.documents ? builder.value("starts", T * 4) : undefined;
-  const embedded = addEmbedding(wires, structure, tokens, starts);
+  const cached = isCached
+    ? {
+        last: builder.value("last", options.batch * 4),
+        total: builder.value("total", 4),
+        wanted: builder.value("wanted", T * 4),
+      }
+    : undefined;
+  const beside = { positions, starts, last: cached?.last, total: cached?.total };
+  const embedded = addEmbedding(wires, structure, tokens, { starts, at: cached && positions });
 
   const firstMoe = structure.blocks.findIndex(({ moe }) => moe !== undefined);
   const blocks = structure.blocks.map((parts, layer): Block => ({
@@ -85,15 +110,14 @@ export function wireModel(
     withNoise: how.withNoise && config.gate_noise,
     reusesNorm: config.shortcut_norm === "reuse",
     denseReads: config.dense_reads,
-    positions,
-    starts,
+    beside,
   }));
   const x = WIRINGS[config.architecture.wiring](wires, blocks, embedded);
   const student =
     labels === undefined || how.distill === undefined
       ? undefined
       : addStudentHead(wires, structure, { x, labels, distill: how.distill });
-  const output = student?.losses ?? addHead(wires, structure, { x, labels });
+  const output = student?.losses ?? addHead(wires, structure, { x, labels, wanted: cached?.wanted });
   const program = builder.build(`${config.arch} ${options.head}`);
   const routings = program.operators.flatMap((op) => (op.kind === "route" ? [op] : []));
   return {
@@ -104,6 +128,7 @@ export function wireModel(
     labels,
     positions,
     starts,
+    cache: cached && { ...cached, blocks: wires.caches },
     noise: wires.noise,
     output,
     distilled: student,
@@ -113,23 +138,25 @@ export function wireModel(
 
 /**
  * Embeds tokens, [T].
- * @param starts where documents are told apart: where in its sequence each row's document begins, [B, S]
+ * @param of `starts`: where documents are told apart, where in its sequence each row's document begins, [B, S]; `at`: the rows'
+ *   positions, T of them, where they do not count on from 0
  * @returns the stream, [T, D]
  */
 export function addEmbedding(
   wires: Wires,
   { embedding }: ModelStructure,
   tokens: number,
-  starts?: number,
+  of: Pick<LearnedPositions, "starts" | "at"> = {},
 ): number {
   const output = wires.rows("embedding");
   const { table, positions, padding } = embedding;
   const learned =
-    positions === undefined ? undefined : { table: positions, period: wires.options.sequence, starts };
+    positions === undefined ? undefined : { table: positions, period: wires.options.sequence, ...of };
+  const further = [learned?.starts, learned?.at].filter((value) => value !== undefined);
   wires.builder.add({
     name: "embed",
     kind: "embed",
-    reads: learned?.starts === undefined ? [tokens] : [tokens, learned.starts],
+    reads: [tokens, ...further],
     writes: [output],
     work: { class: "embed", flops: 0, bytes: 2 * wires.tokens * wires.width * 4 },
     data: {
@@ -145,17 +172,21 @@ export function addEmbedding(
 
 /**
  * The final norm and the head.
- * @returns losses [T] where there are labels, logits [T, V] otherwise
+ * @param of `wanted`: the rows that it is for, [L]; default all
+ * @returns losses [T] where there are labels, logits [T, V] or [L, V] otherwise
  */
 export function addHead(
   wires: Wires,
   { head }: ModelStructure,
-  { x, labels }: { readonly x: number; readonly labels?: number | undefined },
+  of: { readonly x: number; readonly labels?: number | undefined; readonly wanted?: number | undefined },
 ): number {
+  const { x, labels, wanted } = of;
   const [name, width] = labels === undefined ? (["logits", head.width] as const) : (["losses", 1] as const);
   const output = wires.builder.value(name, wires.tokens * 4 * width);
-  wires.part("head", head, [name], {
-    inputs: labels === undefined ? { x } : { x, labels },
+  const given = Object.entries({ x, labels, wanted }).filter((entry) => entry[1] !== undefined);
+  if (wanted !== undefined) wires.symbols.set("L", wires.tokens);
+  wires.part("head", head, [name, undefined, wanted === undefined ? "all" : "wanted"], {
+    inputs: Object.fromEntries(given) as Record<string, number>,
     outputs: { [name]: output },
   });
   return output;

@@ -1,5 +1,7 @@
 /** The sub-layers of a block that are not routed, each with its norm and residual: attention, dense MLP, shared expert. */
-import type { AttentionReach } from "./parts/attention-frame.js";
+import type { Kernel } from "../kernel/kernel.js";
+import { elementBytes } from "../kernel/workspace.js";
+import type { AttentionForm } from "./parts/attention-frame.js";
 import type { Part } from "./parts/part.js";
 import type { Residual } from "./parts/residual.js";
 import type { BlockParts } from "./structure.js";
@@ -14,13 +16,20 @@ export interface SublayerInput {
   readonly base?: number | undefined;
 }
 
-/**
- * What a block's part reads: the stream, [T, D]; where attention is of any length the rows' positions; where documents are told
- * apart, where in its sequence each row's document begins, [B, S].
- */
-export interface BlockInput extends SublayerInput {
+/** Values that the attention of all blocks reads beside the stream. */
+export interface AttentionInputs {
+  /** Where attention is of any length the rows' positions, [S], or with a cache [B, 1, S]. */
   readonly positions?: number | undefined;
+  /** Where documents are told apart, where in its sequence each row's document begins, [B, S]. */
   readonly starts?: number | undefined;
+  /** With a cache the place of each sequence's last row, [B], and the rows of the longest, [1]. */
+  readonly last?: number | undefined;
+  readonly total?: number | undefined;
+}
+
+/** What a block's part reads. */
+export interface BlockInput extends SublayerInput {
+  readonly beside?: AttentionInputs | undefined;
 }
 
 /**
@@ -28,22 +37,45 @@ export interface BlockInput extends SublayerInput {
  * @returns the stream after it, [T, D]
  */
 export function addAttention(wires: Wires, { attention }: BlockParts, input: BlockInput): number {
-  const { layer, x, positions, starts } = input;
+  const { layer, x, beside = {} } = input;
   const y = wires.rows(`L${layer}.attention`);
-  const given = Object.entries({ x, positions, starts }).filter((entry) => entry[1] !== undefined);
+  const given = Object.entries({ x, ...beside }).filter((entry) => entry[1] !== undefined);
   const inputs = Object.fromEntries(given) as Record<string, number>;
-  const length = positions === undefined ? wires.options.sequence : "S";
-  const reach: AttentionReach | undefined = starts === undefined ? undefined : { documents: true };
-  const form = [length, reach, residualOf(input)] as const;
-  wires.part(`L${layer}.attention`, attention, [...form], { layer, inputs, outputs: { y } });
+  const form: AttentionForm = [
+    beside.positions === undefined ? wires.options.sequence : "S",
+    beside.last !== undefined
+      ? { cache: true }
+      : beside.starts !== undefined
+        ? { documents: true }
+        : undefined,
+    residualOf(input),
+  ];
+  if (beside.last !== undefined)
+    Object.assign(inputs, addCache(wires, wires.kernelOf(attention, form), layer));
+  wires.part(`L${layer}.attention`, attention, form, { layer, inputs, outputs: { y } });
   return withBase(wires, `L${layer}.attention`, y, input);
+}
+
+/** States for the caches that an attention kernel reads, by the names of its inputs. */
+function addCache(wires: Wires, kernel: Kernel, layer: number): Record<string, number> {
+  const inputs: Record<string, number> = {};
+  let shape = { heads: 0, width: 0 };
+  for (const { name, expr } of kernel.inputs) {
+    if (!name.startsWith("cache_")) continue;
+    const [, heads, , width] = expr.dims as [string, number, string, number];
+    shape = { heads, width };
+    const bytes = elementBytes(expr, wires.symbols);
+    inputs[name] = wires.builder.state(`L${layer}.${name}`, bytes);
+  }
+  wires.caches.push({ layer, ...shape, keys: inputs.cache_k, values: inputs.cache_v });
+  return inputs;
 }
 
 /**
  * A block's dense MLP with its norm and residual.
  * @returns the stream after it, [T, D]; as it was where the block has none
  */
-export function addMlp(wires: Wires, { mlp }: Pick<BlockParts, "mlp">, input: BlockInput): number {
+export function addMlp(wires: Wires, { mlp }: Pick<BlockParts, "mlp">, input: SublayerInput): number {
   const { layer, x, base = x } = input;
   if (mlp === undefined) return base;
   const y = wires.rows(`L${layer}.mlp`);

@@ -17,8 +17,23 @@ export interface WireOptions {
   readonly wire?: "f32" | "bf16";
   /** Attention that reads its rows' positions: sequences may be shorter than `sequence`. Default false. */
   readonly anyLength?: boolean;
+  /**
+   * Rows join a cache of so many rows per sequence, and see what is in it; of any length, each sequence at positions of its own. For
+   * estimates the cache is taken to be full. Default: no cache.
+   */
+  readonly cache?: number;
   /** A document sees nothing of those before it in its sequence, and its positions start at 0 (method 2.5). Default false. */
   readonly documents?: boolean;
+}
+
+/** Where a block's attention keeps the keys and values of earlier rows: states of the program, [B, heads, C, width]. */
+export interface BlockCache {
+  readonly layer: number;
+  readonly heads: number;
+  readonly width: number;
+  readonly keys: number;
+  /** Undefined where values are part of the keys. */
+  readonly values?: number | undefined;
 }
 
 /** Adds operators and values to a program; what it has built so far is in `builder`. */
@@ -30,18 +45,21 @@ export class Wires {
   readonly symbols: Symbols;
   /** Values that gate noise is fed to, in the order of the gates. */
   readonly noise: number[] = [];
+  /** In the order of the blocks. */
+  readonly caches: BlockCache[] = [];
   readonly #kernels = new Map<string, Kernel>();
 
   constructor(
     readonly width: number,
     readonly options: WireOptions,
   ) {
-    const { batch, sequence, anyLength } = options;
+    const { batch, sequence, anyLength, cache } = options;
     this.tokens = batch * sequence;
     this.symbols = new Map([
       ["T", this.tokens],
       ["B", batch],
-      ...(anyLength ? [["S", sequence] as const] : []),
+      ...(anyLength || cache !== undefined ? [["S", sequence] as const] : []),
+      ...(cache === undefined ? [] : [["C", cache] as const]),
     ]);
   }
 

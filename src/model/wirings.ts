@@ -17,7 +17,7 @@ import { type BlockInput, addAttention, addMlp, addShared } from "./sublayers.js
 import type { Wires } from "./wires.js";
 
 /** A block, and what beside the streams its parts read. */
-export interface Block extends MoeBlockOptions, Pick<BlockInput, "positions" | "starts"> {
+export interface Block extends MoeBlockOptions, Pick<BlockInput, "beside"> {
   readonly parts: BlockParts;
   /** FarSkip: which stream a dense MLP reads, the one after the block's attention or the one before. */
   readonly denseReads: "after" | "before";
@@ -33,10 +33,10 @@ function standard(wires: Wires, blocks: readonly Block[], embedded: number): num
   let before: BlockStreams = { input: embedded, afterAttention: embedded, output: embedded };
   let ahead: RoutedBranch | undefined;
   for (const block of blocks) {
-    const { parts, layer, positions, starts } = block;
+    const { parts, layer, beside } = block;
     const input = before.output;
     const shortcut = ahead ?? (parts.moe && startShortcut(wires, parts.moe, before, block));
-    const afterAttention = addAttention(wires, parts, { layer, x: input, positions, starts });
+    const afterAttention = addAttention(wires, parts, { layer, x: input, beside });
     const next = blocks.at(layer + 1);
     ahead = next?.parts.moe && startAheadOfMlp(wires, next.parts.moe, { input, afterAttention }, next);
     const output =
@@ -55,11 +55,11 @@ function standard(wires: Wires, blocks: readonly Block[], embedded: number): num
 function farskip(wires: Wires, blocks: readonly Block[], embedded: number): number {
   let full = embedded;
   let partial = embedded;
-  for (const { parts, layer, rule, withNoise, denseReads, positions, starts } of blocks) {
+  for (const { parts, layer, rule, withNoise, denseReads, beside } of blocks) {
     const { moe } = parts;
     const branch =
       moe && routedBranch(wires, moe, { layer, name: `L${layer}`, rule, source: full, withNoise });
-    const attended = addAttention(wires, parts, { layer, x: partial, base: full, positions, starts });
+    const attended = addAttention(wires, parts, { layer, x: partial, base: full, beside });
     if (moe?.shared === undefined || branch === undefined) {
       const x = denseReads === "before" ? full : attended;
       full = partial = addMlp(wires, parts, { layer, x, base: attended });

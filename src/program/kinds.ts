@@ -46,7 +46,9 @@ export interface KernelData {
 export interface LearnedPositions {
   readonly table: string;
   readonly period: number;
-  readonly starts?: number;
+  readonly starts?: number | undefined;
+  /** Instead: the rows' positions, T of them. */
+  readonly at?: number | undefined;
 }
 
 export interface EmbedData {

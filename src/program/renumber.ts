@@ -16,8 +16,12 @@ const record = (values: Readonly<Record<string, number>>, to: Renumbering): Reco
 
 const embedded = <D extends K.EmbedData | K.EmbedBackwardData>(data: D, to: Renumbering): D => {
   const { tokens, positions } = data;
-  const starts = optional(positions?.starts, to);
-  return { ...data, tokens: to(tokens), positions: positions && { ...positions, starts } };
+  const moved = positions && {
+    ...positions,
+    starts: optional(positions.starts, to),
+    at: optional(positions.at, to),
+  };
+  return { ...data, tokens: to(tokens), positions: moved };
 };
 
 const kernel = (data: K.KernelData, to: Renumbering): K.KernelData => ({

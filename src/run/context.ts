@@ -1,10 +1,11 @@
 import type { Communicator, ExchangeResult, Handle } from "../comm/communicator.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Engine } from "../engine/engine.js";
+import type { WeightForm } from "../kernel/quantise.js";
 import type { RuleTable } from "../program/operator.js";
 import type { Gradients } from "./gradients.js";
 import type { Allocation, Memory } from "./memory.js";
-import type { Weights } from "./weights.js";
+import type { OperatorWeights } from "./operator-weights.js";
 
 /** What a value holds while it lives: its content, and the memory to release with it. */
 export interface Held {
@@ -16,7 +17,7 @@ export interface Held {
 export interface Services {
   readonly engine: Engine;
   readonly memory: Memory;
-  readonly weights: Weights;
+  readonly weights: OperatorWeights;
   /** Only where a program has a backward pass. */
   readonly gradients?: Gradients;
   /** All ranks, and the ranks that share one set of experts. */
@@ -26,6 +27,8 @@ export interface Services {
   readonly replicas: Communicator;
   /** Weights are part of the compiled kernels (they must not change afterwards), not inputs of theirs. */
   readonly hasFixedWeights?: boolean;
+  /** In which form kernels hold fixed weights. Default "f32". */
+  readonly form?: WeightForm;
 }
 
 /** What an operator may touch while it runs. */

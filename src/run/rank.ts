@@ -20,6 +20,7 @@ export interface RankOptions extends Pick<WeightLayout, "bucketElements" | "besi
 
 export interface Rank extends Services {
   readonly config: ModelConfig;
+  readonly weights: Weights;
 }
 
 /**
@@ -44,22 +45,40 @@ export function expertParallelSize(
   return epSize;
 }
 
+/** A rank's place among ranks that share the experts, and its communicators. */
+export interface RankGroups extends Pick<Services, "world" | "ep" | "replicas"> {
+  readonly epRank: number;
+  readonly epSize: number;
+}
+
 /** @throws InputError when the expert-parallel size divides neither the world nor the experts */
-export function createRank(options: RankOptions): Rank {
-  const { config, engine, world, bucketElements, beside } = options;
-  const parameters = listParameters(config);
-  const epSize = expertParallelSize(parameters, { config, ranks: world.size, wanted: options.epSize });
-  const epRank = world.rank % epSize;
+export function rankGroups(
+  parameters: readonly ParameterInfo[],
+  { config, world, epSize: wanted }: Pick<RankOptions, "config" | "world" | "epSize">,
+): RankGroups {
+  const epSize = expertParallelSize(parameters, { config, ranks: world.size, wanted });
   // A group of all ranks, or of one, needs no communicator of its own.
   const group = (size: number, colorOf: (rank: number) => number): Communicator =>
     size === world.size ? world : size === 1 ? singleCommunicator() : world.split(colorOf);
+  return {
+    epRank: world.rank % epSize,
+    epSize,
+    world,
+    ep: group(epSize, (rank) => Math.floor(rank / epSize)),
+    replicas: group(world.size / epSize, (rank) => rank % epSize),
+  };
+}
+
+/** @throws InputError when the expert-parallel size divides neither the world nor the experts */
+export function createRank(options: RankOptions): Rank {
+  const { config, engine, bucketElements, beside } = options;
+  const parameters = listParameters(config);
+  const { epRank, epSize, ...groups } = rankGroups(parameters, options);
   return {
     config,
     engine,
     memory: new Memory(engine),
     weights: new Weights(engine, parameters, { epRank, epSize, bucketElements, beside }),
-    world,
-    ep: group(epSize, (rank) => Math.floor(rank / epSize)),
-    replicas: group(world.size / epSize, (rank) => rank % epSize),
+    ...groups,
   };
 }

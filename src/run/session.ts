@@ -19,7 +19,10 @@ export interface SessionOptions {
   readonly keep?: Iterable<number>;
   /** Content of the program's state values; operators update it in place, and it stays for the next run. */
   readonly state?: ReadonlyMap<number, unknown>;
-  /** Compiles weights into the kernels, which packs them: quicker for few rows, but they must not change any more. */
+  /**
+   * "fixed" compiles weights into the kernels, in the form that the services say, and packs them: quicker for few rows, but they must
+   * not change any more. Default: as the services say, or else "inputs".
+   */
   readonly weights?: "inputs" | "fixed";
   /** Other actions than the usual ones. */
   readonly actions?: ActionTable;
@@ -35,7 +38,8 @@ export class Session {
     readonly program: Program,
     options: SessionOptions = {},
   ) {
-    const { keep = [], state = new Map<number, unknown>(), weights = "inputs", actions = ACTIONS } = options;
+    const { keep = [], state = new Map<number, unknown>(), actions = ACTIONS } = options;
+    const { weights = services.hasFixedWeights ? "fixed" : "inputs" } = options;
     this.#keep = new Set(keep);
     for (const { id, name, isState } of program.values)
       assert(!isState || state.has(id), `the state ${name} is bound by whoever opens the session`);

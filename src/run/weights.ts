@@ -8,10 +8,12 @@ import { philox } from "../core/rng.js";
 import { numElements } from "../core/tensor.js";
 import type { Arena } from "../engine/arena.js";
 import type { Engine } from "../engine/engine.js";
+import { type QuantisedMatrix, quantise } from "../kernel/quantise.js";
 import { type BucketLayout, type TensorRun, bucketsOf, localParameters } from "../model/buckets.js";
 import type { ParameterInfo } from "../model/parts/part.js";
 import type { ParameterSpan } from "../program/kinds.js";
 import { ARENA_BYTES, gib } from "./memory.js";
+import type { OperatorWeights, QuantisedShape } from "./operator-weights.js";
 
 export interface BucketTensor {
   readonly info: ParameterInfo;
@@ -38,7 +40,7 @@ export interface Place {
 /** Beside its arrays an arena has room for their alignment. */
 const SLACK_BYTES = 2 ** 16;
 
-export class Weights {
+export class Weights implements OperatorWeights {
   readonly buckets: readonly Bucket[];
   readonly #where = new Map<string, Place>();
   /** Parameters without gradient (selection biases). */
@@ -66,6 +68,17 @@ export class Weights {
   has(name: string): boolean {
     return this.#where.has(name);
   }
+
+  dims(name: string): readonly number[] {
+    return this.find(name).tensor.info.dims;
+  }
+
+  quantised(names: ParameterSpan, { dims, bits }: QuantisedShape): QuantisedMatrix {
+    return quantise(this.span(names), dims, bits);
+  }
+
+  /** Views stay. */
+  takeBack(): void {}
 
   weight(name: string): Float32Array {
     return this.span([name]);

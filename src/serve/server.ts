@@ -13,7 +13,7 @@ import { createMetrics } from "./metrics.js";
 import type { ServedModel } from "./model.js";
 import { addChat } from "./routes/chat.js";
 import { addCompletions } from "./routes/completions.js";
-import { addStatus } from "./routes/status.js";
+import { type TimelinePage, addStatus } from "./routes/status.js";
 import { addTokens } from "./routes/tokens.js";
 import { type Service, createService } from "./service.js";
 
@@ -27,7 +27,7 @@ export interface ServerOptions {
   /** Where the log goes, a line of JSON per request; default: nowhere. */
   readonly log?: Logger | undefined;
   /** The page of /debug/timeline; undefined where there is none yet. */
-  readonly timeline?: (() => string | undefined) | undefined;
+  readonly timeline?: TimelinePage | undefined;
   /** The engine has failed; every request is refused from now on. */
   readonly onEngineLost?: (() => void) | undefined;
 }

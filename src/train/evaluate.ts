@@ -1,18 +1,23 @@
 /** Validation loss on this rank's model. */
 import { sumScalars } from "../comm/collectives.js";
+import type { Communicator } from "../comm/communicator.js";
 import { InputError, InterruptedError, NumericsError } from "../core/errors.js";
 import { defaultSequence } from "../core/bounds.js";
 import { greatestDivisor } from "../core/divisor.js";
+import { collectGarbage } from "../core/garbage.js";
 import type { Tensor } from "../core/tensor.js";
 import { evalBatch, numWindows } from "../data/batches.js";
 import { isTokenFile, openHeldOut } from "../data/held-out.js";
 import type { TokenFile } from "../data/token-file.js";
 import { createOrtEngine } from "../engine/ort-engine.js";
+import type { QuantisedForm, WeightForm } from "../kernel/quantise.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
 import type { Schedule } from "../program/schedule.js";
 import { type JobContext, defineJob } from "../launch/job.js";
+import type { Services } from "../run/context.js";
+import { createInferenceRank } from "../run/inference-rank.js";
 import { loadWeights } from "../run/load-weights.js";
-import { openModel } from "../run/open-model.js";
+import { type OpenModel, openModel } from "../run/open-model.js";
 import { type Rank, createRank } from "../run/rank.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
@@ -30,6 +35,9 @@ export interface EvaluateShape {
   readonly endOfText?: number | undefined;
 }
 
+/** What a model is evaluated on: its weights may be inputs of kernels, or fixed in any form. */
+export type EvaluatedRank = Services & Pick<Rank, "config">;
+
 /**
  * Mean nats per token over held-out text: its first sequences, each once, whatever number of ranks and batches. Every
  * expert takes all rows it is sent, unless asked otherwise.
@@ -40,7 +48,7 @@ export class Evaluator {
   readonly #schedule: Schedule;
 
   constructor(
-    readonly rank: Rank,
+    readonly rank: EvaluatedRank,
     readonly file: TokenFile,
     readonly shape: EvaluateShape,
   ) {
@@ -122,6 +130,8 @@ export interface EvaluateTask {
   readonly capacity?: boolean | undefined;
   /** No document sees another in its window. Default: as the run was trained; false where there is no run.json. */
   readonly documentMask?: boolean | undefined;
+  /** Evaluates beside the model also what inference makes of it with the weights of its matrix products in 8 or 4 bits. */
+  readonly quantize?: QuantisedForm | undefined;
 }
 
 /** Losses in nats per token, over held-out text. */
@@ -129,6 +139,8 @@ export interface EvaluateResult {
   readonly checkpoint: string;
   readonly loss: number;
   readonly perplexity: number;
+  /** The same of the model with its weights quantised, where that was asked for. */
+  readonly quantised?: { readonly form: QuantisedForm; readonly loss: number; readonly perplexity: number };
   /** Sequences that were counted. */
   readonly sequences: number;
   readonly unigramEntropy: number;
@@ -153,12 +165,6 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
     throw new InputError(
       `A sequence of ${sequence} is beyond the model's max_position_embeddings ${config.max_position_embeddings}`,
     );
-  const engine = createOrtEngine();
-  // Any number of ranks will do: experts are shared as far as they divide.
-  const epSize = greatestDivisor(world.size, config.num_experts);
-  const rank = createRank({ config, engine, world, epSize });
-  loadWeights(rank, model.source);
-  model.close();
   const data = openHeldOut(
     {
       corpus,
@@ -176,21 +182,60 @@ function run(context: JobContext, task: EvaluateTask): EvaluateResult {
   );
   if (documentMask && data.endOfText === undefined)
     throw new InputError(`A token file does not say where documents end; leave out the document mask`);
-  const evaluator = new Evaluator(rank, data.validation, {
+  const shape: EvaluateShape = {
     sequence,
     batch,
     sequences: batches,
     withCapacity: task.capacity ?? false,
     endOfText: documentMask ? data.endOfText : undefined,
-  });
-  const loss = evaluator.run();
-  engine.dispose();
+  };
+  const { loss, sequences } = evaluateModel(model, { world, file: data.validation, shape });
+  const { quantize: form } = task;
+  let quantised: EvaluateResult["quantised"];
+  if (form !== undefined) {
+    // The first model's memory, before another is read.
+    collectGarbage();
+    const found = evaluateModel(openModel(directory), { world, file: data.validation, shape, form });
+    quantised = { form, loss: found.loss, perplexity: Math.exp(found.loss) };
+  }
   return {
     checkpoint: directory,
     loss,
     perplexity: Math.exp(loss),
-    sequences: evaluator.sequences,
+    ...(quantised && { quantised }),
+    sequences,
     unigramEntropy: data.unigramEntropy,
     documentMask,
   };
+}
+
+/** Reads the model and closes it. @param of.form holds its weights in that form, as inference does */
+function evaluateModel(
+  { config, source }: OpenModel,
+  of: {
+    readonly world: Communicator;
+    readonly file: TokenFile;
+    readonly shape: EvaluateShape;
+    readonly form?: WeightForm;
+  },
+): { readonly loss: number; readonly sequences: number } {
+  const { world, file, shape, form } = of;
+  const engine = createOrtEngine();
+  // Any number of ranks will do: experts are shared as far as they divide.
+  const places = { config, engine, world, epSize: greatestDivisor(world.size, config.num_experts) };
+  try {
+    if (form !== undefined) {
+      const rank = createInferenceRank({ ...places, source, form });
+      const evaluator = new Evaluator(rank, file, shape);
+      rank.weights.close();
+      return { loss: evaluator.run(), sequences: evaluator.sequences };
+    }
+    const rank = createRank(places);
+    loadWeights(rank, source);
+    source.close();
+    const evaluator = new Evaluator(rank, file, shape);
+    return { loss: evaluator.run(), sequences: evaluator.sequences };
+  } finally {
+    engine.dispose();
+  }
 }

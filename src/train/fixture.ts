@@ -7,7 +7,7 @@ import { parseJson } from "../core/json.js";
 import type { ModelConfig } from "../model/config.js";
 import { parseWith } from "../core/parse.js";
 import { inferConfig } from "../model/infer-config.js";
-import { checkTensors } from "../run/load-weights.js";
+import { checkTensors } from "../run/weight-checks.js";
 import { SafetensorsReader } from "../storage/safetensors.js";
 
 const stepSchema = z.looseObject({

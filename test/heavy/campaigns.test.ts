@@ -6,6 +6,7 @@ import { expect, it } from "vitest";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SHARES: Readonly<Record<string, number>> = {
+  batching: 8_000,
   fuzz: 30_000,
   "io-faults": 40,
   kills: 8,

@@ -1,9 +1,15 @@
-import { fixParameters } from "../../src/kernel/fix.js";
+import { type FixedParameter, fixParameters } from "../../src/kernel/fix.js";
 import { evaluate } from "./evaluate.js";
 import type { Engine } from "../../src/engine/engine.js";
 import { Signature } from "../../src/engine/bindings.js";
 import { referenceRoutines } from "./routines.js";
 import { createSharedArena } from "../../src/engine/shared-arena.js";
+
+function copyOf(weight: FixedParameter): FixedParameter {
+  return "packed" in weight
+    ? { ...weight, packed: weight.packed.slice(), scales: weight.scales.slice() }
+    : { ...weight, data: Float32Array.from(weight.data) };
+}
 
 /** Every kernel by the slow reference rules: what engines are compared with. */
 export function createReferenceEngine(): Engine {
@@ -12,9 +18,7 @@ export function createReferenceEngine(): Engine {
     routines: referenceRoutines,
     newArena: createSharedArena,
     compile(source, fixed = {}) {
-      const copies = Object.entries(fixed).map(
-        ([name, t]) => [name, { ...t, data: t.data.slice() }] as const,
-      );
+      const copies = Object.entries(fixed).map(([name, weight]) => [name, copyOf(weight)] as const);
       const kernel = fixParameters(source, Object.fromEntries(copies));
       const signature = new Signature(kernel);
       return {

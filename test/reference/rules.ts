@@ -2,6 +2,7 @@
 import { numElements } from "../../src/core/tensor.js";
 import type { Expr } from "../../src/kernel/kernel.js";
 import type { OpName } from "../../src/kernel/ops.js";
+import { BLOCK, type QuantisedMatrix, dequantise } from "../../src/kernel/quantise.js";
 
 export interface Values {
   readonly data: Float64Array;
@@ -16,6 +17,20 @@ const strides = (dims: readonly number[]): number[] => {
   for (let i = dims.length - 2; i >= 0; i--) out[i] = out[i + 1] * dims[i + 1];
   return out;
 };
+
+/** A cache [B, G, C, w] with the rows [B, S, G·w] in the last places of each sequence, up to `last`. */
+function withRows(before: Values, own: Values, last: Values): Float64Array {
+  const [B, G, C, w] = before.dims;
+  const S = own.dims[1];
+  const out = before.data.slice();
+  for (let b = 0; b < B; b++)
+    for (let s = 0; s < S; s++)
+      for (let g = 0; g < G; g++) {
+        const from = ((b * S + s) * G + g) * w;
+        out.set(own.data.subarray(from, from + w), ((b * G + g) * C + last.data[b] - S + 1 + s) * w);
+      }
+  return out;
+}
 
 /** Calls `visit` with the flat index in `dims` and in an operand of dims `from` broadcast to them. */
 function broadcastIndex(dims: readonly number[], from: readonly number[]): (flat: number) => number {
@@ -163,6 +178,24 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
   clampGrad: (e, [x, dy]) =>
     dy.data.map((value, i) => (Math.abs(x.data[i]) > (e.attrs.limit as number) ? 0 : value)),
   matmul: (e, [a, b], dims) => product(e, a, b, new Float64Array(numElements(dims)), dims),
+  // Rows are read in 8 bits, every 32 neighbours on a scale of their own: the greatest is ±127.
+  quantisedLinear: ({ attrs }, [x, b], [T, N]) => {
+    const weight = attrs.weight as QuantisedMatrix;
+    const [w, K] = [dequantise(weight), weight.dims[1]];
+    const read = x.data.map((value, at) => {
+      const column = at % K;
+      const start = at - (column % BLOCK);
+      const block = x.data.subarray(start, Math.min(start + BLOCK, at - column + K));
+      const scale = Math.max(...block.map(Math.abs)) / 127;
+      return scale === 0 ? 0 : Math.round(value / scale) * scale;
+    });
+    return Float64Array.from({ length: T * N }, (_, at) => {
+      const [row, out] = [Math.floor(at / N), at % N];
+      let sum = b?.data[out] ?? 0;
+      for (let i = 0; i < K; i++) sum += read[row * K + i] * w[out * K + i];
+      return sum;
+    });
+  },
   linear: (_, [x, w, b], dims) => {
     const [n, out] = dims;
     const inner = x.dims[1];
@@ -222,7 +255,8 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
     const { sums, count } = reduce(e, x);
     return sums.map((s) => s / count);
   },
-  rotary: (e, [positions], [, width]) => {
+  rotary: (e, [positions], dims) => {
+    const width = dims[dims.length - 1];
     const wave = e.attrs.wave === "cos" ? Math.cos : Math.sin;
     const frequencies = e.attrs.frequencies as readonly number[];
     return Float64Array.from({ length: positions.data.length * width }, (_, at) =>
@@ -242,6 +276,43 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
       (_, at) =>
         2 ** 30 * Math.min(0, (e.attrs.first as number) + (at % K) - starts.data[Math.floor(at / K)]),
     ),
+  gatherRows: (_, [x, rows], dims) =>
+    Float64Array.from(
+      { length: numElements(dims) },
+      (_unused, i) => x.data[rows.data[Math.floor(i / dims[1])] * dims[1] + (i % dims[1])],
+    ),
+  cachedAttention(e, [q, key, value, keys, values, last], [B, S, width]) {
+    const [, G, C, w] = keys.dims;
+    const [H, scale] = [e.attrs.heads as number, e.attrs.scale as number];
+    const window = (e.attrs.window as number | undefined) ?? Infinity;
+    const [allKeys, allValues] = [
+      [keys, key],
+      [values, value],
+    ].map(([before, own]) => withRows(before, own, last));
+    const out = new Float64Array(B * S * width);
+    for (let b = 0; b < B; b++)
+      for (let s = 0; s < S; s++)
+        for (let h = 0; h < H; h++) {
+          const own = (b * S + s) * width + h * w;
+          const head = (b * G + Math.floor((h * G) / H)) * C * w;
+          const place = last.data[b] - S + 1 + s;
+          const seen = Array.from({ length: place + 1 }, (_, p) => p).filter((p) => place - p < window);
+          const product = (p: number): number => {
+            let sum = 0;
+            for (let i = 0; i < w; i++) sum += q.data[own + i] * allKeys[head + p * w + i];
+            return sum;
+          };
+          const scores = seen.map((p) => scale * product(p));
+          const most = Math.max(...scores);
+          const weights = scores.map((score) => Math.exp(score - most));
+          const total = weights.reduce((a, x) => a + x, 0);
+          seen.forEach((p, n) => {
+            for (let i = 0; i < w; i++) out[own + i] += (weights[n] / total) * allValues[head + p * w + i];
+          });
+        }
+    return out;
+  },
+  cacheAfter: (_, [, before, own, last]) => withRows(before, own, last),
   softmax: (_, [x]) => rows(x, softmaxRow),
   softmaxGrad: (_, [p, dp]) => {
     const width = p.dims[p.dims.length - 1];

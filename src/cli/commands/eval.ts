@@ -28,6 +28,7 @@ export function addEval(program: Command): void {
     .option("--document-mask", "no document sees another in its window (default: as the run was trained)")
     .option("--no-document-mask", "documents in a window see each other")
     .option("--capacity", "drop tokens beyond the model's capacity_factor, as training does")
+    .option("--quantize <form>", "int8 or int4: also the loss with weights as inference holds them then")
     .option("-n, --ranks <n>", "ranks", RANKS)
     .option(...IGNORE_MEMORY)
     .option("--json", "print the result as JSON")
@@ -36,6 +37,7 @@ export function addEval(program: Command): void {
       `
 Examples:
   scmoe eval runs/first                               held-out part of the built-in corpus
+  scmoe eval runs/first --quantize int4               and what 4-bit weights cost
   scmoe eval runs/first --corpus book.txt --sequence 64
   scmoe eval runs/first/checkpoints/step-00000200 --json`,
     )
@@ -43,7 +45,15 @@ Examples:
       const terminal = openTerminal();
       const { onEvent } = terminal;
       const result = await evaluate({ model, ...flags, onEvent }).finally(terminal.close);
-      const text = `${result.checkpoint}: loss ${result.loss.toFixed(4)} nats per token, perplexity ${result.perplexity.toFixed(2)} over ${result.sequences} sequences (unigram entropy ${result.unigramEntropy.toFixed(3)})`;
+      const { quantised } = result;
+      const cost =
+        quantised === undefined
+          ? ""
+          : `\n${quantised.form} weights: loss ${quantised.loss.toFixed(4)} (${signed(quantised.loss - result.loss)}), perplexity ${quantised.perplexity.toFixed(2)}`;
+      const text = `${result.checkpoint}: loss ${result.loss.toFixed(4)} nats per token, perplexity ${result.perplexity.toFixed(2)} over ${result.sequences} sequences (unigram entropy ${result.unigramEntropy.toFixed(3)})${cost}`;
       if (SPEAKS) print({ json }, result, text);
     });
 }
+
+const signed = (difference: number): string =>
+  `${difference < 0 ? "−" : "+"}${Math.abs(difference).toFixed(4)}`;

@@ -119,3 +119,19 @@ export function decoder(part: Part): Decoder {
 
 /** Where the file has no decoder. */
 export const spaced: Decoder = (tokens) => [tokens.join(" ")];
+
+/** The bytes of a token's text where another one stands before it, or that it is itself. @param part of which `decode` was made */
+export function bytesOfToken(token: string, decode: Decoder, part: Part | undefined): readonly number[] {
+  if (part !== undefined && isByteLevel(part)) return [...bytesOf(token)];
+  const once = decode([token]).join("");
+  const byte = BYTE.exec(token);
+  if (byte && once !== token) return [parseInt(byte[1], 16)];
+  // What is done to the start of a text is none of the token's.
+  const twice = decode([token, token]).join("");
+  return [...new TextEncoder().encode(twice.startsWith(once) ? twice.slice(once.length) : once)];
+}
+
+function isByteLevel(part: Part): boolean {
+  if (part.fields.type === "Sequence") return children(part, "decoders").some(isByteLevel);
+  return part.fields.type === "ByteLevel";
+}

@@ -15,6 +15,8 @@ export interface Tokenizer {
   encodePieces(text: string, onProgress?: (share: number) => void): Iterable<ArrayLike<number>>;
   /** Special tokens by their names; ids that no token has are left out. */
   decode(ids: Iterable<number>): string;
+  /** What the token stands for within a text, in UTF-8: of a part of a character its bytes. None for an id that no token has. */
+  tokenBytes(id: number): readonly number[];
   /** Whether the token is a byte whose text hangs on all bytes in a row with it. */
   isByte(id: number): boolean;
 }

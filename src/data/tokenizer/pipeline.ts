@@ -4,7 +4,7 @@
  */
 import { type AddedToken, addedParts, addedTokens, tokenFinder } from "./added-tokens.js";
 import { bpeModel } from "./bpe.js";
-import { BYTE, decoder, spaced } from "./decoders.js";
+import { BYTE, bytesOfToken, decoder, spaced } from "./decoders.js";
 import type { Tokenizer } from "./interface.js";
 import { libraryModel } from "./library-model.js";
 import type { Model } from "./model.js";
@@ -98,6 +98,7 @@ export function readPipeline(
       for (const id of list) if (tokens[id] !== undefined) known.push(tokens[id]);
       return decode(known).join("");
     },
+    tokenBytes: (id) => (tokens[id] === undefined ? [] : bytesOfToken(tokens[id], decode, part("decoder"))),
     isByte: (id) => id in tokens && BYTE.test(tokens[id]),
   };
 }

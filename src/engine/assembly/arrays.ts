@@ -52,3 +52,48 @@ export function addPrefixes(out: usize, x: usize, count: u32, size: u32, length:
     } else add(out, out, x, length);
   }
 }
+
+/** Σ of n words of 32 bits, modulo 2³², of eight cache lines at a time: reads them about as fast as memory gives them. */
+export function sumWords(x: usize, n: u32): u32 {
+  let a = i32x4.splat(0), b = a, c = a, d = a, e = a, f = a, g = a, h = a;
+  let i: u32 = 0;
+  for (; i + 128 <= n; i += 128, x += 512) {
+    // Each line's first part first: the sooner all eight are on their way.
+    a = i32x4.add(a, v128.load(x));
+    b = i32x4.add(b, v128.load(x, 64));
+    c = i32x4.add(c, v128.load(x, 128));
+    d = i32x4.add(d, v128.load(x, 192));
+    e = i32x4.add(e, v128.load(x, 256));
+    f = i32x4.add(f, v128.load(x, 320));
+    g = i32x4.add(g, v128.load(x, 384));
+    h = i32x4.add(h, v128.load(x, 448));
+    a = i32x4.add(a, v128.load(x, 16));
+    b = i32x4.add(b, v128.load(x, 80));
+    c = i32x4.add(c, v128.load(x, 144));
+    d = i32x4.add(d, v128.load(x, 208));
+    e = i32x4.add(e, v128.load(x, 272));
+    f = i32x4.add(f, v128.load(x, 336));
+    g = i32x4.add(g, v128.load(x, 400));
+    h = i32x4.add(h, v128.load(x, 464));
+    a = i32x4.add(a, v128.load(x, 32));
+    b = i32x4.add(b, v128.load(x, 96));
+    c = i32x4.add(c, v128.load(x, 160));
+    d = i32x4.add(d, v128.load(x, 224));
+    e = i32x4.add(e, v128.load(x, 288));
+    f = i32x4.add(f, v128.load(x, 352));
+    g = i32x4.add(g, v128.load(x, 416));
+    h = i32x4.add(h, v128.load(x, 480));
+    a = i32x4.add(a, v128.load(x, 48));
+    b = i32x4.add(b, v128.load(x, 112));
+    c = i32x4.add(c, v128.load(x, 176));
+    d = i32x4.add(d, v128.load(x, 240));
+    e = i32x4.add(e, v128.load(x, 304));
+    f = i32x4.add(f, v128.load(x, 368));
+    g = i32x4.add(g, v128.load(x, 432));
+    h = i32x4.add(h, v128.load(x, 496));
+  }
+  a = i32x4.add(i32x4.add(i32x4.add(a, b), i32x4.add(c, d)), i32x4.add(i32x4.add(e, f), i32x4.add(g, h)));
+  let sum = i32x4.extract_lane(a, 0) + i32x4.extract_lane(a, 1) + i32x4.extract_lane(a, 2) + i32x4.extract_lane(a, 3);
+  for (; i < n; i++, x += 4) sum += load<i32>(x);
+  return sum;
+}

@@ -5,10 +5,16 @@ import type { Dim } from "../kernel.js";
 import { ProtoWriter } from "../../core/protobuf.js";
 
 /** TensorProto.DataType */
-export const ELEMENT_TYPE = { f32: 1, i32: 6, i64: 7, f64: 11 } as const satisfies Record<
-  DType | "i64" | "f64",
+export const ELEMENT_TYPE = { f32: 1, u8: 2, i32: 6, i64: 7, f64: 11 } as const satisfies Record<
+  DType | "u8" | "i64" | "f64",
   number
 >;
+
+/**
+ * Where initialisers lie whose values are given by address: onnxruntime wants a file to be there, and does not open it. One of
+ * its own package.
+ */
+const OUTSIDE_FILE = "package.json";
 
 /** Of one Protocol Buffers message. */
 const MAX_MODEL_BYTES = 2 ** 31 - 1;
@@ -19,6 +25,8 @@ export interface OnnxNode {
   readonly op: string;
   readonly inputs: readonly string[];
   readonly output: string;
+  /** Names of its outputs after the first. */
+  readonly more?: readonly string[];
   readonly attrs: Readonly<Record<string, NodeAttr>>;
   /** "" is ONNX itself; "com.microsoft" holds FusedMatMul. */
   readonly domain: string;
@@ -28,24 +36,43 @@ interface Initializer {
   readonly name: string;
   readonly type: number;
   readonly dims: readonly number[];
-  readonly raw: Uint8Array;
+  readonly raw: Uint8Array | "outside";
+}
+
+/** An initialiser whose values are not part of the model: whoever makes a session of it gives them by address. */
+export interface OutsideInitializer {
+  readonly name: string;
+  readonly data: Float32Array | Uint8Array;
+  readonly dims: readonly number[];
+  /** Scales of a quantised matrix: on some machines they are not packed with it, and read whenever the model runs. */
+  readonly areScales: boolean;
 }
 
 export class OnnxGraph {
   readonly nodes: OnnxNode[] = [];
   readonly #initializers = new Map<string, Initializer>();
+  readonly outside: OutsideInitializer[] = [];
   #names = 0;
 
-  /** Adds a node and returns the name of its only output. */
+  /**
+   * Adds a node and returns the name of its first output.
+   * @param more what `further` finds its other outputs by
+   */
   node(
     op: string,
     inputs: readonly string[],
     attrs: Readonly<Record<string, NodeAttr>> = {},
     domain = "",
+    more: readonly string[] = [],
   ): string {
     const output = `t${this.#names++}`;
-    this.nodes.push({ op, inputs, output, attrs, domain });
+    this.nodes.push({ op, inputs, output, more: more.map((of) => this.further(output, of)), attrs, domain });
     return output;
+  }
+
+  /** The name of a node's further output, by the name of its first. */
+  further(output: string, of: string): string {
+    return `${output}_${of}`;
   }
 
   /** Values are not copied before `encode`. */
@@ -71,6 +98,18 @@ export class OnnxGraph {
     return this.#initializer(`i${values.join("_")}`, "i64", words, [values.length]);
   }
 
+  /**
+   * Values that onnxruntime packs for the op that reads them, and reads at no other time: they are not copied into the model, and
+   * their memory is free once the session is made.
+   */
+  packed(data: Float32Array | Uint8Array, dims: readonly number[], areScales = false): string {
+    const name = `o${this.outside.length}`;
+    this.outside.push({ name, data, dims, areScales });
+    const type = ELEMENT_TYPE[data instanceof Uint8Array ? "u8" : "f32"];
+    this.#initializers.set(name, { name, type, dims, raw: "outside" });
+    return name;
+  }
+
   /** Equal values have equal names, and are stored once. */
   #initializer(
     name: string,
@@ -94,7 +133,9 @@ export class OnnxGraph {
       for (const i of this.#initializers.values())
         graph.message(5, (w) => {
           for (const dim of i.dims) w.int(1, dim);
-          w.int(2, i.type).string(8, i.name).bytes(9, i.raw);
+          w.int(2, i.type).string(8, i.name);
+          if (i.raw !== "outside") w.bytes(9, i.raw);
+          else w.message(13, (entry) => entry.string(1, "location").string(2, OUTSIDE_FILE)).int(14, 1);
         });
       for (const value of inputs) graph.message(11, (w) => writeValueInfo(w, value));
       for (const value of outputs) graph.message(12, (w) => writeValueInfo(w, value));
@@ -117,7 +158,8 @@ export interface ValueInfo {
 
 function writeNode(w: ProtoWriter, node: OnnxNode): void {
   for (const name of node.inputs) w.string(1, name);
-  w.string(2, node.output).string(4, node.op);
+  for (const name of [node.output, ...(node.more ?? [])]) w.string(2, name);
+  w.string(4, node.op);
   for (const [name, value] of Object.entries(node.attrs)) w.message(5, (a) => writeAttribute(a, name, value));
   if (node.domain !== "") w.string(7, node.domain);
 }

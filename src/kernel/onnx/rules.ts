@@ -1,6 +1,7 @@
 /** How each op is said in ONNX (opset 21, plus FusedMatMul of com.microsoft). */
 import type { Dim, Expr } from "../kernel.js";
 import type { OpName } from "../ops.js";
+import { BLOCK, type QuantisedMatrix } from "../quantise.js";
 import { ELEMENT_TYPE, type OnnxGraph } from "./graph.js";
 
 /** Adds nodes for one expression whose operands have the names given; returns the result's name. */
@@ -100,6 +101,20 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     return g.node("FusedMatMul", inputs, { transA, transB, alpha: { float: alpha } }, "com.microsoft");
   },
   linear: (g, _, inputs) => g.node("Gemm", inputs, { transB: 1 }),
+  // Accuracy level 4: a product of 8-bit integers, each block of 32 of a row with a scale of its own.
+  quantisedLinear: (g, { attrs }, [x, bias]) => {
+    const { bits, dims, packed, scales } = attrs.weight as QuantisedMatrix;
+    const [N, K] = dims;
+    const blocks = Math.ceil(K / BLOCK);
+    const weight = g.packed(packed, [N, blocks, (BLOCK * bits) / 8]);
+    const given = [x, weight, g.packed(scales, [N, blocks], true)];
+    return g.node(
+      "MatMulNBits",
+      bias === undefined ? given : [...given, "", "", bias],
+      { K, N, bits, block_size: BLOCK, accuracy_level: 4 },
+      "com.microsoft",
+    );
+  },
   gemmAccumulate: (g, { attrs }, [c, a, b]) =>
     g.node("Gemm", [a, b, c], {
       transA: flag(attrs.transA),
@@ -116,13 +131,12 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
       g.ints([attrs.end as number]),
       g.ints([attrs.axis as number]),
     ]),
-  pad: (g, { attrs }, [x]) =>
-    g.node("Pad", [
-      x,
-      g.ints([attrs.before as number, attrs.after as number]),
-      g.scalar(0),
-      g.ints([attrs.axis as number]),
-    ]),
+  // For all axes: with the input that names some, onnxruntime 1.30 moves transposes across to the wrong places.
+  pad: (g, { attrs, dims }, [x]) => {
+    const only = (size: number): number[] => dims.map((_, axis) => (axis === attrs.axis ? size : 0));
+    const sizes = [...only(attrs.before as number), ...only(attrs.after as number)];
+    return g.node("Pad", [x, g.ints(sizes), g.scalar(0)]);
+  },
   sumPrefixes: (g, { inputs: sources, attrs }, inputs) => {
     const axis = sources[0].dims.length - 2;
     return inputs
@@ -145,7 +159,7 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
   // Angles in double precision: a position times a frequency has more digits than f32.
   rotary: (g, { attrs }, [positions]) => {
     const frequencies = Float64Array.from(attrs.frequencies as readonly number[]);
-    const column = g.node("Unsqueeze", [g.node("Cast", [positions], { to: ELEMENT_TYPE.f64 }), g.ints([1])]);
+    const column = g.node("Unsqueeze", [g.node("Cast", [positions], { to: ELEMENT_TYPE.f64 }), g.ints([-1])]);
     const angles = g.node("Mul", [column, g.f64(frequencies)]);
     return g.node("Cast", [g.node(attrs.wave === "cos" ? "Cos" : "Sin", [angles])], { to: ELEMENT_TYPE.f32 });
   },
@@ -166,6 +180,21 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     const column = g.node("Unsqueeze", [scaled, g.ints([1, 3])]);
     return g.node("Min", [g.node("Sub", [g.f32(keys, [keys.length]), column]), g.scalar(0)]);
   },
+  gatherRows: (g, _, inputs) => g.node("Gather", inputs, { axis: 0 }),
+  cachedAttention: (g, { attrs, inputs: [, , , keys] }, inputs) =>
+    g.node(
+      "GroupQueryAttention",
+      inputs,
+      {
+        num_heads: attrs.heads as number,
+        kv_num_heads: keys.dims[1] as number,
+        scale: { float: attrs.scale as number },
+        local_window_size: (attrs.window as number | undefined) ?? -1,
+      },
+      "com.microsoft",
+      ["keys", "values"],
+    ),
+  cacheAfter: (g, { attrs }, [attention]) => g.further(attention, attrs.of as string),
   softmax: (g, _, [x]) => g.node("Softmax", [x], { axis: -1 }),
   softmaxGrad: (g, _, [p, dp]) => {
     const delta = lastSum(g, g.node("Mul", [p, dp]));
@@ -204,6 +233,15 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     const products = g.node("Mul", [g.node("LogSoftmax", [logits], { axis: -1 }), targets]);
     return g.node("Neg", [g.node("ReduceSum", [products, g.ints([1])], { keepdims: 0 })]);
   },
+};
+
+/**
+ * One node where ONNX_RULES have several: quicker, and other bits in the last place, which runs under way must not get. For
+ * graphs that only infer. (onnxruntime finds `silu` by itself.)
+ */
+export const INFERENCE_RULES: Readonly<Partial<Record<OpName, OnnxRule>>> = {
+  rmsNorm: (g, { attrs }, inputs) =>
+    g.node("SimplifiedLayerNormalization", inputs, { axis: -1, epsilon: { float: attrs.eps as number } }),
 };
 
 function centred(g: OnnxGraph, x: string): string {

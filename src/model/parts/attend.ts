@@ -1,6 +1,6 @@
 /**
- * softmax(scale·QKᵀ + mask)·V. H query heads share G key heads; keys are dk wide, values dv. Two forms: of a sequence whose
- * length is a number, in tiles; and of rows at any positions.
+ * softmax(scale·QKᵀ + mask)·V. H query heads share G key heads; keys are dk wide, values dv. Three forms: of a sequence whose
+ * length is a number, in tiles; of rows at any positions; and of rows that join a cache.
  */
 import * as k from "../../kernel/build.js";
 import type { Dim, Expr } from "../../kernel/kernel.js";
@@ -38,6 +38,46 @@ export function attendAnywhere(q: Expr, positions: Expr, seen: Seen, { scale, wi
   const weights = n === 1 ? probabilities : k.reshape(probabilities, ["B", G, rows, K], ...sizes);
   const context = k.matmul(weights, seen.value);
   return n === 1 ? context : k.reshape(context, ["B", H, S, seen.value.dims[3]], ...sizes);
+}
+
+/** Heads of a cache are a multiple of this wide. */
+const CACHE_WIDTH = 8;
+
+/** How wide a row of a cache's head is: for keys and values alike, with zeros behind them. */
+export function cacheWidth(...widths: readonly number[]): number {
+  return Math.ceil(Math.max(...widths) / CACHE_WIDTH) * CACHE_WIDTH;
+}
+
+/**
+ * Rows of B sequences over what a cache has of each, and themselves: q [B, H, S, dk] → context [B, H, S, dv]. The caches, read as `cache_k`
+ * and `cache_v`, are the kernel's own inputs; see `framedKernel`.
+ * @param value a number: the values are so many first elements of the keys, and one cache is both
+ * @param positions i32 [B, 1, S], which tells the sizes
+ */
+export function attendCached(
+  { q, key, value }: { readonly q: Expr; readonly key: Expr; readonly value: Expr | number },
+  { scale, window }: Scoring,
+  positions: Expr,
+): k.CachedAttention {
+  const [B, H, S, dk] = q.dims as [Dim, number, Dim, number];
+  const [G, dv] = [key.dims[1] as number, typeof value === "number" ? value : (value.dims[3] as number)];
+  const w = cacheWidth(dk, dv);
+  const flat = (x: Expr): Expr => {
+    const [, heads, , d] = x.dims as [Dim, number, Dim, number];
+    const padded = d === w ? x : k.pad(x, 3, 0, w - d);
+    return k.reshape(k.transpose(padded, [0, 2, 1, 3]), [B, S, heads * w], positions);
+  };
+  const cache = (name: string): Expr => k.constantInput(name, [B, G, "C", w]);
+  const keys = cache("cache_k");
+  const own = flat(key);
+  const attended = k.cachedAttention(
+    { q: flat(q), key: own, value: typeof value === "number" ? own : flat(value) },
+    { keys, values: typeof value === "number" ? keys : cache("cache_v") },
+    { last: k.input("last", [B], "i32"), total: k.input("total", [1], "i32") },
+    { heads: H, scale, window },
+  );
+  const split = k.reshape(attended.context, [B, S, H, w], positions);
+  return { ...attended, context: k.slice(k.transpose(split, [0, 2, 1, 3]), 3, 0, dv) };
 }
 
 /**

@@ -7,6 +7,7 @@ import type { Dim, Kernel } from "../../kernel/kernel.js";
 import { type Weights, referenceAttention } from "../../../test/reference/attention.js";
 import { evaluate } from "../../../test/reference/evaluate.js";
 import { type AttentionShape, attentionKernel } from "./attention.js";
+import { cacheWidth } from "./attend.js";
 import { type LatentAttentionShape, latentAttentionKernel } from "./latent-attention.js";
 
 const [B, S, D] = [2, 7, 12];
@@ -134,11 +135,12 @@ it.each(SHAPES)("%s", (_name, shape) => {
 });
 
 it("a latent cache is one vector per row, whatever the number of heads", () => {
-  const { inputs, outputs } = latentAttentionKernel(latent, "S", { past: "P" });
+  const { inputs, outputs } = latentAttentionKernel(latent, "S", { cache: true });
   const dims = (values: Kernel["inputs"] | Kernel["outputs"]) =>
     Object.fromEntries(values.map(({ name, expr }) => [name, expr.dims]));
-  const width = latent.kvRank + latent.ropeDim;
-  expect(dims(inputs)).toMatchObject({ past_k: ["B", 1, "P", width], past_positions: ["P"] });
-  expect(dims(inputs).past_v).toBeUndefined();
-  expect(dims(outputs)).toEqual({ y: ["T", D], k: ["B", 1, "S", width] });
+  const cache = ["B", 1, "C", cacheWidth(latent.kvRank + latent.ropeDim)];
+  expect(dims(inputs)).toMatchObject({ cache_k: cache, positions: ["B", 1, "S"] });
+  expect(dims(inputs).cache_v).toBeUndefined();
+  expect(dims(outputs)).toEqual({ y: ["T", D], cache_k: cache, cache_v: cache });
+  expect(outputs.map(({ aliasOf }) => aliasOf)).toEqual([undefined, "cache_k", "cache_k"]);
 });

@@ -5,7 +5,7 @@
 import { assert } from "../../core/errors.js";
 import * as k from "../../kernel/build.js";
 import type { Dim, Expr, Kernel } from "../../kernel/kernel.js";
-import { type Seen, attendAnywhere, attendTiled } from "./attend.js";
+import { type Seen, attendAnywhere, attendCached, attendTiled } from "./attend.js";
 import { type NormShape, norm, normParameters, normSpans } from "./norm.js";
 import { type ParameterInfo, type Part, type Spans, linears } from "./part.js";
 import { type Residual, withResidual } from "./residual.js";
@@ -24,8 +24,8 @@ export interface AttentionFrame {
 
 /** What rows see beside the rows of their sequence up to themselves, and what they do not. */
 export interface AttentionReach {
-  /** Keys and values of `past` earlier rows of each sequence: a cache. */
-  readonly past?: Dim;
+  /** Keys and values of each sequence's earlier rows are in a cache, which those of the rows join. */
+  readonly cache?: boolean;
   /** No row sees another document. */
   readonly documents?: boolean;
 }
@@ -44,7 +44,10 @@ export type AttentionPart = Part<AttentionForm>;
 
 /** The rows a kernel is built for. */
 export interface AttentionRows {
-  /** The number of rows S where they are 0, 1, …, S − 1; their positions, i32 [S], where they may be any. */
+  /**
+   * The number of rows S where they are 0, 1, …, S − 1; their positions where they may be any, i32 [S], or [B, 1, S] with a cache: each
+   * sequence has its own.
+   */
   readonly at: number | Expr;
   readonly isCached: boolean;
   /** [T, heads·width] → [B, S, heads, width] */
@@ -106,9 +109,12 @@ export function framedAttention(
 /**
  * With a number as `sequence` and no cache: x [T, D] → y, masks and rotary tables are constants of positions 0, 1, …, S − 1;
  * with `documents` it reads `starts` [B, S] too, where in its sequence each row's document begins. (Rotary scores depend on
- * distances only, so positions need not restart there.) Otherwise one kernel for any length: it reads the rows' `positions` [S] too, the same for all B sequences. With a
- * cache it reads `past_k` [B, G, P, dk] and `past_v` [B, G, P, dv] at `past_positions` [P], P ≥ 0, and gives the keys (rotated)
- * and values of its own rows as `k` and `v`, [B, G, S, …]; of values that are part of the keys there is neither `past_v` nor `v`.
+ * distances only, so positions need not restart there.) Otherwise one kernel for any length: it reads the rows' `positions` [S]
+ * too, the same for all B sequences.
+ *
+ * With a cache it reads and writes `cache_k` and `cache_v`, [B, G, C, w]: keys (rotated) and values of each sequence in as many first
+ * places as it has rows; of values that are part of the keys there is no `cache_v`. Each sequence has `positions` of its own, [B, 1, S],
+ * its `last` one, [B], and the longest has `total` rows, [1], its new ones included.
  */
 export function framedKernel(
   frame: AttentionFrame,
@@ -116,28 +122,32 @@ export function framedKernel(
   ...[sequence, reach = {}, residual]: AttentionForm
 ): Kernel {
   const { width: D, heads: H } = frame;
-  const { past: P, documents = false } = reach;
-  const isFixed = typeof sequence === "number" && P === undefined;
+  const { cache: isCached = false, documents = false } = reach;
+  const isFixed = typeof sequence === "number" && !isCached;
   assert(isFixed || !documents, "attention that tells documents apart has a fixed length and no cache");
   const x = k.input("x", ["T", D]);
-  const positions = k.input("positions", [sequence], "i32");
+  const positions = k.input("positions", isCached ? ["B", 1, sequence] : [sequence], "i32");
   const sizes = isFixed ? [] : [positions];
   const u = norm(frame.norm, x);
   const projected = project(u, {
     at: isFixed ? sequence : positions,
-    isCached: P !== undefined,
+    isCached,
     split: (from, heads) =>
       k.reshape(from, ["B", sequence, heads, (from.dims[1] as number) / heads], ...sizes),
     sizes,
   });
   const { q, scale, after = (results: Expr) => results } = projected;
   const scoring = { scale, window: frame.window };
-  let context: Expr;
-  if (isFixed) {
-    const starts = documents ? k.input("starts", ["B", sequence], "i32") : undefined;
-    context = attendTiled(q, withValues(projected), { ...scoring, starts });
-  } else context = attendAnywhere(q, positions, seenBy(projected, positions, P), scoring);
-  const results = after(context);
+  const seen = (): Omit<Seen, "positions"> => withValues(projected);
+  const starts = documents ? k.input("starts", ["B", sequence], "i32") : undefined;
+  const attended = isCached
+    ? attendCached(projected, scoring, positions)
+    : {
+        context: isFixed
+          ? attendTiled(q, seen(), { ...scoring, starts })
+          : attendAnywhere(q, positions, { ...seen(), positions }, scoring),
+      };
+  const results = after(attended.context);
   const merged = k.reshape(
     k.transpose(results, [0, 2, 1, 3]),
     ["T", H * (results.dims[3] as number)],
@@ -153,27 +163,14 @@ export function framedKernel(
     frame.outBias ? k.parameter("o_b", [D]) : undefined,
   );
   const y = withResidual(x, out, residual);
-  if (P === undefined) return k.kernel("attention", { y });
-  const { key, value } = projected;
-  return k.kernel("attention", { y, k: key, ...(typeof value === "number" ? {} : { v: value }) });
+  if (!("keys" in attended)) return k.kernel("attention", { y });
+  const outputs = { y, cache_k: attended.keys, cache_v: attended.values };
+  return k.kernel("attention", outputs, {
+    cache_k: "cache_k",
+    cache_v: typeof projected.value === "number" ? "cache_k" : "cache_v",
+  });
 }
 
 function withValues({ key, value }: Pick<Projected, "key" | "value">): Omit<Seen, "positions"> {
   return { key, value: typeof value === "number" ? k.slice(key, 3, 0, value) : value };
-}
-
-/** What the rows at some positions see: themselves, after what came before. */
-function seenBy({ key, value }: Projected, positions: Expr, P: Dim | undefined): Seen {
-  if (P === undefined) return { ...withValues({ key, value }), positions };
-  const before = (name: string, own: Expr): Expr => {
-    const [B, G, , width] = own.dims;
-    return k.concat([k.input(name, [B, G, P, width]), own], 2);
-  };
-  return {
-    ...withValues({
-      key: before("past_k", key),
-      value: typeof value === "number" ? value : before("past_v", value),
-    }),
-    positions: k.concat([k.input("past_positions", [P], "i32"), positions], 0),
-  };
 }

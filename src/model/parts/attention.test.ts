@@ -1,4 +1,4 @@
-/** Attention of any length, with and without a cache, against the form whose positions are constants. */
+/** Attention of any length against the form whose positions are constants. */
 import { afterAll, describe, expect, it } from "vitest";
 import { philox } from "../../core/rng.js";
 import { type Tensor, numElements } from "../../core/tensor.js";
@@ -6,88 +6,13 @@ import type { Engine, Executable } from "../../engine/engine.js";
 import { createOrtEngine } from "../../engine/ort-engine.js";
 import { createReferenceEngine } from "../../../test/reference/engine.js";
 import { differentiate } from "../../kernel/differentiate.js";
-import type { Dim, Kernel } from "../../kernel/kernel.js";
 import { evaluate } from "../../../test/reference/evaluate.js";
+import type { Kernel } from "../../kernel/kernel.js";
+import { KINDS, gpt, llama } from "../../../test/attention-kinds.js";
+import { attentionKernel } from "./attention.js";
 import { bindSymbols, concreteDims } from "../../kernel/symbols.js";
-import type { AttentionReach } from "./attention-frame.js";
-import { type AttentionShape, attentionKernel } from "./attention.js";
-import { type LatentAttentionShape, latentAttentionKernel } from "./latent-attention.js";
 
 const B = 2;
-const base = { width: 24, heads: 4, kvHeads: 4, headDim: 6 };
-const gpt: AttentionShape = {
-  ...base,
-  bias: true,
-  outBias: true,
-  norm: { kind: "layer", width: 24, eps: 1e-5 },
-};
-const llama: AttentionShape = {
-  ...base,
-  bias: false,
-  outBias: false,
-  norm: { kind: "rms", width: 24, eps: 1e-5 },
-  rope: { theta: 1000 },
-};
-const latent: LatentAttentionShape = {
-  width: 24,
-  heads: 3,
-  qRank: 10,
-  kvRank: 7,
-  plainDim: 4,
-  ropeDim: 6,
-  valueDim: 5,
-  bias: true,
-  outBias: true,
-  scaled: true,
-  norm: { kind: "rms", width: 24, eps: 1e-5 },
-  rope: { theta: 1000, pairs: "neighbours" },
-};
-
-type KernelOf = (sequence: Dim, reach?: AttentionReach) => Kernel;
-const grouped =
-  (shape: AttentionShape): KernelOf =>
-  (sequence, reach) =>
-    attentionKernel(shape, sequence, reach);
-const ofLatent =
-  (shape: LatentAttentionShape): KernelOf =>
-  (sequence, reach) =>
-    latentAttentionKernel(shape, sequence, reach);
-
-const KINDS: [string, KernelOf][] = [
-  ["gpt", grouped(gpt)],
-  ["llama", grouped(llama)],
-  ["gpt, grouped heads", grouped({ ...gpt, kvHeads: 2 })],
-  ["llama, grouped heads", grouped({ ...llama, kvHeads: 1 })],
-  ["gpt, window", grouped({ ...gpt, window: 5 })],
-  ["llama, grouped heads, window", grouped({ ...llama, kvHeads: 2, window: 70 })],
-  ["norms of heads, gate", grouped({ ...llama, kvHeads: 2, queryKeyNorm: "head", gate: true })],
-  [
-    "norm of the projection, clamped, neighbours turn, stretched",
-    grouped({
-      ...llama,
-      kvHeads: 2,
-      queryKeyNorm: "projection",
-      clip: 0.5,
-      rope: {
-        theta: 1000,
-        pairs: "neighbours",
-        scaling: {
-          rope_type: "yarn",
-          factor: 4,
-          original_max_position_embeddings: 64,
-          beta_fast: 32,
-          beta_slow: 1,
-          truncate: true,
-        },
-      },
-    }),
-  ],
-  ["latent", ofLatent(latent)],
-  [
-    "latent, queries not compressed, gate",
-    ofLatent({ ...latent, qRank: undefined, scaled: false, gate: true }),
-  ],
-];
 /** With the longest sequence that each is asked for: several tiles. */
 const ENGINES: [string, () => Engine, number][] = [
   ["onnxruntime", createOrtEngine, 150],
@@ -134,27 +59,6 @@ function expectEqual(found: Tensor, wanted: Tensor, tolerance: number, what: str
   expect(norm(f.map((v, i) => v - w[i])) / Math.max(norm(w), 1e-6), what).toBeLessThan(tolerance);
 }
 
-/** Rows [start, end) of each of the B sequences. */
-function rowsOf({ data, dims }: Tensor, start: number, end: number): Tensor<Float32Array> {
-  const [T, D] = dims;
-  const S = T / B;
-  const parts = Array.from({ length: B }, (_, b) => [
-    ...data.subarray((b * S + start) * D, (b * S + end) * D),
-  ]);
-  return { data: Float32Array.from(parts.flat()), dims: [B * (end - start), D] };
-}
-
-/** Two [B, G, n, dh] one after the other along n. */
-function append(a: Tensor, b: Tensor): Tensor {
-  const [, G, n, dh] = a.dims;
-  const m = b.dims[2];
-  const parts = Array.from({ length: B * G }, (_, at) => [
-    ...a.data.subarray(at * n * dh, (at + 1) * n * dh),
-    ...b.data.subarray(at * m * dh, (at + 1) * m * dh),
-  ]);
-  return { data: Float32Array.from(parts.flat()), dims: [B, G, n + m, dh] };
-}
-
 describe.each(ENGINES)("%s", (_engine, create, longest) => {
   const engine = create();
   afterAll(() => engine.dispose());
@@ -188,38 +92,6 @@ describe.each(ENGINES)("%s", (_engine, create, longest) => {
       for (const name of names) expectEqual(found[name], wanted[name], 1e-6, `${name}, S = ${S}`);
     }
   });
-
-  it.each(KINDS)(
-    "with a cache, a start and then token by token is the whole at once: %s",
-    (_name, kernelOf) => {
-      const [start, S] = [5, 12];
-      const whole = kernelOf(S);
-      const given = { x: normal("x", [B * S, 24]), ...weights(whole) };
-      const { y } = run(engine.compile(whole), whole, given);
-      const kernel = kernelOf("S", { past: "P" });
-      const executable = engine.compile(kernel);
-      // Values that are part of the keys are not kept beside them.
-      const past: Tensors = {};
-      for (const { name, expr } of kernel.inputs)
-        if (name === "past_k" || name === "past_v") {
-          const [, G, , width] = expr.dims as [Dim, number, Dim, number];
-          past[name] = { data: new Float32Array(), dims: [B, G, 0, width] };
-        }
-      for (let at = 0; at < S; at = Math.max(start, at + 1)) {
-        const end = Math.max(start, at + 1);
-        const step = run(executable, kernel, {
-          ...given,
-          ...past,
-          x: rowsOf(given.x, at, end),
-          positions: integers(at, end - at),
-          past_positions: integers(0, at),
-        });
-        expectEqual(step.y, rowsOf(y, at, end), 1e-6, `rows ${at}–${end}`);
-        for (const name of Object.keys(past)) past[name] = append(past[name], step[name.slice(5)]);
-      }
-      expect(past.past_k.dims[2]).toBe(S);
-    },
-  );
 });
 
 it.each(KINDS)("documents told apart are attended to one by one: %s", (_name, kernelOf) => {

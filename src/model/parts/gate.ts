@@ -49,9 +49,9 @@ export function gate(shape: GateShape, names: { readonly gate: string; readonly 
 function gateKernel({ norm: before, numLogits: N }: GateShape, withNoise: boolean): Kernel {
   const D = before.width;
   const xn = norm(before, k.input("x", ["T", D]));
-  let logits = k.linear(xn, k.parameter("gate_w", [N, D]));
+  let logits = k.linear(xn, k.exactParameter("gate_w", [N, D]));
   if (withNoise) {
-    const spread = k.softplus(k.linear(xn, k.parameter("noise_w", [N, D])));
+    const spread = k.softplus(k.linear(xn, k.exactParameter("noise_w", [N, D])));
     logits = k.add(logits, k.mul(k.constantInput("noise", ["T", N]), spread));
   }
   return k.kernel("gate", { xn, logits });

@@ -24,7 +24,9 @@ export type HeadOutput = "logits" | "losses";
 export function head(
   shape: HeadShape,
   names: { readonly norm: string; readonly matrix: string },
-): Part<[output: HeadOutput, distillation?: Distillation]> & { readonly width: number } {
+): Part<[output: HeadOutput, distillation?: Distillation, rows?: "all" | "wanted"]> & {
+  readonly width: number;
+} {
   const { vocabulary: V } = shape;
   const D = shape.norm.width;
   const matrix = tensor(names.matrix, [V, D], "normal", { mayStartBucket: true });
@@ -34,8 +36,10 @@ export function head(
     shape,
     parameters: [...normParameters(names.norm, shape.norm), matrix],
     spans: { ...normSpans(names.norm, shape.norm), head_w: [names.matrix] },
-    kernel(output, distillation) {
-      const logits = k.linear(norm(shape.norm, k.input("x", ["T", D])), k.parameter("head_w", [V, D]));
+    kernel(output, distillation, rows = "all") {
+      const stream = k.input("x", ["T", D]);
+      const x = rows === "all" ? stream : k.gatherRows(stream, k.input("wanted", ["L"], "i32"));
+      const logits = k.linear(norm(shape.norm, x), k.parameter("head_w", [V, D]));
       if (output === "logits") return k.kernel("head", { logits });
       const losses = k.crossEntropy(logits, k.input("labels", ["T"], "i32"));
       if (distillation === undefined) return k.kernel("head", { losses });

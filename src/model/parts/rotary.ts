@@ -79,8 +79,8 @@ export interface RotaryTables {
 }
 
 /**
- * cos and sin of each row and column, [S, width], both halves alike.
- * @param rows their positions, i32 [S]; or their number S: then they are 0, 1, …, S − 1 and the tables constants
+ * cos and sin of each row and column, [..., S, width], both halves alike.
+ * @param rows their positions, i32 [..., S]; or their number S: then they are 0, 1, …, S − 1 and the tables constants
  */
 export function rotaryTables(rows: Expr | number, width: number, rope: Rope): RotaryTables {
   const half = ropeFrequencies(width, rope);

@@ -57,11 +57,11 @@ function sharedExpertKernel(shape: SharedExpertShape, residual?: Residual): Kern
     case "none":
       return k.kernel("shared", { y: withResidual(x, shared, residual) });
     case "cg1": {
-      const c0 = k.sigmoid(k.linear(xn, k.parameter("coef_w", [1, D])));
+      const c0 = k.sigmoid(k.linear(xn, k.exactParameter("coef_w", [1, D])));
       return k.kernel("shared", { y: withResidual(x, k.mul(c0, shared), residual) });
     }
     case "cg2": {
-      const c = k.softmax(k.linear(xn, k.parameter("coef_w", [2, D])));
+      const c = k.softmax(k.linear(xn, k.exactParameter("coef_w", [2, D])));
       const c0 = k.slice(c, 1, 0, 1);
       const y = withResidual(x, k.mul(c0, shared), residual);
       return k.kernel("shared", { y, scale: k.slice(c, 1, 1, 2) });

@@ -5,7 +5,7 @@ import { type Run, type RunContext, type Services, computing } from "../context.
 
 export function bindEmbed({ data }: OperatorOf<"embed">, services: Services): Run {
   const { engine, memory, weights } = services;
-  const width = weights.find(data.embedding).tensor.info.dims[1];
+  const width = weights.dims(data.embedding)[1];
   const table = weights.weight(data.embedding);
   return computing((context) => {
     const tokens = context.read<Tensor<Int32Array>>(data.tokens).data;
@@ -24,7 +24,7 @@ export function bindEmbed({ data }: OperatorOf<"embed">, services: Services): Ru
 /** Rows are added in token order: one order on any schedule. */
 export function bindEmbedBackward({ data }: OperatorOf<"embed'">, services: Services): Run {
   const { engine, weights, gradients } = services;
-  const width = weights.find(data.embedding).tensor.info.dims[1];
+  const width = weights.dims(data.embedding)[1];
   return computing((context) => {
     const tokens = context.read<Tensor<Int32Array>>(data.tokens).data;
     const gradient = context.tensor(data.gradient).data;
@@ -56,8 +56,9 @@ function runsWithout(tokens: Int32Array, left: number | undefined): [number, num
 function positionsOf(
   context: RunContext,
   numTokens: number,
-  { period, starts }: LearnedPositions,
+  { period, starts, at }: LearnedPositions,
 ): Int32Array {
+  if (at !== undefined) return context.read<Tensor<Int32Array>>(at).data;
   const places = Int32Array.from({ length: numTokens }, (_, t) => t % period);
   if (starts === undefined) return places;
   const first = context.read<Tensor<Int32Array>>(starts).data;

@@ -1,6 +1,9 @@
 import type { Tensor } from "../../core/tensor.js";
 import type { Bindings, Executable } from "../../engine/engine.js";
+import { type FixedParameter, quantisable } from "../../kernel/fix.js";
 import type { Kernel } from "../../kernel/kernel.js";
+import { kernelKey } from "../../kernel/key.js";
+import { FORM_BITS } from "../../kernel/quantise.js";
 import { bindSymbols, concreteDims } from "../../kernel/symbols.js";
 import type * as K from "../../program/kinds.js";
 import type { OperatorOf } from "../../program/operator.js";
@@ -31,30 +34,58 @@ export function bindKernel({ data }: OperatorOf<"kernel" | "kernel'">, services:
 }
 
 export interface KernelWithParameters {
-  /** Weights by parameter name and gradients by `g_<name>`, for whichever of them the kernel reads. */
+  /** Weights by parameter name, if they are not fixed, and gradients by `g_<name>`, for whichever of them the kernel reads. */
   readonly parameters: Bindings;
   /** @param bindings everything, parameters included */
   readonly run: (bindings: Bindings) => void;
 }
 
+type KernelSpans = Readonly<Record<string, K.ParameterSpan>>;
+
 /** Compiles a kernel and finds its parameters. */
-export function withParameters(
-  kernel: Kernel,
-  spans: Readonly<Record<string, K.ParameterSpan>>,
-  services: Services,
-): KernelWithParameters {
+export function withParameters(kernel: Kernel, spans: KernelSpans, services: Services): KernelWithParameters {
   const { engine, weights, gradients, hasFixedWeights } = services;
   const parameters: Record<string, Tensor> = {};
-  const fixed: Record<string, Tensor> = {};
   for (const { name, expr } of kernel.inputs) {
     const isGradient = name.startsWith("g_");
     const span = spans[isGradient ? name.slice(2) : name];
-    if (span === undefined) continue;
+    if (span === undefined || (hasFixedWeights && !isGradient)) continue;
     const data = isGradient ? gradients?.span(span) : weights.span(span);
     if (data === undefined) throw new Error(`${kernel.name} adds to gradients, but this session has none`);
     parameters[name] = { data, dims: expr.dims as readonly number[] };
-    if (!isGradient) fixed[name] = parameters[name];
   }
-  const executable: Executable = engine.compile(kernel, hasFixedWeights ? fixed : undefined);
+  const reads = kernel.inputs.some(({ name }) => spans[name] !== undefined);
+  // Without weights a kernel is the same in every layer.
+  const executable =
+    hasFixedWeights && reads ? compileFixed(kernel, spans, services) : engine.compile(kernel);
   return { parameters, run: (bindings) => executable.run(bindings) };
+}
+
+function compileFixed(
+  kernel: Kernel,
+  spans: KernelSpans,
+  { engine, weights, form = "f32" }: Services,
+): Executable {
+  const { compiled } = weights;
+  const key = compiled === undefined ? "" : `${form} ${JSON.stringify(spans)} ${kernelKey(kernel)}`;
+  const known = compiled?.get(key);
+  if (known !== undefined) return known;
+  const bits = FORM_BITS[form];
+  const inBits = bits === undefined ? undefined : quantisable(kernel);
+  const fixed: Record<string, FixedParameter> = {};
+  try {
+    for (const { name, expr } of kernel.inputs) {
+      if (spans[name] === undefined) continue;
+      const dims = expr.dims as readonly number[];
+      fixed[name] =
+        bits !== undefined && inBits?.has(name)
+          ? weights.quantised(spans[name], { dims, bits })
+          : { data: weights.span(spans[name]), dims };
+    }
+    const executable = engine.compile(kernel, fixed);
+    compiled?.set(key, executable);
+    return executable;
+  } finally {
+    weights.takeBack();
+  }
 }

@@ -105,8 +105,9 @@ function placeOf(
   { name, data }: OperatorOf<"reduce-scatter" | "reduce-sum" | "all-gather">,
   services: Services,
 ): { group: Communicator; bucket: Bucket; gradients: Float32Array } {
-  const bucket = services.weights.buckets.find((b) => b.name === data.bucket);
+  const { gradients } = services;
+  if (gradients === undefined) throw new Error(`${name}: this session has no gradients`);
+  const bucket = gradients.weights.buckets.find((b) => b.name === data.bucket);
   if (bucket === undefined) throw new Error(`${name}: there is no bucket ${data.bucket}`);
-  if (services.gradients === undefined) throw new Error(`${name}: this session has no gradients`);
-  return { group: services[data.group], bucket, gradients: services.gradients.bucket(bucket) };
+  return { group: services[data.group], bucket, gradients: gradients.bucket(bucket) };
 }

@@ -1,7 +1,8 @@
 /** Folders of which one file is changed: checkpoints, fixtures, runs. */
 import { createHash } from "node:crypto";
 import { loadTokenizer } from "../../../src/data/tokenizer.js";
-import { checkTensors, checkpointConfig } from "../../../src/run/load-weights.js";
+import { checkpointConfig } from "../../../src/run/load-weights.js";
+import { checkTensors } from "../../../src/run/weight-checks.js";
 import { findCheckpoint, newestCheckpoint } from "../../../src/storage/checkpoint-names.js";
 import { CheckpointReader } from "../../../src/storage/checkpoint-reader.js";
 import { modelOf } from "../../../src/train/config.js";

@@ -1,0 +1,168 @@
+/** A rank's model, its cache and its sequences: does a rank's part of a step. */
+import { NumericsError } from "../core/errors.js";
+import { pageBytes } from "../core/reserved-memory.js";
+import type { Tensor } from "../core/tensor.js";
+import type { ModelConfig } from "../model/config.js";
+import { clockOffset, gatherTimeline } from "../run/gather-timeline.js";
+import type { Services } from "../run/context.js";
+import type { RunResult } from "../run/execution.js";
+import type { SessionOptions } from "../run/session.js";
+import { parsePolicy } from "../schedule/policy.js";
+import { CachedForward, type CachedRows } from "./cached-forward.js";
+import { KvCache } from "./kv-cache.js";
+import { type CacheLayer, budgetRows, granuleRows } from "./kv-cache-size.js";
+import { PhasePlacer } from "./phase-placer.js";
+import { RankSequences, type Sampling } from "./rank-sequences.js";
+import type { ModelRunner, RankStep } from "./rank-runner.js";
+import type { Phases, RankPlan, StepTimes } from "./step-plan.js";
+
+export interface ModelRunnerOptions {
+  readonly config: ModelConfig;
+  /** Ranks that share the experts. */
+  readonly epSize: number;
+  /** Sequences at once. */
+  readonly slots: number;
+  /** Rows of a sequence. */
+  readonly capacity: number;
+  /** Rows of a chunk of prefill. */
+  readonly chunk: number;
+  /** Bytes of cache that a rank may touch; undefined: what all slots need when they are full. */
+  readonly cacheBytes?: number | undefined;
+  readonly policy: string;
+  readonly session: Pick<SessionOptions, "weights">;
+  readonly sampling: Sampling;
+}
+
+/** Rows of the cache: [first slot, sequences]. */
+type Slots = readonly [first: number, count: number];
+
+export class CachedModelRunner implements ModelRunner {
+  readonly shape: ModelRunner["shape"];
+  readonly #forward: CachedForward;
+  readonly #cache: KvCache;
+  readonly #sequences: RankSequences;
+  readonly #placers: Readonly<Record<keyof Phases, PhasePlacer>>;
+  readonly #clockOffsetMs: number;
+  /** Of the last step, for whoever asks for its timeline. */
+  #last: readonly RunResult[] = [];
+
+  constructor(
+    readonly services: Services,
+    readonly options: ModelRunnerOptions,
+  ) {
+    const { config, epSize, slots, capacity, chunk, session } = options;
+    const policy = parsePolicy(options.policy);
+    this.#forward = new CachedForward(services, config, {
+      capacity,
+      rows: { batch: 1, sequence: chunk },
+      epSize,
+      session,
+    });
+    const { model, cache } = this.#forward;
+    const layers = cache.blocks.map(({ heads, width, values }): CacheLayer => ({
+      heads,
+      width,
+      tensors: values === undefined ? 1 : 2,
+    }));
+    this.#cache = new KvCache({ layers, slots, capacity, blockRows: chunk });
+    const [page, full] = [pageBytes(), slots * this.#cache.capacity];
+    const { cacheBytes } = options;
+    this.shape = {
+      slots,
+      capacity,
+      chunk,
+      granule: granuleRows(layers, page),
+      budgetRows: cacheBytes === undefined ? full : Math.min(full, budgetRows(layers, page, cacheBytes)),
+    };
+    this.#sequences = new RankSequences(options.sampling);
+    const placer = (): PhasePlacer => new PhasePlacer(model.program, policy, services.world);
+    this.#placers = { prefill: placer(), decode: placer() };
+    this.#clockOffsetMs = services.world.size === 1 ? 0 : clockOffset(services.world);
+  }
+
+  run(plan: RankPlan, phases: Phases): RankStep {
+    const rows = this.#sequences.begin(plan);
+    this.#cache.apply(plan.cache);
+    const { prefill, decode } = rows;
+    const runs: { prefill?: Ran; decode?: Ran } = {};
+    if (phases.prefill)
+      runs.prefill = this.#run("prefill", [prefill?.slot ?? 0, prefill === undefined ? 0 : 1], {
+        tokens: prefill?.ids ?? [],
+        past: prefill === undefined ? [] : [prefill.past],
+        wanted: prefill === undefined ? [] : range(prefill.logitsFrom, prefill.ids.length),
+      });
+    if (phases.decode)
+      runs.decode = this.#run("decode", [0, decode.ids.length], {
+        tokens: decode.ids,
+        past: decode.pasts,
+        wanted: decode.isDrawn.flatMap((isDrawn, row) => (isDrawn ? [row] : [])),
+      });
+    const logits = (ran: Ran | undefined) => (row: number) => this.#logits(ran as Ran, row);
+    const result = this.#sequences.end(plan, {
+      prefill: logits(runs.prefill),
+      decode: logits(runs.decode),
+    });
+    const all = Object.values(runs);
+    for (const { run } of all) run.release();
+    this.#last = all.map(({ run }) => run);
+    return { result, times: timesOf(runs) };
+  }
+
+  /** The timeline of the last step, on all ranks. */
+  answer(): unknown {
+    return gatherTimeline(this.services.world, this.#last, this.#clockOffsetMs);
+  }
+
+  close(): void {
+    this.#last = [];
+  }
+
+  #run(phase: keyof Phases, [first, count]: Slots, rows: CachedRows): Ran {
+    const placer = this.#placers[phase];
+    const blocks = this.#forward.cache.blocks;
+    const index = new Map(blocks.map((block, i) => [block, i]));
+    const run = this.#forward.run(placer.schedule, rows, (block, which) =>
+      this.#cache.view(index.get(block) as number, which, first, count),
+    );
+    placer.remember(run);
+    return { run, wanted: rows.wanted, past: rows.past };
+  }
+
+  /** @throws NumericsError when they are not finite */
+  #logits({ run, wanted }: Ran, row: number): Float32Array {
+    const { data, dims } = run.read<Tensor<Float32Array>>(this.#forward.model.output);
+    const at = wanted.indexOf(row);
+    const logits = data.subarray(at * dims[1], (at + 1) * dims[1]);
+    // NaN and infinities stay what they are in a sum with zeros.
+    let sum = 0;
+    for (const value of logits) sum += value * 0;
+    if (sum !== 0)
+      throw new NumericsError(
+        "The logits of a token are not finite: the model's weights lead to values that are not",
+      );
+    return logits;
+  }
+}
+
+interface Ran {
+  readonly run: RunResult;
+  readonly wanted: readonly number[];
+  readonly past: readonly number[];
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, i) => from + i);
+}
+
+function timesOf(runs: { readonly prefill?: Ran; readonly decode?: Ran }): StepTimes {
+  const ms = (ran: Ran | undefined): number => (ran === undefined ? 0 : ran.run.endMs - ran.run.startMs);
+  const all = Object.values(runs).map(({ run }: Ran) => run);
+  const sum = (of: (run: RunResult) => readonly { startMs: number; endMs: number }[]): number =>
+    all.reduce((total, run) => of(run).reduce((t, e) => t + e.endMs - e.startMs, total), 0);
+  return {
+    prefillMs: ms(runs.prefill),
+    decodeMs: ms(runs.decode),
+    exposedMs: sum((run) => run.exposed),
+    communicationMs: sum((run) => run.events.filter(({ stream }) => stream === "network")),
+  };
+}

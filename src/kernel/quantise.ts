@@ -1,0 +1,174 @@
+/**
+ * Weights in few bits: blocks of 32 neighbours along a row share a scale, a value is (q − zero)·scale with q of 4 or 8 bits and
+ * the zero in the middle of the range.
+ */
+import { InputError } from "../core/errors.js";
+
+export type WeightBits = 4 | 8;
+
+/** In which form a session holds the weights of matrix products. */
+export type WeightForm = "f32" | "int8" | "int4";
+
+/** Those that are quantised. */
+export const QUANTISED_FORMS = ["int8", "int4"] as const satisfies readonly WeightForm[];
+/** Weights of matrix products in 8 or 4 bits, in blocks of 32 that share a scale; all others in f32. */
+export type QuantisedForm = (typeof QUANTISED_FORMS)[number];
+
+export const FORM_BITS: Readonly<Record<WeightForm, WeightBits | undefined>> = {
+  f32: undefined,
+  int8: 8,
+  int4: 4,
+};
+
+/** Neighbours that share a scale. With larger blocks onnxruntime's product of a row depends on the rows beside it. */
+export const BLOCK = 32;
+
+/** A matrix [N, K] as MatMulNBits of onnxruntime reads it. */
+export interface QuantisedMatrix {
+  readonly bits: WeightBits;
+  readonly dims: readonly [rows: number, columns: number];
+  /** q of [N, blocks, 32], a byte each or, of 4 bits, two a byte, the first in the low half; beyond K the zero. */
+  readonly packed: Uint8Array;
+  /** [N, blocks] */
+  readonly scales: Float32Array;
+}
+
+const blocksOf = (columns: number): number => Math.ceil(columns / BLOCK);
+
+/** Bytes of the parts of a matrix. */
+export function quantisedBytes(
+  [rows, columns]: readonly number[],
+  bits: WeightBits,
+): { readonly packed: number; readonly scales: number } {
+  const blocks = rows * blocksOf(columns);
+  return { packed: (blocks * BLOCK * bits) / 8, scales: blocks * 4 };
+}
+
+export function emptyMatrix(dims: readonly number[], bits: WeightBits): QuantisedMatrix {
+  const [rows, columns] = dims;
+  const bytes = quantisedBytes(dims, bits);
+  return {
+    bits,
+    dims: [rows, columns],
+    packed: new Uint8Array(bytes.packed),
+    scales: new Float32Array(bytes.scales / 4),
+  };
+}
+
+/**
+ * Whole rows of a matrix into its quantised form.
+ * @param first row that `values` begin with
+ * @throws InputError when a value is not finite
+ */
+export function quantiseRows(matrix: QuantisedMatrix, values: Float32Array, first: number): void {
+  const { bits, dims, packed, scales } = matrix;
+  const columns = dims[1];
+  const blocks = blocksOf(columns);
+  const quantise = bits === 4 ? quantiseBlock4 : quantiseBlock8;
+  const block = new Float32Array(BLOCK);
+  for (let row = 0; row * columns < values.length; row++)
+    for (let b = 0; b < blocks; b++) {
+      const start = row * columns + b * BLOCK;
+      const length = Math.min(BLOCK, columns - b * BLOCK);
+      for (let i = 0; i < length; i++) block[i] = values[start + i];
+      if (length < BLOCK) block.fill(0, length);
+      const at = (first + row) * blocks + b;
+      const scale = quantise(block, packed, (at * BLOCK * bits) / 8);
+      if (!Number.isFinite(scale))
+        throw new InputError(
+          `A weight in row ${first + row} is not finite; wanted finite weights to quantise`,
+        );
+      scales[at] = scale;
+    }
+}
+
+/** @throws InputError when a value is not finite */
+export function quantise(values: Float32Array, dims: readonly number[], bits: WeightBits): QuantisedMatrix {
+  const matrix = emptyMatrix(dims, bits);
+  quantiseRows(matrix, values, 0);
+  return matrix;
+}
+
+/** What a quantised matrix stands for, [N, K]. */
+export function dequantise({ bits, dims: [rows, columns], packed, scales }: QuantisedMatrix): Float32Array {
+  const blocks = blocksOf(columns);
+  const zero = 2 ** (bits - 1);
+  return Float32Array.from({ length: rows * columns }, (_, at) => {
+    const [row, column] = [Math.floor(at / columns), at % columns];
+    const place = row * blocks * BLOCK + column;
+    const q = bits === 8 ? packed[place] : (packed[place >> 1] >> ((place & 1) * 4)) & 15;
+    return (q - zero) * scales[row * blocks + Math.floor(column / BLOCK)];
+  });
+}
+
+/** Nearest integer, of two equally near ones the even one, for |x| < 2²². */
+const MAGIC = 1.5 * 2 ** 52;
+const round = (x: number): number => x + MAGIC - MAGIC;
+
+/** The integer from −8 to 7 nearest to x. (Math.min and Math.max take longer: they know −0 from 0.) */
+function nearest4(x: number): number {
+  const q = x + MAGIC - MAGIC;
+  return q > 7 ? 7 : q < -8 ? -8 : q;
+}
+
+/** The element of greatest magnitude, with its sign; NaN when there is one. */
+function extreme(block: Float32Array): number {
+  let [most, found] = [0, 0];
+  for (let i = 0; i < BLOCK; i++) {
+    const value = block[i];
+    const magnitude = Math.abs(value);
+    // Not a number is greater than nothing, and stays once it is found.
+    if (magnitude > most || value !== value) [most, found] = [magnitude, value];
+    if (found !== found) return NaN;
+  }
+  return found;
+}
+
+function quantiseBlock8(block: Float32Array, out: Uint8Array, at: number): number {
+  const scale = Math.fround(extreme(block) / -128) + 0;
+  // Of denormal weights the scale may be none.
+  const inverse = scale === 0 ? 0 : 1 / scale;
+  for (let i = 0; i < BLOCK; i++) out[at + i] = Math.min(255, Math.max(0, round(block[i] * inverse) + 128));
+  return scale;
+}
+
+/** Scales of a block of 4 bits, as parts of the one that puts its extreme element on −8; the search begins in the middle. */
+const PARTS = [1.1, 1.05, 1, 0.95, 0.9, 0.85, 0.8, 0.75];
+const MIDDLE = 3;
+
+/** The scale of least squared error, as far as steps downhill lead. */
+function quantiseBlock4(block: Float32Array, out: Uint8Array, at: number): number {
+  const whole = extreme(block) / -8;
+  if (!Number.isFinite(whole)) return NaN;
+  const scaleOf = (part: number): number => Math.fround(whole * PARTS[part]);
+  let best = MIDDLE;
+  let least = squaredError4(block, scaleOf(best));
+  for (const step of [1, -1]) {
+    for (let part = best + step; part in PARTS; part += step) {
+      const error = squaredError4(block, scaleOf(part));
+      if (error >= least) break;
+      [best, least] = [part, error];
+    }
+    if (best !== MIDDLE) break;
+  }
+  const scale = scaleOf(best) + 0;
+  const inverse = scale === 0 ? 0 : 1 / scale;
+  for (let i = 0; i < BLOCK; i += 2) {
+    const low = nearest4(block[i] * inverse) + 8;
+    const high = nearest4(block[i + 1] * inverse) + 8;
+    out[at + i / 2] = low | (high << 4);
+  }
+  return scale;
+}
+
+function squaredError4(block: Float32Array, scale: number): number {
+  if (scale === 0) return 0;
+  const inverse = 1 / scale;
+  let sum = 0;
+  for (let i = 0; i < BLOCK; i++) {
+    const value = block[i];
+    const error = value - nearest4(value * inverse) * scale;
+    sum += error * error;
+  }
+  return sum;
+}
