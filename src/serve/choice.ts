@@ -46,7 +46,8 @@ export function readChoice(request: ChoiceRequest, reader: ChoiceReader): Sequen
   let written = echo?.text ?? "";
   let tokens: ChoiceToken[] = [...(echo?.tokens ?? [])];
   const emit = (): void => {
-    if (written === "" && tokens.length === 0) return;
+    // Without log probabilities, tokens without text say nothing.
+    if (written === "" && (tokens.length === 0 || sampling.logprobs === undefined)) return;
     const piece = { text: written, tokens };
     written = "";
     tokens = [];
@@ -55,8 +56,8 @@ export function readChoice(request: ChoiceRequest, reader: ChoiceReader): Sequen
   const hear = (piece: TextPiece): void => {
     written += piece.text;
     tokens.push(...piece.tokens.map(choiceToken));
-    // Tokens wait for text: an event for each of them would say nothing.
-    if (piece.text !== "") emit();
+    // Tokens wait for their text, where there is any.
+    if (piece.text !== "" || decoder === SILENT) emit();
   };
   const text = new WrittenText(decoder, prompt, {
     stop: stops,

@@ -93,6 +93,16 @@ describe("stop tokens", () => {
     expect(answer.usage?.completion_tokens).toBe(2);
   });
 
+  it("are no event of a stream that has no log probabilities", async () => {
+    const { post } = await serve({ script: [...ids("a"), END] });
+    const chunks = await chunksOf(await post(PATH, { prompt: "x", stream: true }));
+    const choices = chunks.flatMap((chunk) => chunk.choices);
+    expect(choices.map(({ text, finish_reason }) => [text, finish_reason])).toEqual([
+      ["a", null],
+      ["", "stop"],
+    ]);
+  });
+
   it("of the model do not where ignore_eos says so", async () => {
     const { post, engine } = await serve({ script: [END, ...ids("a")] });
     const body = { prompt: "x", max_tokens: 2 };
