@@ -20,7 +20,7 @@ const LAYERS = [
   { heads: 2, width: 16, tensors: 2 },
   { heads: 1, width: 32, tensors: 1 },
 ] as const;
-export const FAKE_SHAPE = { slots: 4, capacity: 64, chunk: 4, budgetRows: 256, granule: 64 };
+export const FAKE_SHAPE = { slots: 4, capacity: 64, chunk: 4, budgetRows: 96, granule: 4 };
 
 /** The token after these. */
 export function nextToken(tokens: readonly number[]): number {

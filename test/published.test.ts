@@ -7,7 +7,7 @@ import { createOrtEngine } from "../src/engine/ort-engine.js";
 import { modelInputAt } from "../src/api/memory.js";
 import { plan } from "../src/api/plan.js";
 import { singleCommunicator } from "../src/comm/single.js";
-import { openGenerator } from "../src/infer/generate.js";
+import { type WritingOptions, openGenerator } from "../src/infer/generate.js";
 import { GREEDY } from "../src/infer/sampling-parameters.js";
 import { openModel } from "../src/run/open-model.js";
 import { SafetensorsReader, type TensorToStore, safetensorsBytes } from "../src/storage/safetensors.js";
@@ -223,7 +223,16 @@ describe("the commands", () => {
 it("token ids are written up to any of several end tokens", async () => {
   const folder = rewritten("qwen3", {});
   const options = { ...GREEDY, maxNewTokens: 8 };
-  const write8 = () => openGenerator(folder, engine).generate([5, 6, 7], options);
+  const written = async (prompt: string | readonly number[], how: WritingOptions) => {
+    const generator = await openGenerator(folder);
+    if (generator === undefined) throw new Error("there is no launcher");
+    try {
+      return await generator.generate(prompt, how);
+    } finally {
+      await generator.close();
+    }
+  };
+  const write8 = () => written([5, 6, 7], options);
   const { ids: whole } = await write8();
   expect(whole).toHaveLength(8);
   const end = whole.find((id, i) => i > 1 && whole.indexOf(id) === i);
@@ -232,10 +241,8 @@ it("token ids are written up to any of several end tokens", async () => {
     ids: whole.slice(0, whole.indexOf(Number(end))),
     stopped: "end of text",
   });
-  await expect(openGenerator(folder, engine).generate("x", options)).rejects.toThrow(
-    /has no tokenizer.json; give the prompt as token ids/,
-  );
-  await expect(openGenerator(folder, engine).generate([5], { ...options, stop: ["x"] })).rejects.toThrow(
+  await expect(written("x", options)).rejects.toThrow(/has no tokenizer.json; give the prompt as token ids/);
+  await expect(written([5], { ...options, stop: ["x"] })).rejects.toThrow(
     /has no tokenizer.json, so that there is no text to look for stop strings in/,
   );
 });

@@ -1,16 +1,19 @@
 import { BOUNDS, type Bound, checkBounds } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
-import { createOrtEngine } from "../engine/ort-engine.js";
 import { type Written, openGenerator } from "../infer/generate.js";
-import { generationNeed } from "../infer/memory-need.js";
+import { engineNeed } from "../infer/memory-need.js";
+import { ENGINE } from "../infer/open-engine.js";
 import type { SamplingOptions } from "../infer/sampling-parameters.js";
 import { checkStopStrings } from "../infer/stop-strings.js";
 import type { LineEvent } from "../launch/job.js";
 import type { MemoryOptions } from "../run/memory-need.js";
-import { announceMemory, modelAt } from "./memory.js";
+import type { QuantisedForm } from "../kernel/quantise.js";
+import { announceMemory, modelAt, rankPlaces } from "./memory.js";
+import { type RunOptions, launchOptions } from "./run-options.js";
 
 /** A model, a prompt, and how to sample. */
-export interface GenerateOptions extends Partial<SamplingOptions>, MemoryOptions {
+export interface GenerateOptions
+  extends Partial<SamplingOptions>, MemoryOptions, Pick<RunOptions, "link" | "deadlineMs"> {
   /** Run directory (its newest checkpoint), checkpoint or published folder. */
   readonly model: string;
   /** Text to go on from. Default: empty, a new document. */
@@ -23,6 +26,15 @@ export interface GenerateOptions extends Partial<SamplingOptions>, MemoryOptions
   readonly onText?: ((text: string) => void) | undefined;
   /** Hears each new token. */
   readonly onToken?: ((id: number) => void) | undefined;
+  /**
+   * Ranks as threads, or the processes of an MPI launcher (those of other ranks than 0 are given an empty text). Default: this thread; the
+   * event loop turns between tokens.
+   */
+  readonly ranks?: number | undefined;
+  /** How transfers between ranks are hidden. Default "adaptive". */
+  readonly policy?: string | undefined;
+  /** Holds the weights of matrix products in 8 or 4 bits. Default: as f32. */
+  readonly quantize?: QuantisedForm | undefined;
   /** Hears what memory it will take. */
   readonly onEvent?: ((event: LineEvent) => void) | undefined;
   /** Stops before the next token; what has been written is returned. */
@@ -55,7 +67,7 @@ const SAMPLING_BOUNDS: Readonly<Record<keyof SamplingOptions, Bound>> = {
 };
 
 /**
- * Writes text with a trained model, on one rank of this thread; the event loop turns between tokens.
+ * Writes text with a trained model. A text that outgrows the model's context goes on with its latest half.
  * @throws InputError when the model is missing, damaged or not supported, or has no tokenizer for a text, or there is too little memory
  */
 export async function generate(options: GenerateOptions): Promise<Written> {
@@ -66,22 +78,21 @@ export async function generate(options: GenerateOptions): Promise<Written> {
   checkBounds("generate", sampling, SAMPLING_BOUNDS);
   checkStopStrings(stop);
   const config = modelAt(model);
-  announceMemory(
-    generationNeed(config, {
-      promptTokens: ids?.length ?? Buffer.byteLength(prompt),
-      maxNewTokens: sampling.maxNewTokens,
-    }),
-    options,
-  );
-  const engine = createOrtEngine();
+  const { ranks, policy, quantize: form = ENGINE.form } = options;
+  const tokens = (ids?.length ?? Buffer.byteLength(prompt)) + sampling.maxNewTokens;
+  const contextLength = Math.min(Math.max(2, tokens), config.max_position_embeddings);
+  const shape = { form, slots: 1, contextLength, chunk: ENGINE.chunk };
+  announceMemory(engineNeed(config, { ...shape, ...rankPlaces(ranks) }), options);
+  const { link, deadlineMs } = launchOptions(options);
+  const generator = await openGenerator(model, {
+    ...{ ranks, link, deadlineMs, policy, form, slots: 1, contextLength },
+    onLine: options.onEvent,
+  });
+  if (generator === undefined) return { text: "", ids: [], newTokens: 0, stopped: "length" };
   try {
-    return await openGenerator(model, engine).generate(
-      ids ?? prompt,
-      { ...sampling, stop },
-      { onText, onToken, signal },
-    );
+    return await generator.generate(ids ?? prompt, { ...sampling, stop }, { onText, onToken, signal });
   } finally {
-    engine.dispose();
+    await generator.close();
   }
 }
 

@@ -23,11 +23,19 @@ export function scatterValues<T>(
   return comm.rank === 0 ? (values as readonly T[])[0] : (deserialize(got[0]) as T);
 }
 
-/** @returns [size] every rank's value, on rank 0; undefined on the others */
-export function gatherValues<T>(comm: Communicator, value: T, label: string): T[] | undefined {
+/**
+ * @param deadlineMs of all ranks' wait for each other
+ * @returns [size] every rank's value, on rank 0; undefined on the others
+ */
+export function gatherValues<T>(
+  comm: Communicator,
+  value: T,
+  label: string,
+  deadlineMs?: number,
+): T[] | undefined {
   const parts = nothingFor(comm);
   if (comm.rank !== 0) parts[0] = serialize(value);
-  const got = deliver(comm, parts, label);
+  const got = deliver(comm, parts, label, deadlineMs);
   if (comm.rank !== 0) return undefined;
   return got.map((bytes, rank) => (rank === 0 ? value : (deserialize(bytes) as T)));
 }

@@ -40,6 +40,24 @@ it.each([
   expect(data.every((x, i) => x === (i >= start && i < start + length ? 0 : 7))).toBe(true);
 });
 
+it.runIf(process.platform === "linux")("moves pages, and has fresh ones where the system cannot", () => {
+  const page = pageBytes() / 4;
+  const memory = reserveMemory(8 * page, "a test");
+  const { data } = memory;
+  const firsts = (): number[] => Array.from({ length: 8 }, (_, i) => data[i * page + 5]);
+  for (let i = 0; i < 8; i++) data.fill(i + 1, i * page, (i + 1) * page);
+  expect(memory.movePages(0, 4 * page, 2 * page)).toBe(true);
+  expect(firsts()).toEqual([0, 0, 3, 4, 1, 2, 7, 8]);
+  expect(memory.movePages(4 * page, page, 2 * page)).toBe(true);
+  expect(firsts()).toEqual([0, 1, 2, 4, 0, 0, 7, 8]);
+  // Ranges that overlap are refused by the system.
+  expect(memory.movePages(page, 2 * page, 2 * page)).toBe(false);
+  data.fill(9);
+  expect(firsts()).toEqual(new Array(8).fill(9));
+  memory.giveBack(0, 8 * page);
+  expect(data.every((x) => x === 0)).toBe(true);
+});
+
 it("finds addresses beyond 4 GiB", () => {
   const { data, address } = reserveMemory(1.5 * 2 ** 30, "a test");
   expect(Number(addressOf(data.subarray(1.25 * 2 ** 30)))).toBe(address + 5 * 2 ** 30);

@@ -1,10 +1,14 @@
 /** Address space that costs nothing until it is touched, and whose pages can be given back: for caches that are seldom full. */
 import { addressOf } from "./address.js";
-import { EnvironmentError } from "./errors.js";
+import { EnvironmentError, assert } from "./errors.js";
 import { libc } from "./libc.js";
 
 const MADV_DONTNEED = 4;
 const MADV_NOHUGEPAGE = 15;
+/** MREMAP_MAYMOVE, MREMAP_FIXED and MREMAP_DONTUNMAP: pages go, addresses stay. */
+const MOVE_PAGES = 1 | 2 | 4;
+/** PROT_READ and PROT_WRITE; MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS and MAP_NORESERVE. */
+const FRESH_PAGES = [1 | 2, 0x2 | 0x10 | 0x20 | 0x4000] as const;
 /** Elements of the largest typed array that every supported Node can make. */
 const MOST_FLOATS = 2 ** 32;
 
@@ -12,6 +16,8 @@ interface Pages {
   readonly bytes: number;
   /** 0, or −1 when the system did not. */
   readonly advise: (address: number, bytes: number, advice: number) => number;
+  /** Whether the pages of one range are now those of another. If not, the other's are fresh ones. */
+  readonly move: (from: number, to: number, bytes: number) => boolean;
 }
 
 let known: Pages | undefined;
@@ -19,12 +25,24 @@ let known: Pages | undefined;
 function pages(): Pages {
   if (known !== undefined) return known;
   // Elsewhere giving back is not promised to leave zeros.
-  if (process.platform !== "linux") return (known = { bytes: 4096, advise: () => -1 });
+  if (process.platform !== "linux") return (known = { bytes: 4096, advise: () => -1, move: () => false });
   const size = libc().func("int getpagesize()") as unknown as () => number;
   const advise = libc().func(
     "int madvise(uintptr_t address, size_t bytes, int advice)",
   ) as unknown as Pages["advise"];
-  return (known = { bytes: size(), advise });
+  const remap = libc().func(
+    "uintptr_t mremap(uintptr_t from, size_t bytes, size_t newBytes, int flags, uintptr_t to)",
+  ) as unknown as (...args: readonly number[]) => number | bigint;
+  const map = libc().func(
+    "uintptr_t mmap(uintptr_t address, size_t bytes, int protection, int flags, int file, int64_t offset)",
+  ) as unknown as (...args: readonly number[]) => number | bigint;
+  const move: Pages["move"] = (from, to, bytes) => {
+    if (remap(from, bytes, bytes, MOVE_PAGES, to) === to) return true;
+    // It may have failed after it had taken away what was there.
+    assert(map(to, bytes, ...FRESH_PAGES, -1, 0) === to, `address ${to} can be mapped again`);
+    return false;
+  };
+  return (known = { bytes: size(), advise, move });
 }
 
 /** Bytes of the pages in which memory is taken and given back: a power of two. */
@@ -39,6 +57,13 @@ export interface ReservedMemory {
   readonly address: number;
   /** Makes a range of elements zero. Under Linux its whole pages are the system's again. */
   giveBack(start: number, length: number): void;
+  /**
+   * Moves whole pages without copying; where they were reads zero afterwards. Each place that pages have been moved to becomes a mapping
+   * of its own, of which a process may have some 65,000.
+   * @param from like `to` and `length` a multiple of a page
+   * @returns false where the system does not: nothing has been moved, and what was at `to` is lost
+   */
+  movePages(from: number, to: number, length: number): boolean;
 }
 
 /**
@@ -47,7 +72,7 @@ export interface ReservedMemory {
  * @throws EnvironmentError when there is no address space for it
  */
 export function reserveMemory(length: number, what: string): ReservedMemory {
-  const { bytes: page, advise } = pages();
+  const { bytes: page, advise, move } = pages();
   const buffer = allocate(length, page, what);
   const first = Number(addressOf(new Uint8Array(buffer, 0, 1)));
   const start = roundUp(first, page) - first;
@@ -67,6 +92,7 @@ export function reserveMemory(length: number, what: string): ReservedMemory {
       data.fill(0, from, fromPage);
       data.fill(0, toPage, end);
     },
+    movePages: (from, to, count) => move(address + from * 4, address + to * 4, count * 4),
   };
 }
 

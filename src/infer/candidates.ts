@@ -29,11 +29,17 @@ export class Candidates {
    * @param k 0: all
    */
   take(logits: Float32Array, k: number): void {
-    if (k === 0 || k >= logits.length) return this.#takeFrom(logits, -Infinity);
+    if (k === 0 || k >= logits.length) return this.#takeAll(logits);
     // The k largest of some are no larger than the k largest of all. With so many, about as many are left to choose from.
     const some = Math.ceil(Math.sqrt(k * logits.length));
     this.#takeFrom(logits, findCut(logits, some, undefined, k, this.#buffers).value);
     this.#keep(findCut(this.#logits, this.#count, undefined, k, this.#buffers));
+  }
+
+  #takeAll(logits: Float32Array): void {
+    this.#logits.set(logits);
+    for (let i = 0; i < logits.length; i++) this.#ids[i] = i;
+    this.#count = logits.length;
   }
 
   #takeFrom(logits: Float32Array, least: number): void {
@@ -76,13 +82,8 @@ export class Candidates {
   /** @param share of the weight, below 1: whose it is when weights stand side by side, in the order of ids */
   at(share: number): number {
     let left = share * this.#total;
-    let last = 0;
-    for (let i = 0; i < this.#count; i++) {
-      if (this.#weights[i] === 0) continue;
-      last = i;
-      if ((left -= this.#weights[i]) < 0) break;
-    }
-    return this.#ids[last];
+    for (let i = 0; i < this.#count; i++) if ((left -= this.#weights[i]) < 0) return this.#ids[i];
+    return this.#ids[this.#count - 1];
   }
 
   /** Ids and logits, likeliest first; of equal ones the lowest id. */

@@ -1,15 +1,11 @@
-/** Writes text with a model: the whole context is computed anew for each token. */
-import { singleCommunicator } from "../comm/single.js";
+/** Writes one text with a model. */
 import { InputError } from "../core/errors.js";
-import { type Tokenizer, encodePrompt, loadTokenizer } from "../data/tokenizer.js";
-import type { Engine } from "../engine/engine.js";
-import { type ModelConfig } from "../model/config.js";
-import { loadWeights } from "../run/load-weights.js";
-import { openModel } from "../run/open-model.js";
-import { createRank } from "../run/rank.js";
-import { NextToken } from "./next-token.js";
-import { Sampler } from "./sampler.js";
-import type { SamplingOptions } from "./sampling-parameters.js";
+import { philox } from "../core/rng.js";
+import { type Tokenizer, encodePrompt } from "../data/tokenizer.js";
+import type { ModelConfig } from "../model/config.js";
+import type { InferenceEngine, SequenceRequest } from "./engine.js";
+import { type EngineOptions, openEngine } from "./open-engine.js";
+import type { SamplingOptions, SamplingParameters } from "./sampling-parameters.js";
 import { WrittenText } from "./written-text.js";
 
 export interface Generator {
@@ -17,12 +13,13 @@ export interface Generator {
   readonly tokenizer?: Tokenizer | undefined;
   readonly config: ModelConfig;
   /**
-   * A context longer than the model slides.
+   * A text that outgrows the context goes on with its latest half.
    * @param prompt text, or the ids of its tokens
    * @throws InputError when the prompt has a token the model does not know, or it or a stop string is text and there is no
    *   tokenizer; NumericsError when logits are not finite
    */
   generate(prompt: string | readonly number[], options: WritingOptions, live?: Live): Promise<Written>;
+  close(): Promise<void>;
 }
 
 /** How text is written, and where it ends. */
@@ -51,56 +48,96 @@ export interface Written {
   readonly stopped: "length" | "end of text" | "stop string" | "aborted";
 }
 
-/** @throws InputError when the model is missing, damaged or not supported, or its tokenizer belongs to another */
-export function openGenerator(path: string, engine: Engine): Generator {
-  const model = openModel(path);
-  model.verify();
-  // A token must not be dropped because of its neighbours: at inference every expert takes all rows it is sent.
-  const config: ModelConfig = { ...model.config, capacity_factor: null };
-  const rank = createRank({ config, engine, world: singleCommunicator() });
-  loadWeights(rank, model.source);
-  model.close();
-  const { directory } = model;
-  const tokenizer = model.tokenizer === undefined ? undefined : loadTokenizer(model.tokenizer);
-  if (tokenizer !== undefined && tokenizer.vocabSize > config.vocab_size)
-    throw new InputError(
-      `${directory}: tokenizer.json has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${config.vocab_size}; they belong to different models`,
-    );
-  const next = new NextToken(rank);
-  const ends = new Set(config.end_tokens ?? (tokenizer === undefined ? [] : [tokenizer.endOfText]));
+/**
+ * Closed when it is not needed any more.
+ * @throws InputError when the model is missing, damaged or not supported, or its tokenizer belongs to another
+ */
+export async function openGenerator(
+  path: string,
+  options: EngineOptions = {},
+): Promise<Generator | undefined> {
+  const opened = await openEngine(path, options);
+  if (opened === undefined) return undefined;
+  const { engine, tokenizer, config, directory, endTokens } = opened;
   return {
     tokenizer,
     config,
     async generate(prompt, options, { onText, onToken, signal } = {}) {
-      const ids = promptIds(prompt, { tokenizer, config, directory });
-      const prompted = ids.length;
-      const text = openText(tokenizer, ids, { stop: options.stop, onText, directory });
-      const parameters = { ...options, logitBias: [], stopTokens: [] };
-      const sampler = new Sampler(parameters, ids, config.vocab_size);
+      const prompted = promptIds(prompt, { tokenizer, config, directory });
+      const text = openText(tokenizer, prompted, { stop: options.stop, onText, directory });
+      const written: number[] = [];
       let stopped: Written["stopped"] = "length";
-      while (ids.length - prompted < options.maxNewTokens) {
-        // The event loop must turn for an abort to be seen.
-        await new Promise((resolve) => setImmediate(resolve));
-        if (signal?.aborted) {
-          stopped = "aborted";
-          break;
-        }
-        const context = ids.slice(-config.max_position_embeddings);
-        const { id } = sampler.next(next.logits(context));
-        if (ends.has(id)) {
-          stopped = "end of text";
-          break;
-        }
-        ids.push(id);
-        onToken?.(id);
-        if (text?.add({ id }) === "stop") break;
+      for (let part = 0; stopped === "length" && written.length < options.maxNewTokens; part++) {
+        const request = nextPart([...prompted, ...written], {
+          contextLength: engine.contextLength,
+          sampling: {
+            ...options,
+            maxNewTokens: options.maxNewTokens - written.length,
+            seed: part === 0 ? options.seed : partSeed(options.seed, part),
+            logitBias: [],
+            stopTokens: endTokens,
+          },
+        });
+        stopped = await follow(engine, request, {
+          signal,
+          onToken(id) {
+            if (endTokens.includes(id)) return "end of text";
+            written.push(id);
+            onToken?.(id);
+            return text?.add({ id }) === "stop" ? "stop string" : undefined;
+          },
+        });
       }
-      const written = ids.slice(prompted);
       const end = text?.end("length");
-      if (end?.stop !== undefined) stopped = "stop string";
       return { text: end?.text ?? "", ids: written, newTokens: written.length, stopped };
     },
+    close: () => engine.close(),
   };
+}
+
+/**
+ * What the engine is asked for next. A text that has outgrown the context goes on with its latest half as a new one's beginning.
+ * @param ids prompt and what has been written
+ */
+function nextPart(
+  ids: readonly number[],
+  { contextLength, sampling }: { readonly contextLength: number; readonly sampling: SamplingParameters },
+): SequenceRequest {
+  const room = Math.min(sampling.maxNewTokens, Math.ceil(contextLength / 2));
+  const prompt = ids.length + room <= contextLength ? ids : ids.slice(-(contextLength - room));
+  return { prompt, sampling };
+}
+
+/** The numbers drawn depend on the place within a part: another seed, or they would repeat. */
+function partSeed(seed: number, part: number): number {
+  return Math.floor(philox(seed, "parts of a text").uniform(part) * 2 ** 32);
+}
+
+/** @param of.onToken says what the token ends the text as, if it does */
+function follow(
+  engine: InferenceEngine,
+  request: SequenceRequest,
+  of: { readonly signal: AbortSignal | undefined; onToken(id: number): Written["stopped"] | undefined },
+): Promise<Written["stopped"]> {
+  const { signal, onToken } = of;
+  if (signal?.aborted) return Promise.resolve("aborted");
+  return new Promise((resolve, reject) => {
+    let stopped: Written["stopped"] | undefined;
+    const finish = (how: () => void): void => {
+      signal?.removeEventListener("abort", abort);
+      how();
+    };
+    const sequence = engine.submit(request, {
+      token({ id }) {
+        stopped = onToken(id);
+        return stopped === undefined ? undefined : "stop";
+      },
+      end: (reason) => finish(() => resolve(stopped ?? (reason === "cancelled" ? "aborted" : "length"))),
+      failed: (error) => finish(() => reject(error)),
+    });
+    const abort = (): void => sequence.cancel();
+    signal?.addEventListener("abort", abort);
+  });
 }
 
 /** Undefined where there is nothing to decode with. */

@@ -31,6 +31,11 @@ interface Buffer {
   readonly blockStart: number;
 }
 
+/** Fewer are copied faster than their pages are moved. */
+const MOVED_BYTES = 1 << 17;
+/** Mappings that the moves of one cache may make: a small part of those that a process may have. */
+const MOST_MAPPINGS = 4096;
+
 export class KvCache {
   /** Rows of a slot: whole granules, so that no two slots share a page. */
   readonly capacity: number;
@@ -95,16 +100,21 @@ export class KvCache {
     }
   }
 
+  /** Afterwards nothing counts in the old slot, nor in the rest of the new one. */
   #move(from: number, to: number, rows: number): void {
     this.#check(from, 0, rows);
     this.#check(to, 0, rows);
-    for (const buffer of this.#buffers)
-      for (let head = 0; head < buffer.heads; head++)
-        copyBytes(
-          this.#address(buffer, to, head, 0),
-          this.#address(buffer, from, head, 0),
-          rows * buffer.width * 4,
-        );
+    if (from === to) return;
+    const mayMovePages = this.#slots * this.#buffers.length <= MOST_MAPPINGS;
+    for (const buffer of this.#buffers) {
+      const { heads, width, memory } = buffer;
+      const perSlot = heads * this.capacity * width;
+      const bytes = rows * width * 4;
+      if (mayMovePages && heads * bytes >= MOVED_BYTES)
+        if (memory.movePages(from * perSlot, to * perSlot, perSlot)) continue;
+      for (let head = 0; head < heads; head++)
+        copyBytes(this.#address(buffer, to, head, 0), this.#address(buffer, from, head, 0), bytes);
+    }
   }
 
   #free(slot: number): void {

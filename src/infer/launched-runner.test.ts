@@ -142,8 +142,8 @@ describe("on ranks that are threads", () => {
   });
 
   it("ranks wait for a step longer than the deadline of an exchange", async () => {
-    const runner = await openRunner({ ranks: 2, deadlineMs: 100 });
-    await new Promise((resolve) => setTimeout(resolve, 400));
+    const runner = await openRunner({ ranks: 2, deadlineMs: 1_000 });
+    await new Promise((resolve) => setTimeout(resolve, 1_300));
     expect((await runner.run(planOf(2, () => ({})))).ranks).toEqual([{ sampled: [] }, { sampled: [] }]);
     await runner.close();
   });

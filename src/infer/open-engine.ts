@@ -1,6 +1,5 @@
 /** A model, ready for sequences: its tokenizer here, its weights and cache on this thread or on ranks elsewhere. */
 import type { Link } from "../comm/link.js";
-import { launcherSize } from "../comm/mpi/library.js";
 import { singleCommunicator } from "../comm/single.js";
 import { InputError } from "../core/errors.js";
 import { type Tokenizer, loadTokenizer } from "../data/tokenizer.js";
@@ -17,7 +16,10 @@ import { type ScheduledEngineOptions, createScheduledEngine } from "./scheduled-
 import type { StepRunner } from "./step-plan.js";
 
 export interface EngineOptions {
-  /** Ranks as threads, each with a part of the experts; undefined: the model runs on this thread. Under an MPI launcher its processes. */
+  /**
+   * Ranks as threads, each with a part of the experts; under an MPI launcher its processes. Undefined: the model runs on this thread, and
+   * the event loop turns between steps.
+   */
   readonly ranks?: number | undefined;
   readonly link?: Link | undefined;
   readonly deadlineMs?: number | undefined;
@@ -118,7 +120,7 @@ async function openRunner(
   task: ModelTask,
   { ranks, link, deadlineMs, onLine }: EngineOptions,
 ): Promise<OpenRunner | undefined> {
-  if (ranks === undefined && launcherSize() === undefined) {
+  if (ranks === undefined) {
     const model = openModelRunner(singleCommunicator(), task);
     const timeline = (): Promise<Timeline> => Promise.resolve(model.answer?.(undefined) as Timeline);
     return { runner: localRunner(model), timeline, ended: Promise.resolve() };

@@ -61,8 +61,8 @@ export function serveModel(
   const { world } = context;
   const model = open(world);
   try {
-    // Those that are ready first wait here, with a deadline, and not for the first step, without one.
-    const shapes = gatherValues(world, model.shape, "open the model");
+    // Reading weights takes one rank longer than another, by no known time.
+    const shapes = gatherValues(world, model.shape, "open the model", Infinity);
     if (shapes !== undefined) context.emit({ kind: "ready", shape: commonShape(shapes) });
     for (let step = 1; ;) {
       const command = nextCommand(context);

@@ -2,11 +2,9 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { InputError, NumericsError } from "../core/errors.js";
 import { philox } from "../core/rng.js";
-import { exponential } from "./exponential.js";
 import { tokenLogprob } from "./logprobs.js";
 import { Sampler } from "./sampler.js";
 import { GREEDY, type SamplingParameters } from "./sampling-parameters.js";
-import { findCut, selectionBuffers } from "./selection.js";
 
 const parameters = (changes: Partial<SamplingParameters>): SamplingParameters => ({
   ...GREEDY,
@@ -161,10 +159,14 @@ describe("Sampler", () => {
 
   it("penalises what stands in the prompt, and what has been written", () => {
     // Chosen greedily, so that each step shows which logit is the largest.
-    const given = Float32Array.from([4, 3, -1, 2]);
-    const write = (changes: Partial<SamplingParameters>, prompt: readonly number[], steps: number) => {
+    const write = (
+      changes: Partial<SamplingParameters>,
+      prompt: readonly number[],
+      steps: number,
+      row = [4, 3, -1, 2],
+    ) => {
       const sampler = new Sampler(parameters({ temperature: 0, ...changes }), prompt, 4);
-      return Array.from({ length: steps }, () => sampler.next(given).id);
+      return Array.from({ length: steps }, () => sampler.next(Float32Array.from(row)).id);
     };
     // 4 → 2; then 3 → 1.5, which leaves 2 at id 0 and at id 3.
     expect(write({ repetitionPenalty: 2 }, [], 3)).toEqual([0, 1, 0]);
@@ -172,6 +174,9 @@ describe("Sampler", () => {
     // 4 → 0.4, 3 → 0.3, 2 → 0.2, -1 → -10.
     expect(write({ repetitionPenalty: 10 }, [0, 1, 2, 3], 1)).toEqual([0]);
     expect(write({ repetitionPenalty: 0.25 }, [2], 1)).toEqual([0]);
+    expect(write({ repetitionPenalty: 3 }, [0, 1, 3], 1, [-1, -4, -2.5, -1])).toEqual([2]);
+    // What only stands in the prompt has not been written.
+    expect(write({ repetitionPenalty: 1.001, presencePenalty: 2 }, [0], 2)).toEqual([0, 1]);
     // 4, then 2.5; 3, then 1.5; 2, then 0.5: once each, and no more for the next time.
     expect(write({ presencePenalty: 1.5 }, [0, 1], 6)).toEqual([0, 1, 0, 0, 0, 0]);
     // 4, 3.25, 2.5, 1.75 …; 3, 2.25, 1.5; 2, 1.25.
@@ -261,37 +266,5 @@ describe("tokenLogprob()", () => {
 
   it("refuses logits that are not finite", () => {
     expect(() => tokenLogprob(Float32Array.of(0, NaN), 0, 0, 9)).toThrow(/^The logits after 9 tokens/);
-  });
-});
-
-describe("findCut()", () => {
-  const cutOf = (values: readonly number[], masses: readonly number[] | undefined, target: number) =>
-    findCut(
-      Float32Array.from(values),
-      values.length,
-      masses && Float64Array.from(masses),
-      target,
-      selectionBuffers(values.length),
-    );
-
-  it("counts, or adds masses", () => {
-    expect(cutOf([1, 3, 2, 3, -5], undefined, 1)).toEqual({ value: 3, ties: 1 });
-    expect(cutOf([1, 3, 2, 3, -5], undefined, 3)).toEqual({ value: 2, ties: 1 });
-    expect(cutOf([1, 3, 2, 3, -5], [1, 2, 2, 2, 9], 4.5)).toEqual({ value: 2, ties: 1 });
-    expect(cutOf([1, 3, 2, 3, -Infinity], undefined, 5)).toEqual({ value: -Infinity, ties: 1 });
-  });
-
-  it("takes all where the target is beyond the sum", () => {
-    expect(cutOf([1, 2, 2], [0.1, 0.2, 0.3], 1)).toEqual({ value: 1, ties: 1 });
-  });
-});
-
-describe("exponential()", () => {
-  it("is e^x within a few units in the last place", () => {
-    for (let x = 0; x > -700; x -= 0.313) {
-      const wanted = Math.exp(x);
-      expect(Math.abs(exponential(x) - wanted)).toBeLessThanOrEqual(1e-15 * wanted);
-    }
-    expect([0, -Infinity, -1e300, -708].map(exponential)).toEqual([1, 0, 0, 0]);
   });
 });

@@ -93,6 +93,8 @@ describe("stopStrings()", () => {
     expect(() => stopStrings(["a", ""])).toThrow(
       new InputError("A stop string is empty; wanted at least one character"),
     );
+    expect(() => stopStrings("ab" as never)).toThrow(/^Stop strings are "ab"; wanted a list of texts$/);
+    expect(() => stopStrings([5 as never])).toThrow(/^A stop string is 5; wanted a text$/);
     expect(() => stopStrings(["\ud83d"])).toThrow(/^The stop string "\\ud83d" has half of a surrogate pair$/);
   });
 

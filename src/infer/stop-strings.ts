@@ -1,5 +1,6 @@
 /** Ends a text before (or behind) the first of some strings, whatever pieces the text comes in. */
 import { InputError } from "../core/errors.js";
+import { shown } from "../core/shown.js";
 
 /** The text up to where it may go on into a stop string, and no further. */
 export interface StopStrings {
@@ -19,8 +20,6 @@ interface Node {
   fallback: Node | undefined;
   /** Length of the longest string that ends here; 0: none does. */
   matched: number;
-  /** Length of the longest ending of what was read that some string goes on from. */
-  open: number;
 }
 
 /**
@@ -62,10 +61,10 @@ export function stopStrings(strings: readonly string[], isIncluded = false): Sto
           match = { start: at - node.matched, end: at };
         if (match === undefined) continue;
         // Something that begins earlier may yet come true, or go on from the same place.
-        const begun = at - node.open;
+        const begun = node.next.size > 0 ? at - node.depth : at;
         if (begun > match.start || (begun === match.start && !isIncluded)) return close(match);
       }
-      return waiting.takeTo(at - node.open);
+      return waiting.takeTo(at - node.depth);
     },
     end() {
       if (found !== undefined) return "";
@@ -76,7 +75,10 @@ export function stopStrings(strings: readonly string[], isIncluded = false): Sto
 
 /** @throws InputError when a string is not one that a text can end with */
 export function checkStopStrings(strings: readonly string[]): void {
-  for (const string of strings) {
+  if (!Array.isArray(strings))
+    throw new InputError(`Stop strings are ${shown(strings)}; wanted a list of texts`);
+  for (const string of strings as readonly unknown[]) {
+    if (typeof string !== "string") throw new InputError(`A stop string is ${shown(string)}; wanted a text`);
     if (string === "") throw new InputError("A stop string is empty; wanted at least one character");
     if (!string.isWellFormed())
       throw new InputError(`The stop string ${JSON.stringify(string)} has half of a surrogate pair`);
@@ -89,7 +91,6 @@ function trieOf(strings: readonly string[]): Node {
     depth,
     fallback: undefined,
     matched: 0,
-    open: 0,
   });
   const root = nodeAt(0);
   for (const string of strings) {
@@ -108,7 +109,6 @@ function trieOf(strings: readonly string[]): Node {
       for (const [code, next] of node.next)
         next.fallback = node.fallback === undefined ? root : step(root, node.fallback, code);
       node.matched ||= node.fallback?.matched ?? 0;
-      node.open = node.next.size > 0 ? node.depth : (node.fallback?.open ?? 0);
     }
   return root;
 }

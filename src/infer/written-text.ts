@@ -114,13 +114,12 @@ export class WrittenText {
   }
 
   #handOut(fresh: string, isLast: boolean): void {
-    const isFound = this.#stops.found !== undefined;
     this.#read += fresh.length;
     const text = this.#stops.add(fresh) + (isLast ? this.#stops.end() : "");
     this.#text += text;
     const end = this.#text.length;
     const isAll = end === this.#read;
-    const next = isFound ? 0 : this.#waiting.findIndex(({ at }) => at > end || (at === end && !isAll));
+    const next = this.#waiting.findIndex(({ at }) => at > end || (at === end && !isAll));
     const ready = this.#waiting.splice(0, next < 0 ? this.#waiting.length : next);
     if (text === "" && ready.length === 0) return;
     this.#options.onPiece?.({ text, tokens: ready.map(({ token, offset }) => ({ token, offset })) });

@@ -1,11 +1,13 @@
 /** What a forward pass will need on each rank, from the config alone: nothing is allocated or compiled for it. */
 import { numElements } from "../core/tensor.js";
+import type { WeightForm } from "../kernel/quantise.js";
 import { type TensorRun, bucketsOf, localParameters } from "../model/buckets.js";
 import type { ModelConfig } from "../model/config.js";
 import { type ProgramOptions, buildProgram } from "../model/language-model.js";
 import { listParameters } from "../model/parameters.js";
 import type { Spread } from "../program/footprint.js";
 import { sequential } from "../schedule/sequential.js";
+import { heldWeights } from "./held-weights.js";
 import { type MemoryNeed, type RankPlaces, memoryNeed } from "./memory-need.js";
 import { type PeakMemory, peakMemory } from "./peak-memory.js";
 import { expertParallelSize } from "./rank.js";
@@ -58,16 +60,23 @@ export function inferenceNeed(
       readonly base: number;
       /** Ranks that share one copy of the experts; default all. */
       readonly epSize?: number;
+      /** Weights are fixed in this form and streamed; default: kept in buckets. */
+      readonly form?: WeightForm | undefined;
     },
 ): MemoryNeed {
-  const { ranks, inProcess, base, epSize: wanted, ...program } = of;
-  const { epSize, bytes: weights } = weightNeed(config, { ranks, wanted });
+  const { ranks, inProcess, base, epSize: wanted, form, ...program } = of;
+  const { epSize, bytes } = weightNeed(config, { ranks, wanted });
   const { even, worst } = forwardPeaks(config, { ...program, epSize });
+  const { heldBytes, readingBytes } =
+    form === undefined
+      ? { heldBytes: bytes, readingBytes: 0 }
+      : heldWeights(buildProgram(config, { ...program, epSize }).program, form, listParameters(config));
   const rank = {
-    weights,
+    weights: heldBytes,
     gradients: 0,
     moments: 0,
-    activations: even.bytes,
+    // Weights are read before there are activations.
+    activations: Math.max(even.bytes, readingBytes),
     graphBytes: even.engineBytes,
     base,
   };

@@ -8,10 +8,13 @@ import { createOrtEngine } from "../engine/ort-engine.js";
 import type { WeightForm } from "../kernel/quantise.js";
 import { resolveModel } from "../model/config.js";
 import { buildProgram } from "../model/language-model.js";
+import { listParameters } from "../model/parameters.js";
 import { sequential } from "../schedule/sequential.js";
 import type { WeightSource } from "../storage/weight-source.js";
 import type { Services } from "./context.js";
+import { heldWeights } from "./held-weights.js";
 import { createInferenceRank } from "./inference-rank.js";
+import { inferenceNeed } from "./inference-need.js";
 import { createRank } from "./rank.js";
 import { Session } from "./session.js";
 
@@ -126,6 +129,32 @@ describe("a rank whose weights are streamed", () => {
     rank.weights.quantised([last], { dims: rank.weights.dims(last), bits: 4 });
     expect(log.read).toContain(last);
     expect(() => rank.weights.dims(expertTensor(0))).toThrow("is not on this rank");
+  });
+});
+
+describe("what kernels hold", () => {
+  const parameters = listParameters(config);
+  const sizeOf = (isWanted: (info: (typeof parameters)[number]) => boolean): number =>
+    parameters.filter(isWanted).reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b), 0);
+
+  it("is known beforehand, and what the largest kernel reads", () => {
+    const all = heldWeights(model.program, "f32", parameters);
+    expect(all.heldBytes).toBe(4 * sizeOf(() => true));
+    // Attention: queries, keys, values and the projection back, their biases, and a norm.
+    expect(all.readingBytes).toBe(4 * (4 * 48 * 48 + 4 * 48 + 2 * 48));
+    // 48 and 80 columns are 2 and 3 blocks of 32; tables, norms, biases and gates stay f32.
+    const inBits = ({ name, dims }: (typeof parameters)[number]): boolean =>
+      dims.length === 2 && !/embed|gate/.test(name);
+    const blocks = parameters
+      .filter(inBits)
+      .reduce((sum, { dims: [rows, columns] }) => sum + rows * Math.ceil(columns / 32), 0);
+    const others = 4 * sizeOf((info) => !inBits(info));
+    for (const [form, bits] of [["int8", 8] as const, ["int4", 4] as const])
+      expect(heldWeights(model.program, form, parameters).heldBytes).toBe(blocks * (4 * bits + 8) + others);
+    const need = { batch: 2, sequence: 5, head: "logits", ranks: 1, inProcess: 1, base: 0 } as const;
+    expect(inferenceNeed(config, { ...need, form: "int4" }).weights).toBe(
+      heldWeights(model.program, "int4", parameters).heldBytes,
+    );
   });
 });
 

@@ -86,6 +86,8 @@ const READER = `
   const { buildProgram } = await from("model/language-model.js");
   const { createOrtEngine } = await from("engine/ort-engine.js");
   const { singleCommunicator } = await from("comm/single.js");
+  const { heldWeights } = await from("run/held-weights.js");
+  const { listParameters } = await from("model/parameters.js");
   const k = await from("kernel/build.js");
   const memory = () => Object.fromEntries([...readFileSync("/proc/self/status", "utf8").matchAll(/^(VmHWM|VmRSS):\\s+(\\d+) kB$/gm)]
     .map(([, key, kibibytes]) => [key, kibibytes * 1024]));
@@ -104,7 +106,8 @@ const READER = `
     [program.positions, { data: Int32Array.of(0, 1, 2), dims: [3] }],
   ]));
   const logits = run.read(program.output).data;
-  console.log(JSON.stringify({ peak: VmHWM - before, held: VmRSS - before, finite: logits.every(Number.isFinite), norm: Math.hypot(...logits.subarray(0, 1000)) }));
+  const { heldBytes } = heldWeights(program.program, form, listParameters(model.config));
+  console.log(JSON.stringify({ predicted: heldBytes, peak: VmHWM - before, held: VmRSS - before, finite: logits.every(Number.isFinite), norm: Math.hypot(...logits.subarray(0, 1000)) }));
 `;
 
 const { bavail, bsize } = statfsSync(dir);
@@ -132,8 +135,15 @@ describe.skipIf(!hasRoom)(
         { encoding: "utf8" },
       );
       expect(status, stderr).toBe(0);
-      const found = JSON.parse(stdout) as { peak: number; held: number; finite: boolean; norm: number };
+      const found = JSON.parse(stdout) as {
+        predicted: number;
+        peak: number;
+        held: number;
+        finite: boolean;
+        norm: number;
+      };
       expect(found.finite && found.norm > 0).toBe(true);
+      expect(Math.abs(found.predicted / wanted - 1)).toBeLessThan(1e-6);
       expect(found.held / wanted).toBeGreaterThan(0.9);
       expect(found.held / wanted).toBeLessThan(1.1);
       expect(found.peak / wanted).toBeLessThan(1.2);

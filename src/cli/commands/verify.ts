@@ -46,7 +46,9 @@ function describePublished(report: PublishedReport): string {
     ...(logits === null
       ? []
       : [`logits error ${exp(logits.norm)} (norms), ${exp(logits.largest)} (largest of largest)`]),
-    ...(greedy === null ? [] : [`greedy tokens ${greedy.equal} of ${greedy.of} equal`]),
+    ...(greedy === null
+      ? []
+      : [`greedy tokens ${greedy.equal} of ${greedy.of} equal, over a cache ${greedy.cached}`]),
     ...(loss === null ? [] : [`loss ${loss.found.toFixed(6)}, error ${exp(loss.error)}`]),
     ...(gradients.length === 0
       ? []
