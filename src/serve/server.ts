@@ -29,7 +29,7 @@ export interface ServerOptions {
   /** The page of /debug/timeline; undefined where there is none yet. */
   readonly timeline?: TimelinePage | undefined;
   /** The engine has failed; every request is refused from now on. */
-  readonly onEngineLost?: (() => void) | undefined;
+  readonly onEngineLost?: ((cause: unknown) => void) | undefined;
 }
 
 export interface Server {
@@ -73,7 +73,7 @@ export function createServer(options: ServerOptions): Server {
     metrics,
     onEngineLost(err) {
       log.error({ err }, "the engine has failed; every request is refused from now on");
-      options.onEngineLost?.();
+      options.onEngineLost?.(err);
     },
     onFailure: logFailure,
   });
