@@ -168,8 +168,9 @@ function unknownUrl(app: FastifyInstance, { method, url }: FastifyRequest, reply
 }
 
 /** A line per request, when its answer is out or its client has gone; never what was asked or answered. */
-function addLog(app: FastifyInstance, { metrics, outcomes }: Service, log: Logger): void {
+function addLog(app: FastifyInstance, { metrics, outcomes, elapsedMs }: Service, log: Logger): void {
   app.addHook("onRequest", (request, reply, done) => {
+    elapsedMs(request);
     reply.header("x-request-id", request.id);
     reply.raw.once("close", () => {
       const status = reply.raw.writableFinished ? reply.raw.statusCode : CLIENT_GONE;
@@ -180,7 +181,7 @@ function addLog(app: FastifyInstance, { metrics, outcomes }: Service, log: Logge
         method: request.method,
         route,
         status,
-        ms: Math.round(reply.elapsedTime),
+        ms: Math.round(elapsedMs(request)),
         ...outcomes.get(request),
       });
     });

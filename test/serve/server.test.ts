@@ -163,6 +163,12 @@ describe("status", () => {
     ])
       expect(lines).toContain(line);
     expect(lines).toContain("# TYPE vllm:prompt_tokens_total counter");
+    // Times are not nothing, and in order.
+    const [first, whole] = ["time_to_first_token", "e2e_request_latency"].map((name) =>
+      Number(lines.find((line) => line.startsWith(`vllm:${name}_seconds_sum`))?.split(" ")[1]),
+    );
+    expect(first).toBeGreaterThan(0);
+    expect(whole).toBeGreaterThan(first);
   });
 
   it("shows a timeline where there is one", async () => {
