@@ -2,12 +2,19 @@
 import type { Logger } from "pino";
 import { EnvironmentError } from "../core/errors.js";
 import type { InferenceEngine } from "../infer/engine.js";
+import { engineNeed } from "../infer/memory-need.js";
+import { ENGINE, type EngineOptions, openEngine } from "../infer/open-engine.js";
+import type { QuantisedForm } from "../kernel/quantise.js";
+import type { LineEvent } from "../launch/job.js";
+import type { MemoryOptions } from "../run/memory-need.js";
 import { checkAddress, checkKeys } from "../serve/keys.js";
 import { type Limits, limitsOf } from "../serve/limits.js";
 import { readServedModel } from "../serve/read-model.js";
-import { DEFAULT_ADDRESS, createServer } from "../serve/server.js";
+import { DEFAULT_ADDRESS, type ServerOptions, createServer } from "../serve/server.js";
+import { announceMemory, modelAt, rankPlaces } from "./memory.js";
 
-export interface ServeOptions {
+export interface ServeOptions
+  extends MemoryOptions, Pick<EngineOptions, "ranks" | "policy" | "slots" | "contextLength" | "cacheBytes"> {
   /** Run directory (its newest checkpoint), checkpoint or published folder. */
   readonly model: string;
   /** As requests have it; default: the folder's name. */
@@ -16,7 +23,10 @@ export interface ServeOptions {
   readonly host?: string | undefined;
   /** Default: 8000; 0: any that is free. */
   readonly port?: number | undefined;
-  readonly ranks?: number | undefined;
+  /** Holds the weights of matrix products in 8 or 4 bits. Default: as f32. */
+  readonly quantize?: QuantisedForm | undefined;
+  /** Hears what memory it will take. */
+  readonly onEvent?: ((event: LineEvent) => void) | undefined;
   readonly keys?: readonly string[] | undefined;
   readonly limits?: Partial<Limits> | undefined;
   /** Where the log goes; default: nowhere. */
@@ -27,11 +37,16 @@ export interface ServeOptions {
 export interface OpenedEngine {
   readonly engine: InferenceEngine;
   /** The page of /debug/timeline; undefined before the first sharded step. */
-  readonly timeline?: (() => string | undefined) | undefined;
+  readonly timeline?: ServerOptions["timeline"];
+  /** Rejects when a rank is lost. */
+  readonly ended?: Promise<void> | undefined;
 }
 
-/** @throws InputError when the model is missing, damaged or not supported, or there is too little memory */
-export type OpenEngine = (options: ServeOptions) => Promise<OpenedEngine>;
+/**
+ * @returns undefined in processes of an MPI launcher other than rank 0's, once all has ended
+ * @throws InputError when the model is missing, damaged or not supported, or there is too little memory
+ */
+export type OpenServedEngine = (options: ServeOptions) => Promise<OpenedEngine | undefined>;
 
 export interface Serving {
   /** `http://127.0.0.1:8000` */
@@ -43,18 +58,36 @@ export interface Serving {
   drain(deadlineMs: number): Promise<void>;
 }
 
+/** The model itself, computed on this thread or on ranks. */
+export const openServedEngine: OpenServedEngine = async (options) => {
+  const { model, ranks, policy, cacheBytes, quantize: form = ENGINE.form, slots = ENGINE.slots } = options;
+  const config = modelAt(model);
+  const contextLength = Math.min(options.contextLength ?? Infinity, config.max_position_embeddings);
+  const shape = { form, slots, contextLength, cacheBytes };
+  announceMemory(engineNeed(config, { ...shape, chunk: ENGINE.chunk, ...rankPlaces(ranks) }), options);
+  return openEngine(model, { ranks, policy, ...shape, onLine: options.onEvent }).then(
+    (opened) => opened && { engine: opened.engine, ended: opened.ended },
+  );
+};
+
 /**
  * Opens a model and answers requests until it is drained.
+ * @returns undefined in processes of an MPI launcher other than rank 0's, once all has ended
  * @throws InputError when the model, an option or the address is none; EnvironmentError when the address cannot be had
  */
-export async function serve(options: ServeOptions, openEngine: OpenEngine): Promise<Serving> {
+export async function serve(
+  options: ServeOptions,
+  open: OpenServedEngine = openServedEngine,
+): Promise<Serving | undefined> {
   const { host = DEFAULT_ADDRESS.host, port, keys = [], log } = options;
   // Before minutes of loading weights.
   checkKeys(keys);
   checkAddress(host, keys);
   limitsOf(options.limits);
   const model = readServedModel(options.model, options.name);
-  const { engine, timeline } = await openEngine(options);
+  const opened = await open(options);
+  if (opened === undefined) return undefined;
+  const { engine, timeline, ended } = opened;
   let fail: (error: Error) => void = () => undefined;
   const lost = new Promise<never>((_, reject) => (fail = reject));
   lost.catch(() => undefined);
@@ -65,8 +98,10 @@ export async function serve(options: ServeOptions, openEngine: OpenEngine): Prom
     limits: options.limits,
     log,
     timeline,
-    onEngineLost: () => fail(new EnvironmentError("The ranks of the model are lost; start the server again")),
+    onEngineLost: (cause) => fail(ranksLost(cause)),
   });
+  // Nobody may be asking anything when it happens.
+  ended?.catch((error: unknown) => fail(ranksLost(error)));
   try {
     const address = await server.listen({ host, port });
     return {
@@ -86,4 +121,9 @@ export async function serve(options: ServeOptions, openEngine: OpenEngine): Prom
     await engine.close();
     throw error;
   }
+}
+
+function ranksLost(cause: unknown): EnvironmentError {
+  const why = cause instanceof Error ? ` (${cause.message})` : "";
+  return new EnvironmentError(`The ranks of the model are lost${why}; start the server again`);
 }

@@ -27,6 +27,7 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
   export: ["run", "out"],
   generate: ["run"],
   launch: ["train"],
+  serve: ["run"],
   "tokenizer train": ["-o", "tokenizer.json"],
 };
 
@@ -38,7 +39,7 @@ function numericOptions(
   path: readonly string[],
 ): { path: readonly string[]; option: Option }[] {
   const own = command.options
-    .filter(({ parseArg }) => parseArg !== undefined && !WORDS.has(parseArg))
+    .filter(({ parseArg, argChoices }) => parseArg && !argChoices && !WORDS.has(parseArg))
     .map((option) => ({ path, option }));
   return [...own, ...command.commands.flatMap((child) => numericOptions(child, [...path, child.name()]))];
 }

@@ -11,6 +11,7 @@ import { addExport } from "./commands/export.js";
 import { addGenerate } from "./commands/generate.js";
 import { addLaunch } from "./commands/launch.js";
 import { addPlan } from "./commands/plan.js";
+import { addServe } from "./commands/serve.js";
 import { addStart } from "./commands/start.js";
 import { addTokenizer } from "./commands/tokenizer.js";
 import { addTrain } from "./commands/train.js";
@@ -39,13 +40,15 @@ Examples:
   scmoe train --ranks 2 --link 1gbit,50us --set schedule.policy=adaptive
   scmoe train --resume runs/first                    go on after Ctrl-C or a crash
   scmoe eval runs/first
-  scmoe generate runs/first --prompt "My fellow citizens"`,
+  scmoe generate runs/first --prompt "My fellow citizens"
+  scmoe serve runs/first                             OpenAI's wire format on port 8000`,
     );
   for (const add of [
     addTrain,
     addLaunch,
     addEval,
     addGenerate,
+    addServe,
     addConvert,
     addExport,
     addData,

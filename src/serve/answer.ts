@@ -6,7 +6,7 @@ import { ApiError, CLIENT_GONE, apiError } from "./errors.js";
 import type { GenerationReader } from "./generation.js";
 import type { Service } from "./service.js";
 import { eventStream } from "./sse.js";
-import type { WrittenToken } from "./written-token.js";
+import type { ChoiceToken } from "./choice-token.js";
 
 /** What is the same in every piece of an answer. */
 export interface AnswerHead {
@@ -80,7 +80,7 @@ const usageOf = ({ prompt, written }: Counted): Usage => ({
 
 function collected(count: number, counted: Counted) {
   const texts = new Array<string>(count).fill("");
-  const tokens = Array.from({ length: count }, (): WrittenToken[] => []);
+  const tokens = Array.from({ length: count }, (): ChoiceToken[] => []);
   const ends: ChoiceEnd[] = [];
   const reader: GenerationReader = {
     piece(choice, piece) {

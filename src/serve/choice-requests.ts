@@ -9,7 +9,6 @@ import { contextExceeded, invalid } from "./errors.js";
 import type { ServedModel } from "./model.js";
 import { tokenizerOf } from "./model.js";
 import type { SamplingKeys } from "./schemas/sampling.js";
-import { sequenceText } from "./sequence-text.js";
 
 export interface Wanted {
   readonly prompts: readonly PreparedPrompt[];
@@ -66,7 +65,7 @@ export function choiceRequests(
     return Array.from({ length: keys.n }, (_, i): ChoiceRequest => {
       const seed = keys.seed === undefined ? randomInt(2 ** 47) : choiceSeed(keys.seed, i);
       const sampling: SamplingParameters = { ...shared, maxNewTokens, seed };
-      return { prompt: ids, sampling, text: sequenceText(written, ids, stops), namedStops, echo: echoed };
+      return { prompt: ids, sampling, decoder: written, stops, namedStops, echo: echoed };
     });
   });
 }
@@ -77,10 +76,10 @@ function newTokens(
   { maxTokens, usualTokens, promptParam }: Wanted,
 ): number {
   const room = contextLength - promptTokens;
-  if (room < 1)
+  if (room < (maxTokens === 0 ? 0 : 1))
     throw contextExceeded(
       contextLength,
-      `a prompt of ${promptTokens}, with no room for a new one`,
+      `a prompt of ${promptTokens}${room === 0 ? ", with no room for a new one" : ""}`,
       promptParam,
     );
   if (maxTokens === undefined) return Math.min(usualTokens, room);

@@ -1,13 +1,14 @@
 /** A prompt as the beginning of the answer. */
-import type { Tokenizer } from "../data/tokenizer.js";
-import { characters, sequenceText } from "./sequence-text.js";
-import type { WrittenToken } from "./written-token.js";
+import { numCharacters } from "../infer/token-offsets.js";
+import { alignedText } from "../infer/written-text.js";
+import type { ChoiceToken } from "./choice-token.js";
+import type { Decoder } from "./model.js";
 
 export interface Echo {
   readonly text: string;
   /** Of the text, in characters. */
   readonly length: number;
-  readonly tokens: readonly WrittenToken[];
+  readonly tokens: readonly ChoiceToken[];
 }
 
 export interface PreparedPrompt {
@@ -18,22 +19,14 @@ export interface PreparedPrompt {
   readonly added: number;
 }
 
-/** @param tokenizer none: there is no text, and each token is at its beginning */
-export function echoOf(
-  { ids, text, added }: PreparedPrompt,
-  tokenizer: Pick<Tokenizer, "decode" | "isByte"> | undefined,
-): Echo {
-  const decoded = sequenceText(tokenizer, [], []);
-  const offsets: number[] = [];
-  let whole = "";
-  ids.forEach((id, i) => {
-    offsets.push(decoded.length);
-    if (i >= added) whole += decoded.add(id);
-  });
-  whole += decoded.end();
-  const shown = text ?? whole;
-  const length = characters(shown);
-  // Normalisation may make a text longer than it was.
+/** @param decoder none: there is no text, and each token is at its beginning */
+export function echoOf({ ids, text, added }: PreparedPrompt, decoder: Decoder | undefined): Echo {
+  const own = ids.slice(added);
+  const aligned = decoder === undefined ? { text: "", offsets: own.map(() => 0) } : alignedText(decoder, own);
+  const shown = text ?? aligned.text;
+  const length = numCharacters(shown);
+  // What was put before the text takes no place in it; normalisation may make a text longer than it was.
+  const offsets = [...ids.slice(0, added).map(() => 0), ...aligned.offsets];
   const tokens = ids.map((id, i) => ({ id, offset: Math.min(offsets[i], length) }));
   return { text: shown, length, tokens };
 }

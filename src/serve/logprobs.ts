@@ -1,6 +1,6 @@
 /** Log probabilities as the two endpoints write them. */
 import { type Vocabulary, tokenIdName } from "./vocabulary.js";
-import type { WrittenToken } from "./written-token.js";
+import type { ChoiceToken } from "./choice-token.js";
 
 /** Of /v1/completions: parallel lists; the first token of a prompt has no probability. */
 export interface CompletionLogprobs {
@@ -12,7 +12,7 @@ export interface CompletionLogprobs {
 
 /** @param byId whether tokens are named by their ids */
 export function completionLogprobs(
-  written: readonly WrittenToken[],
+  written: readonly ChoiceToken[],
   vocabulary: Vocabulary,
   byId: boolean,
 ): CompletionLogprobs {
@@ -44,7 +44,7 @@ export interface ChatLogprobs {
   readonly refusal: null;
 }
 
-export function chatLogprobs(written: readonly WrittenToken[], vocabulary: Vocabulary): ChatLogprobs {
+export function chatLogprobs(written: readonly ChoiceToken[], vocabulary: Vocabulary): ChatLogprobs {
   const tokenOf = (id: number, logprob: number): ChatToken => ({
     token: vocabulary.nameOf(id),
     logprob: finite(logprob),

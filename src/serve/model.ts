@@ -4,6 +4,9 @@ import type { ChatTemplate } from "./chat-template.js";
 import { contextExceeded, invalid } from "./errors.js";
 import type { Vocabulary } from "./vocabulary.js";
 
+/** Makes text of tokens. */
+export type Decoder = Pick<Tokenizer, "decode" | "isByte">;
+
 export interface ServedModel {
   readonly name: string;
   /** A published folder may have none: then there are only token ids. */

@@ -13,7 +13,7 @@ import { createMetrics } from "./metrics.js";
 import type { ServedModel } from "./model.js";
 import { addChat } from "./routes/chat.js";
 import { addCompletions } from "./routes/completions.js";
-import { addStatus } from "./routes/status.js";
+import { type TimelinePage, addStatus } from "./routes/status.js";
 import { addTokens } from "./routes/tokens.js";
 import { type Service, createService } from "./service.js";
 
@@ -27,9 +27,9 @@ export interface ServerOptions {
   /** Where the log goes, a line of JSON per request; default: nowhere. */
   readonly log?: Logger | undefined;
   /** The page of /debug/timeline; undefined where there is none yet. */
-  readonly timeline?: (() => string | undefined) | undefined;
+  readonly timeline?: TimelinePage | undefined;
   /** The engine has failed; every request is refused from now on. */
-  readonly onEngineLost?: (() => void) | undefined;
+  readonly onEngineLost?: ((cause: unknown) => void) | undefined;
 }
 
 export interface Server {
@@ -73,7 +73,7 @@ export function createServer(options: ServerOptions): Server {
     metrics,
     onEngineLost(err) {
       log.error({ err }, "the engine has failed; every request is refused from now on");
-      options.onEngineLost?.();
+      options.onEngineLost?.(err);
     },
     onFailure: logFailure,
   });
@@ -168,8 +168,9 @@ function unknownUrl(app: FastifyInstance, { method, url }: FastifyRequest, reply
 }
 
 /** A line per request, when its answer is out or its client has gone; never what was asked or answered. */
-function addLog(app: FastifyInstance, { metrics, outcomes }: Service, log: Logger): void {
+function addLog(app: FastifyInstance, { metrics, outcomes, elapsedMs }: Service, log: Logger): void {
   app.addHook("onRequest", (request, reply, done) => {
+    elapsedMs(request);
     reply.header("x-request-id", request.id);
     reply.raw.once("close", () => {
       const status = reply.raw.writableFinished ? reply.raw.statusCode : CLIENT_GONE;
@@ -180,7 +181,7 @@ function addLog(app: FastifyInstance, { metrics, outcomes }: Service, log: Logge
         method: request.method,
         route,
         status,
-        ms: Math.round(reply.elapsedTime),
+        ms: Math.round(elapsedMs(request)),
         ...outcomes.get(request),
       });
     });

@@ -35,6 +35,8 @@ export interface Service {
   drain(deadlineMs: number): Promise<void>;
   /** Resolves when the answers are out, or the time is over. */
   flushed(deadlineMs: number): Promise<void>;
+  /** Milliseconds since a request arrived: since this was first asked of it. */
+  readonly elapsedMs: (request: FastifyRequest) => number;
   /** What a request has come to, for its line in the log. */
   readonly outcomes: WeakMap<FastifyRequest, Outcome>;
 }
@@ -58,6 +60,13 @@ export function createService(of: {
 }): Service {
   const { engine, model, limits, metrics } = of;
   const outcomes = new WeakMap<FastifyRequest, Outcome>();
+  const arrivals = new WeakMap<FastifyRequest, number>();
+  const elapsedMs = (request: FastifyRequest): number => {
+    const now = performance.now();
+    const arrived = arrivals.get(request);
+    if (arrived === undefined) arrivals.set(request, now);
+    return now - (arrived ?? now);
+  };
   /** Requests that are under way, and when their answers are out. */
   const active = new Map<Generation, Promise<void>>();
   let refusal: ApiError | undefined;
@@ -83,6 +92,7 @@ export function createService(of: {
     limits,
     metrics,
     outcomes,
+    elapsedMs,
     get refusal() {
       return refusal;
     },
@@ -92,7 +102,7 @@ export function createService(of: {
       admit(engine, limits, sequences, metrics.meanSeconds);
     },
     async generate({ request, reply }, choices, reader) {
-      const clock = latencies(metrics, reply, choices.length);
+      const clock = latencies(metrics, () => elapsedMs(request), choices.length);
       const closed = whenClosed(reply);
       let problem: ApiError | undefined;
       const generation = attempt(
@@ -106,7 +116,7 @@ export function createService(of: {
       });
       const late = setTimeout(
         () => generation.cancel(tooLate(limits.requestTimeoutMs)),
-        Math.max(1, limits.requestTimeoutMs - reply.elapsedTime),
+        Math.max(1, limits.requestTimeoutMs - elapsedMs(request)),
       );
       try {
         await generation.done;
@@ -166,7 +176,7 @@ function whenClosed({ raw }: FastifyReply): { readonly promise: Promise<void> } 
 }
 
 /** Tells the metrics of each sequence's tokens. */
-function latencies(metrics: Metrics, reply: FastifyReply, choices: number) {
+function latencies(metrics: Metrics, elapsedMs: () => number, choices: number) {
   const last: (number | undefined)[] = new Array<undefined>(choices);
   let left = choices;
   let firstTokenMs: number | undefined;
@@ -175,7 +185,7 @@ function latencies(metrics: Metrics, reply: FastifyReply, choices: number) {
       return firstTokenMs;
     },
     token(choice: number) {
-      const now = reply.elapsedTime;
+      const now = elapsedMs();
       const before = last[choice];
       if (before === undefined) metrics.firstToken(now / 1e3);
       else metrics.nextToken((now - before) / 1e3);
@@ -184,11 +194,11 @@ function latencies(metrics: Metrics, reply: FastifyReply, choices: number) {
     },
     end(_: number, reason: "stop" | "length") {
       left--;
-      metrics.ended(reason, reply.elapsedTime / 1e3);
+      metrics.ended(reason, elapsedMs() / 1e3);
     },
     /** What has not ended was given up. */
     close() {
-      for (; left > 0; left--) metrics.ended("abort", reply.elapsedTime / 1e3);
+      for (; left > 0; left--) metrics.ended("abort", elapsedMs() / 1e3);
     },
   };
 }

@@ -60,9 +60,15 @@ describe("readServedModel()", () => {
   });
 });
 
+async function served(options: Partial<ServeOptions> = {}) {
+  const serving = await serve({ model: folder, port: 0, ...options }, openEngine);
+  if (serving === undefined) throw new Error("Nothing serves");
+  return serving;
+}
+
 describe("serve()", () => {
   it("answers until it is drained, and closes the engine", async () => {
-    const serving = await serve({ model: folder, port: 0, name: "mine" }, openEngine);
+    const serving = await served({ name: "mine" });
     const close = vi.spyOn(engines[0], "close");
     const models = await fetch(`${serving.address}/v1/models`);
     expect(await models.json()).toMatchObject({ data: [{ id: "mine", max_model_len: 256 }] });
@@ -73,7 +79,7 @@ describe("serve()", () => {
   });
 
   it("says when the engine is lost", async () => {
-    const serving = await serve({ model: folder, port: 0 }, openEngine);
+    const serving = await served();
     const body = JSON.stringify({ prompt: "a", max_tokens: 200, stream: true, ignore_eos: true });
     const headers = { "content-type": "application/json" };
     const asking = fetch(`${serving.address}/v1/completions`, { method: "POST", body, headers });
@@ -96,7 +102,7 @@ describe("serve()", () => {
   });
 
   it("closes the engine where the port cannot be had", async () => {
-    const serving = await serve({ model: folder, port: 0 }, openEngine);
+    const serving = await served();
     const close = vi.spyOn(FakeEngine.prototype, "close");
     const port = Number(new URL(serving.address).port);
     await expect(serve({ model: folder, port }, openEngine)).rejects.toThrow(/in use/);

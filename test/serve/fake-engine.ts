@@ -54,7 +54,8 @@ export class FakeEngine implements InferenceEngine {
   submit(request: SequenceRequest, listener: SequenceListener): SubmittedSequence {
     if (this.#lost !== undefined) throw this.#lost;
     const { length } = request.prompt;
-    if (length === 0 || length >= this.contextLength) throw new InputError(`A prompt of ${length} tokens`);
+    const longest = this.contextLength - Math.min(1, request.sampling.maxNewTokens);
+    if (length === 0 || length > longest) throw new InputError(`A prompt of ${length} tokens`);
     if (request.prompt.some((id) => id < 0 || id >= this.vocabSize)) throw new InputError("Unknown token");
     const sequence: Sequence = { ...request, number: this.requests.length, listener, read: 0, written: [] };
     this.requests.push(request);

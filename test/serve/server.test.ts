@@ -7,7 +7,7 @@ import { EnvironmentError, InputError } from "../../src/core/errors.js";
 import { OPERATIONS } from "../../src/serve/openapi.js";
 import { createServer } from "../../src/serve/server.js";
 import { FakeEngine } from "./fake-engine.js";
-import { model, serve, tokenizer } from "./served.js";
+import { chunksOf, model, serve, tokenizer } from "./served.js";
 
 const COMPLETIONS = "/v1/completions";
 const BODY = { prompt: "we", max_tokens: 1 };
@@ -163,6 +163,12 @@ describe("status", () => {
     ])
       expect(lines).toContain(line);
     expect(lines).toContain("# TYPE vllm:prompt_tokens_total counter");
+    // Times are not nothing, and in order.
+    const [first, whole] = ["time_to_first_token", "e2e_request_latency"].map((name) =>
+      Number(lines.find((line) => line.startsWith(`vllm:${name}_seconds_sum`))?.split(" ")[1]),
+    );
+    expect(first).toBeGreaterThan(0);
+    expect(whole).toBeGreaterThan(first);
   });
 
   it("shows a timeline where there is one", async () => {
@@ -285,6 +291,14 @@ describe("tokens", () => {
     expect(await response.json()).toMatchObject({
       choices: [{ text: "", logprobs: { tokens: ["token_id:1", "token_id:2", "token_id:7", "token_id:7"] } }],
     });
+    const streamed = await post(COMPLETIONS, { prompt: [1], max_tokens: 3, logprobs: 0, stream: true });
+    const chunks = await chunksOf(streamed);
+    expect(chunks.map(({ choices }) => choices[0].logprobs?.tokens ?? [])).toEqual([
+      ["token_id:7"],
+      ["token_id:7"],
+      ["token_id:7"],
+      [],
+    ]);
     for (const [path, body] of [
       [COMPLETIONS, { prompt: "we" }],
       [COMPLETIONS, { prompt: "" }],

@@ -77,10 +77,10 @@ describe("stop strings", () => {
     expect(chunks.at(-1)?.choices[0].finish_reason).toBe("length");
   });
 
-  it("of which the first to be complete counts", async () => {
+  it("of which the one that begins first counts", async () => {
     const { post } = await serve({ script });
-    const answer = await whole(await post(PATH, { prompt: "x", stop: ["bca", "bc"], max_tokens: 7 }));
-    expect(answer.choices[0]).toMatchObject({ text: "a", stop_reason: "bc" });
+    const answer = await whole(await post(PATH, { prompt: "x", stop: ["bca", "ca"], max_tokens: 7 }));
+    expect(answer.choices[0]).toMatchObject({ text: "a", stop_reason: "bca" });
   });
 });
 
@@ -91,6 +91,16 @@ describe("stop tokens", () => {
     const answer = await whole(await post(PATH, { prompt: "x", stop_token_ids: [b] }));
     expect(answer.choices[0]).toMatchObject({ text: "a", finish_reason: "stop", stop_reason: b });
     expect(answer.usage?.completion_tokens).toBe(2);
+  });
+
+  it("are no event of a stream that has no log probabilities", async () => {
+    const { post } = await serve({ script: [...ids("a"), END] });
+    const chunks = await chunksOf(await post(PATH, { prompt: "x", stream: true }));
+    const choices = chunks.flatMap((chunk) => chunk.choices);
+    expect(choices.map(({ text, finish_reason }) => [text, finish_reason])).toEqual([
+      ["a", null],
+      ["", "stop"],
+    ]);
   });
 
   it("of the model do not where ignore_eos says so", async () => {
@@ -227,10 +237,12 @@ describe("prompts", () => {
     const { post } = await serve({ contextLength: 10 });
     const prompt = (length: number) => new Array<number>(length).fill(5);
     expect((await post(PATH, { prompt: prompt(9), max_tokens: 1 })).status).toBe(200);
+    expect((await post(PATH, { prompt: prompt(10), max_tokens: 0 })).status).toBe(200);
     expect((await whole(await post(PATH, { prompt: prompt(7), ignore_eos: true }))).usage).toMatchObject({
       completion_tokens: 3,
     });
     for (const body of [
+      { prompt: prompt(11), max_tokens: 0 },
       { prompt: prompt(10) },
       { prompt: prompt(9), max_tokens: 2 },
       { prompt: "x".repeat(99) },

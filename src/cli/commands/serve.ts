@@ -1,16 +1,23 @@
 import { type Command, Option } from "commander";
 import { pino } from "pino";
-import { type OpenEngine, serve } from "../../api/serve.js";
-import { whole } from "../../core/bounds.js";
+import { type OpenServedEngine, serve } from "../../api/serve.js";
+import { BOUNDS, whole } from "../../core/bounds.js";
+import { ENGINE } from "../../infer/open-engine.js";
+import { QUANTISED_FORMS, type QuantisedForm } from "../../kernel/quantise.js";
 import { LIMITS, LIMIT_BOUNDS } from "../../serve/limits.js";
 import { DEFAULT_ADDRESS } from "../../serve/server.js";
-import { RANKS, collect, numberIn } from "../options.js";
+import { IGNORE_MEMORY, RANKS, collect, numberIn } from "../options.js";
 import { openTerminal } from "../terminal.js";
 
 interface Flags {
   readonly host: string;
   readonly port: number;
   readonly ranks?: number;
+  readonly slots: number;
+  readonly context?: number;
+  readonly cache?: number;
+  readonly quantize?: QuantisedForm;
+  readonly ignoreMemory?: boolean;
   readonly name?: string;
   readonly apiKey: string[];
   readonly maxQueue: number;
@@ -24,8 +31,8 @@ const MIB = 2 ** 20;
 const seconds = numberIn(whole(1, 2_000_000));
 const LEVELS = ["info", "error", "silent"];
 
-/** @param openEngine what computes */
-export function addServe(program: Command, openEngine: OpenEngine): void {
+/** @param open what computes; default: the model */
+export function addServe(program: Command, open?: OpenServedEngine): void {
   program
     .command("serve")
     .description("answer requests in OpenAI's wire format")
@@ -37,6 +44,15 @@ export function addServe(program: Command, openEngine: OpenEngine): void {
     )
     .option("--port <n>", "0: any that is free", numberIn(whole(0, 65_535)), DEFAULT_ADDRESS.port)
     .option("--ranks <n>", "experts are spread over so many threads", RANKS)
+    .option("--slots <n>", "sequences that a rank runs at once", numberIn(whole(1, 4_096)), ENGINE.slots)
+    .option("--context <n>", "tokens of a sequence at most; default: the model's", numberIn(BOUNDS.positions))
+    .option(
+      "--cache <MiB>",
+      "of keys and values, on each rank; default: all slots full",
+      numberIn(whole(1, 2 ** 24)),
+    )
+    .addOption(new Option("--quantize <form>", "of the weights of matrix products").choices(QUANTISED_FORMS))
+    .option(...IGNORE_MEMORY)
     .option("--name <text>", "the model's name in requests; default: the directory's")
     .option(
       "--api-key <key>",
@@ -74,6 +90,12 @@ Examples:
             port,
             ranks,
             name,
+            slots: flags.slots,
+            contextLength: flags.context,
+            cacheBytes: flags.cache === undefined ? undefined : flags.cache * MIB,
+            quantize: flags.quantize,
+            ignoreMemory: flags.ignoreMemory,
+            onEvent: terminal.onEvent,
             keys: [...flags.apiKey, ...keysOf(process.env.SCMOE_API_KEY)],
             limits: {
               maxQueue: flags.maxQueue,
@@ -83,8 +105,9 @@ Examples:
             },
             log: pino({ level: log }, pino.destination({ dest: 1, sync: true })),
           },
-          openEngine,
+          open,
         );
+        if (serving === undefined) return;
         terminal.say(`Serving ${serving.name} at ${serving.address}; Ctrl-C lets answers end`);
         try {
           await Promise.race([aborted(terminal.signal), serving.lost]);

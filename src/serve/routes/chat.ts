@@ -7,7 +7,7 @@ import { type ServedModel, encodeText } from "../model.js";
 import { type ChatBody, type Conversation, chatBody } from "../schemas/chat.js";
 import type { Service } from "../service.js";
 import { parseBody } from "../validation.js";
-import type { WrittenToken } from "../written-token.js";
+import type { ChoiceToken } from "../choice-token.js";
 
 export function addChat(app: FastifyInstance, service: Service): void {
   const { model, engine } = service;
@@ -49,7 +49,7 @@ export function conversationIds(model: ServedModel, body: Conversation, mostToke
 }
 
 function formOf({ vocabulary }: ServedModel, body: ChatBody): AnswerForm {
-  const logprobsOf = (tokens: readonly WrittenToken[]) =>
+  const logprobsOf = (tokens: readonly ChoiceToken[]) =>
     body.logprobs ? chatLogprobs(tokens, vocabulary) : null;
   const role = "assistant";
   return {

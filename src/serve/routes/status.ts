@@ -4,8 +4,11 @@ import { ApiError } from "../errors.js";
 import { openApi } from "../openapi.js";
 import { type Service, checkModel } from "../service.js";
 
+/** HTML; undefined where there is none yet. */
+export type TimelinePage = () => string | undefined | Promise<string | undefined>;
+
 /** @param timeline a page, or undefined where there is none yet */
-export function addStatus(app: FastifyInstance, service: Service, timeline: () => string | undefined): void {
+export function addStatus(app: FastifyInstance, service: Service, timeline: TimelinePage): void {
   const { metrics, engine, model } = service;
   const created = Math.floor(Date.now() / 1e3);
   const listed = {
@@ -34,8 +37,8 @@ export function addStatus(app: FastifyInstance, service: Service, timeline: () =
   });
   app.get("/metrics", async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
   app.get("/openapi.json", () => openApi());
-  app.get("/debug/timeline", (_, reply) => {
-    const page = timeline();
+  app.get("/debug/timeline", async (_, reply) => {
+    const page = await timeline();
     if (page === undefined)
       throw new ApiError(404, "There is no timeline: none of a sharded step has been recorded", {
         code: "no_timeline",

@@ -24,7 +24,8 @@ export const MOST_LOGPROBS = 20;
 const stopText = z
   .string({ error: "wanted a text" })
   .min(1, { error: "wanted a text that is not empty" })
-  .max(256, { error: "wanted a text of at most 256 characters" });
+  .max(1_024, { error: "wanted a text of at most 1024 characters" })
+  .refine((text) => text.isWellFormed(), { error: "wanted a text without half of a surrogate pair" });
 const stops = z.array(stopText).max(16, { error: "wanted at most 16 texts" });
 
 const bias = z

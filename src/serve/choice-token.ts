@@ -1,7 +1,7 @@
 import type { TokenLogprob } from "../infer/sampling-parameters.js";
 
 /** A token of a choice: of the prompt that it echoes, or one that the model has written. */
-export interface WrittenToken {
+export interface ChoiceToken {
   readonly id: number;
   /** Where its text begins within the choice's, in characters. */
   readonly offset: number;
