@@ -1,4 +1,5 @@
 import { addressOf } from "../core/address.js";
+import { nowMs } from "../core/clock.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { fixParameters } from "../kernel/fix.js";
@@ -14,11 +15,16 @@ import { StagedExecutable } from "./staged-executable.js";
 import { stagesOf } from "./stages.js";
 import { wasmRoutines } from "./wasm-routines.js";
 
+export interface OrtEngineOptions {
+  /** Hears of every run of a session what it took, in milliseconds: onnxruntime alone, without the binding of tensors. */
+  readonly onSessionRun?: ((ms: number) => void) | undefined;
+}
+
 /**
  * Kernels on onnxruntime (CPU, one thread), tensors bound by address without copies; ops that have a WebAssembly
  * routine run between graphs. One engine per thread.
  */
-export function createOrtEngine(): Engine {
+export function createOrtEngine({ onSessionRun }: OrtEngineOptions = {}): Engine {
   flushDenormals();
   const api = ortApi();
   const cache = new Map<string, Executable>();
@@ -28,7 +34,7 @@ export function createOrtEngine(): Engine {
     return staged === undefined ? graph(kernel) : new StagedExecutable(kernel, staged, (part) => graph(part));
   };
   const graph = (kernel: Kernel, use?: "inference"): Executable => {
-    const executable = new OrtExecutable(api, kernel, use);
+    const executable = new OrtExecutable(api, kernel, { use, onSessionRun });
     graphs.push(executable);
     return executable;
   };
@@ -63,9 +69,9 @@ class OrtExecutable implements Executable {
   constructor(
     readonly api: OrtApi,
     kernel: Kernel,
-    use?: "inference",
+    { use, onSessionRun }: OrtEngineOptions & { readonly use?: "inference" | undefined },
   ) {
-    this.#session = api.createSession(encodeOnnx(kernel, use));
+    this.#session = timed(api.createSession(encodeOnnx(kernel, use)), onSessionRun);
     this.#signature = new Signature(kernel);
   }
 
@@ -97,4 +103,16 @@ class OrtExecutable implements Executable {
   release(): void {
     this.#session.release();
   }
+}
+
+function timed(session: OrtSession, onRun: OrtEngineOptions["onSessionRun"]): OrtSession {
+  if (onRun === undefined) return session;
+  return {
+    run(inputs, outputs) {
+      const start = nowMs();
+      session.run(inputs, outputs);
+      onRun(nowMs() - start);
+    },
+    release: () => session.release(),
+  };
 }

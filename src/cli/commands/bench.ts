@@ -1,11 +1,12 @@
 import type { Command } from "commander";
 import { addBenchComm } from "./bench-comm.js";
 import { addBenchCompare } from "./bench-compare.js";
+import { addBenchDecode } from "./bench-decode.js";
 import { addBenchBlock, addBenchStep } from "./bench-kernels.js";
 
 export function addBench(program: Command): void {
   const bench = program
     .command("bench")
-    .description("measure this machine: block, step, communicator; compare architectures");
-  for (const add of [addBenchBlock, addBenchStep, addBenchComm, addBenchCompare]) add(bench);
+    .description("measure this machine: block, step, decode, communicator; compare architectures");
+  for (const add of [addBenchBlock, addBenchStep, addBenchDecode, addBenchComm, addBenchCompare]) add(bench);
 }
