@@ -2,12 +2,10 @@
 import type { DType } from "../core/tensor.js";
 import type { Attrs, Dim, Expr, Kernel, KernelInput, KernelOutput, Role } from "./kernel.js";
 import type { OpName } from "./ops.js";
-import type { QuantisedMatrix } from "./quantise.js";
-import { SHAPE_RULES } from "./shapes.js";
+import { apply } from "./apply.js";
 
-function apply(op: OpName, inputs: readonly Expr[], attrs: Attrs = {}, dtype: DType = "f32"): Expr {
-  return { op, inputs, attrs, dims: SHAPE_RULES[op](inputs, attrs, op), dtype };
-}
+export { type CachedAttention, cachedAttention } from "./cached-attention.js";
+import type { QuantisedMatrix } from "./quantise.js";
 
 /** A value given when the kernel runs; receives a gradient `d_<name>` if it is f32. */
 export function input(name: string, dims: readonly Dim[], dtype: DType = "f32"): Expr {
@@ -219,43 +217,6 @@ export function documentBias(starts: Expr, first: number, end: number): Expr {
 /** Rows of x by index: x [T, D], rows i32 [L] → [L, D]. */
 export function gatherRows(x: Expr, rows: Expr): Expr {
   return apply("gatherRows", [x, rows]);
-}
-
-/** Attention over a cache, which the rows' own keys and values join: com.microsoft GroupQueryAttention. */
-export interface CachedAttention {
-  /** [B, S, H·w] */
-  readonly context: Expr;
-  /** The caches with the rows added, in the memory of the caches before; [B, G, C, w]. */
-  readonly keys: Expr;
-  readonly values: Expr;
-}
-
-/**
- * softmax(scale·QKᵀ)·V of S rows of each of B sequences over the rows of a cache and themselves. H query heads share G heads of
- * keys and values, all w wide, a multiple of 8. S is 1 or B is 1.
- * @param last i32 [B]: place in its sequence of each one's last row; its rows are in places last − S + 1 … last
- * @param total i32 [1]: rows of the longest sequence, its new ones included
- * @param cache where `values` may be `keys`: then one memory is both
- */
-export function cachedAttention(
-  rows: { readonly q: Expr; readonly key: Expr; readonly value: Expr },
-  cache: { readonly keys: Expr; readonly values: Expr },
-  at: { readonly last: Expr; readonly total: Expr },
-  options: { readonly heads: number; readonly scale: number; readonly window?: number | undefined },
-): CachedAttention {
-  const { heads, scale, window } = options;
-  const context = apply(
-    "cachedAttention",
-    [rows.q, rows.key, rows.value, cache.keys, cache.values, at.last, at.total],
-    window === undefined ? { heads, scale } : { heads, scale, window },
-  );
-  const after = (of: "keys" | "values", before: Expr, own: Expr): Expr =>
-    apply("cacheAfter", [context, before, own, at.last], { of });
-  return {
-    context,
-    keys: after("keys", cache.keys, rows.key),
-    values: after("values", cache.values, rows.value),
-  };
 }
 
 /** Rotary position embedding with the rotate-half convention (method 2.2); x [..., S, dh], cos and sin [S, dh]. */
