@@ -8,6 +8,7 @@ export { type ModelConfig, type ModelInput, resolveModel } from "./model/config.
 export { PRESETS, preset } from "./model/presets.js";
 export { addEmbedding, addHead } from "./model/language-model.js";
 export {
+  type AttentionInputs,
   type BlockInput,
   type SharedOutput,
   type SublayerInput,
@@ -27,16 +28,21 @@ export type { Embedding } from "./model/parts/embedding.js";
 export type { GatePart } from "./model/parts/gate.js";
 export type { ParameterInfo, Part, Spans } from "./model/parts/part.js";
 export { type BlockParts, type ModelStructure, type MoeParts, structureOf } from "./model/structure.js";
-export { type WireOptions, Wires } from "./model/wires.js";
+export { type BlockCache, type WireOptions, Wires } from "./model/wires.js";
 export type { Distillation, HeadOutput } from "./model/parts/head.js";
-export { type ModelProgram, type ProgramOptions, buildProgram } from "./model/language-model.js";
+export {
+  type CacheInputs,
+  type ModelProgram,
+  type ProgramOptions,
+  buildProgram,
+} from "./model/language-model.js";
 export {
   type TrainingOptions,
   type TrainingProgram,
   buildTrainingProgram,
 } from "./model/training-program.js";
 export type { BackwardOptions } from "./program/backward-walk.js";
-export type { MoeShape, ParameterSpan } from "./program/kinds.js";
+export type { LearnedPositions, MoeShape, ParameterSpan } from "./program/kinds.js";
 export { type OperatorSpec, ProgramBuilder } from "./program/builder.js";
 export type { Kind, Operator, Pass, Stream } from "./program/operator.js";
 export { type Program, type Value, dependencies } from "./program/program.js";

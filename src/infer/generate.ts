@@ -1,6 +1,5 @@
 /** Writes one text with a model. */
 import { InputError } from "../core/errors.js";
-import { philox } from "../core/rng.js";
 import { type Tokenizer, encodePrompt } from "../data/tokenizer.js";
 import type { ModelConfig } from "../model/config.js";
 import type { InferenceEngine, SequenceRequest } from "./engine.js";
@@ -67,13 +66,13 @@ export async function openGenerator(
       const text = openText(tokenizer, prompted, { stop: options.stop, onText, directory });
       const written: number[] = [];
       let stopped: Written["stopped"] = "length";
-      for (let part = 0; stopped === "length" && written.length < options.maxNewTokens; part++) {
+      while (stopped === "length" && written.length < options.maxNewTokens) {
         const request = nextPart([...prompted, ...written], {
           contextLength: engine.contextLength,
           sampling: {
             ...options,
             maxNewTokens: options.maxNewTokens - written.length,
-            seed: part === 0 ? options.seed : partSeed(options.seed, part),
+            writtenBefore: [...written],
             logitBias: [],
             stopTokens: endTokens,
           },
@@ -106,11 +105,6 @@ function nextPart(
   const room = Math.min(sampling.maxNewTokens, Math.ceil(contextLength / 2));
   const prompt = ids.length + room <= contextLength ? ids : ids.slice(-(contextLength - room));
   return { prompt, sampling };
-}
-
-/** The numbers drawn depend on the place within a part: another seed, or they would repeat. */
-function partSeed(seed: number, part: number): number {
-  return Math.floor(philox(seed, "parts of a text").uniform(part) * 2 ** 32);
 }
 
 /** @param of.onToken says what the token ends the text as, if it does */

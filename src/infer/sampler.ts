@@ -31,6 +31,7 @@ export class Sampler {
     this.#changes = logitChanges(parameters, prompt, vocabSize);
     this.#promptLength = prompt.length;
     this.#random = philox(parameters.seed, "sampling");
+    for (const id of parameters.writtenBefore ?? []) this.accept(id);
   }
 
   /** Tokens written so far. */

@@ -24,6 +24,8 @@ export interface SamplingParameters extends SamplingOptions {
   readonly logitBias: readonly (readonly [id: number, bias: number])[];
   /** Tokens after which the sequence ends; they count as written. */
   readonly stopTokens: readonly number[];
+  /** Tokens that were written before, of a text that has outgrown its context: they are punished and counted as if it had not. */
+  readonly writtenBefore?: readonly number[] | undefined;
   /** Log probabilities of each new token, and of so many likeliest ones beside it; undefined: none. */
   readonly logprobs?: number | undefined;
   /** The same of the prompt's tokens, each given those before it. */

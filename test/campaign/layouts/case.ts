@@ -201,14 +201,16 @@ const TWISTED: Readonly<Record<Twist, (of: Case) => Case>> = {
       { wire: "f32", microBatches: Math.max(2, of.microBatches) },
     ),
   "gradients of experts on EP × DP": (of) => of,
-  "k = 1 whose gate learns": (of) =>
-    change(of, {
-      arch: /^(shared|scmoe|farskip)/.test(of.model.arch) ? "scmoe1-pos2" : "top1",
+  "k = 1 whose gate learns": (of) => {
+    const hasShared = /^(shared|scmoe|farskip)/.test(of.model.arch);
+    return change(hasShared ? of : { ...of, model: withoutCoefficients(of.model) }, {
+      arch: hasShared ? "scmoe1-pos2" : "top1",
       balance: "none",
       balance_groups: undefined,
       router_z_loss_coef: 0,
       gate_noise: false,
-    }),
+    });
+  },
   "a checkpoint that changes layouts": (of) => of,
 };
 
