@@ -3,6 +3,7 @@ import type { Command, Option } from "commander";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../core/errors.js";
 import { commandLine } from "./command-line.js";
+import { batchSizes, weightForm } from "./commands/bench-decode.js";
 import { sharedExpert } from "./commands/convert.js";
 import { tokenIds } from "./commands/generate.js";
 import { collect, encodingName } from "./options.js";
@@ -32,7 +33,7 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Readers of options that are no numbers. */
-const WORDS = new Set<unknown>([collect, encodingName, sharedExpert, tokenIds]);
+const WORDS = new Set<unknown>([batchSizes, collect, encodingName, sharedExpert, tokenIds, weightForm]);
 
 function numericOptions(
   command: Command,
@@ -87,6 +88,8 @@ const BEYOND: readonly (readonly [string, RegExp])[] = [
   ["train --set schedule.policy=pipelined(0)", /n and K from 1/],
   ["train --set schedule.policy=adaptive(5000)", /from 1 to 4096/],
   ["eval run --batches 0", /'--batches <n>'/],
+  ["bench decode --batch 1,0", /'--batch <list>'.*several with commas/],
+  ["bench decode --quantize int2", /'--quantize <form>'.*int8/],
   ["generate run --tokens 0", /'--tokens <n>'.*from 1/],
   ["generate run --temperature 1e9", /'--temperature <t>'.*from 0 to 1000/],
   ["generate run --top-p 0", /'--top-p <p>'.*above 0, to 1/],

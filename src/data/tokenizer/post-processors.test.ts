@@ -29,6 +29,10 @@ it.each<[Record<string, unknown>, number[], number[]]>([
 it.each<[Record<string, unknown>, RegExp]>([
   [{ type: "Other" }, /a test\.type is "Other"; wanted one of ByteLevel, BertProcessing/],
   [template([special("<t>"), text]), /a test\.special_tokens is .*wanted the ids of <t>/],
+  [
+    template([{ SpecialToken: { id: { a: 1 } } }, text]),
+    /a test\.single\[0\]\.SpecialToken\.id is \{"a":1\}; wanted the name of a special token/,
+  ],
   [template([special("<s>")]), /a test\.single is .*wanted the text A, once/],
   [template([{ Other: 1 }, text]), /SpecialToken is nothing; wanted an object/],
   [{ type: "BertProcessing", cls: ["[CLS]", 8] }, /a test\.sep is nothing; wanted a token and its id/],

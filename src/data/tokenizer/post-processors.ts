@@ -44,13 +44,15 @@ const MAKERS: Makers<Surroundings> = {
 };
 
 function specialIds(template: Part, piece: Part): number[] {
-  const name = child(piece, "SpecialToken").fields.id;
+  const special = child(piece, "SpecialToken");
+  const name = special.fields.id;
+  if (typeof name !== "string") return refuse(`${special.where}.id`, name, "the name of a special token");
   const all = child(template, "special_tokens").fields;
-  const token = typeof name === "string" && Object.hasOwn(all, name) ? all[name] : undefined;
+  const token = Object.hasOwn(all, name) ? all[name] : undefined;
   const ids = isFields(token) ? token.ids : undefined;
   return Array.isArray(ids) && ids.every((id) => Number.isInteger(id) && Number(id) >= 0)
     ? (ids as number[])
-    : refuse(`${template.where}.special_tokens`, all, `the ids of ${String(name)}`);
+    : refuse(`${template.where}.special_tokens`, all, `the ids of ${name}`);
 }
 
 /** @throws InputError naming what is not offered */
