@@ -2,17 +2,23 @@
 import koffi from "koffi";
 import { libc } from "./libc.js";
 
-const bases = new WeakMap<ArrayBufferLike, bigint>();
+const bases = new WeakMap<ArrayBufferLike, number>();
 
 /** Address of a view's first byte. The buffer must not be detached or collected while the address is in use. */
 export function addressOf(view: ArrayBufferView): bigint {
-  let base = bases.get(view.buffer);
+  return BigInt(addressNumber(view));
+}
+
+/** The same, exactly: addresses have fewer bits than a number holds. */
+export function addressNumber(view: ArrayBufferView): number {
+  const { buffer } = view;
+  let base = bases.get(buffer);
   if (base === undefined) {
     // Of one byte: an array of bytes cannot be as long as a buffer can.
-    base = koffi.address(new Uint8Array(view.buffer, 0, Math.min(1, view.buffer.byteLength)));
-    bases.set(view.buffer, base);
+    base = Number(koffi.address(new Uint8Array(buffer, 0, Math.min(1, buffer.byteLength))));
+    bases.set(buffer, base);
   }
-  return base + BigInt(view.byteOffset);
+  return base + view.byteOffset;
 }
 
 let memcpy: ((to: number, from: number, bytes: number) => void) | undefined;

@@ -51,8 +51,10 @@ const FUNCTIONS = {
 type Functions = { -readonly [K in keyof typeof FUNCTIONS]: (...args: unknown[]) => never };
 
 export interface OrtSession {
-  /** Runs with values in the order of the names given at creation. */
-  run(inputs: readonly Handle[], outputs: readonly Handle[]): void;
+  /** Values to run with, in the order of the names given at creation. */
+  readonly inputs: BigUint64Array;
+  readonly outputs: BigUint64Array;
+  run(): void;
   release(): void;
 }
 
@@ -176,18 +178,18 @@ export class OrtApi {
     const inputValues = new BigUint64Array(inputs.length);
     const outputValues = new BigUint64Array(outputs.length);
     return {
-      run: (ins, outs) => {
-        for (let i = 0; i < ins.length; i++) inputValues[i] = ins[i];
-        for (let i = 0; i < outs.length; i++) outputValues[i] = outs[i];
+      inputs: inputValues,
+      outputs: outputValues,
+      run: () => {
         this.#check(
           this.f.Run(
             session,
             null,
             inputNames.pointers,
             inputValues,
-            ins.length,
+            inputValues.length,
             outputNames.pointers,
-            outs.length,
+            outputValues.length,
             outputValues,
           ),
         );

@@ -1,6 +1,4 @@
-import { addressOf } from "../core/address.js";
 import { nowMs } from "../core/clock.js";
-import type { Tensor } from "../core/tensor.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { fixParameters } from "../kernel/fix.js";
 import { kernelKey } from "../kernel/key.js";
@@ -10,6 +8,7 @@ import { flushDenormals } from "./denormals.js";
 import type { Bindings, Engine, Executable } from "./engine.js";
 import { routineUse } from "./kernel-routines.js";
 import { type OrtApi, type OrtSession, ortApi } from "./ort-api.js";
+import { OrtValues } from "./ort-values.js";
 import { createSharedArena } from "./shared-arena.js";
 import { StagedExecutable } from "./staged-executable.js";
 import { stagesOf } from "./stages.js";
@@ -27,6 +26,7 @@ export interface OrtEngineOptions {
 export function createOrtEngine({ onSessionRun }: OrtEngineOptions = {}): Engine {
   flushDenormals();
   const api = ortApi();
+  const values = new OrtValues(api);
   const cache = new Map<string, Executable>();
   const graphs: OrtExecutable[] = [];
   const build = (kernel: Kernel): Executable => {
@@ -34,7 +34,7 @@ export function createOrtEngine({ onSessionRun }: OrtEngineOptions = {}): Engine
     return staged === undefined ? graph(kernel) : new StagedExecutable(kernel, staged, (part) => graph(part));
   };
   const graph = (kernel: Kernel, use?: "inference"): Executable => {
-    const executable = new OrtExecutable(api, kernel, { use, onSessionRun });
+    const executable = new OrtExecutable(api, values, kernel, { use, onSessionRun });
     graphs.push(executable);
     return executable;
   };
@@ -57,6 +57,7 @@ export function createOrtEngine({ onSessionRun }: OrtEngineOptions = {}): Engine
       for (const executable of graphs) executable.release();
       graphs.length = 0;
       cache.clear();
+      values.clear();
     },
   };
 }
@@ -67,7 +68,8 @@ class OrtExecutable implements Executable {
   readonly #signature: Signature;
 
   constructor(
-    readonly api: OrtApi,
+    api: OrtApi,
+    readonly values: OrtValues,
     kernel: Kernel,
     { use, onSessionRun }: OrtEngineOptions & { readonly use?: "inference" | undefined },
   ) {
@@ -76,28 +78,13 @@ class OrtExecutable implements Executable {
   }
 
   run(bindings: Bindings): void {
-    const [signature, api] = [this.#signature, this.api];
+    const [signature, values] = [this.#signature, this.values];
     if (signature.check(bindings)) return signature.zeroOutputs(bindings);
-    const values: bigint[] = [];
-    const bind = (tensor: Tensor): bigint => {
-      const { data, dims } = tensor;
-      const value = api.createValue(
-        addressOf(data),
-        data.byteLength,
-        dims,
-        data instanceof Float32Array ? "f32" : "i32",
-      );
-      values.push(value);
-      return value;
-    };
-    try {
-      const [inputs, outputs] = [signature.inputs, signature.outputs].map((list) =>
-        list.map(({ name }) => bind(bindings[name])),
-      );
-      this.#session.run(inputs, outputs);
-    } finally {
-      for (const value of values) api.releaseValue(value);
-    }
+    values.makeRoom();
+    const { inputs, outputs } = this.#session;
+    signature.inputs.forEach(({ name }, i) => (inputs[i] = values.of(bindings[name])));
+    signature.outputs.forEach(({ name }, i) => (outputs[i] = values.of(bindings[name])));
+    this.#session.run();
   }
 
   release(): void {
@@ -108,11 +95,11 @@ class OrtExecutable implements Executable {
 function timed(session: OrtSession, onRun: OrtEngineOptions["onSessionRun"]): OrtSession {
   if (onRun === undefined) return session;
   return {
-    run(inputs, outputs) {
+    ...session,
+    run() {
       const start = nowMs();
-      session.run(inputs, outputs);
+      session.run();
       onRun(nowMs() - start);
     },
-    release: () => session.release(),
   };
 }

@@ -37,12 +37,17 @@ export interface CachedForwardOptions {
   readonly session?: Pick<SessionOptions, "weights"> | undefined;
 }
 
+/** Numbers that a feed has room for from the start. */
+const MOST_FED = 256;
+
 export class CachedForward {
   readonly model: ModelProgram;
   readonly cache: CacheInputs;
   readonly session: Session;
   /** What the session's states hold: pointed at the sequences' caches before each run. */
   readonly #states = new Map<number, { data: Float32Array; dims: readonly number[] }>();
+
+  readonly #feeds = new Map<number, Int32Array>();
 
   constructor(services: Services, config: ModelConfig, options: CachedForwardOptions) {
     const { capacity, rows, epSize, policy = parsePolicy("sequential"), session } = options;
@@ -77,21 +82,28 @@ export class CachedForward {
         if (state !== undefined) Object.assign(this.#states.get(state) as object, views(block, which));
       }
     const { model, cache } = this;
-    const ints = (value: number, data: readonly number[], dims: readonly number[]) =>
-      [value, { data: Int32Array.from(data), dims } satisfies Tensor] as const;
-    return this.session.run(
-      schedule,
-      new Map<number, unknown>([
-        ints(model.tokens, tokens, [tokens.length]),
-        ints(model.positions as number, positions, [batch, 1, S]),
-        ints(
-          cache.last,
-          past.map((first) => first + S - 1),
-          [batch],
-        ),
-        ints(cache.total, [past.reduce((most, first) => Math.max(most, first + S), 0)], [1]),
-        ints(cache.wanted, wanted, [wanted.length]),
-      ]),
+    const feeds = new Map<number, unknown>();
+    const feed = (value: number, data: readonly number[], dims: readonly number[]): void => {
+      feeds.set(value, { data: this.#fed(value, data), dims } satisfies Tensor);
+    };
+    feed(model.tokens, tokens, [tokens.length]);
+    feed(model.positions as number, positions, [batch, 1, S]);
+    feed(
+      cache.last,
+      past.map((first) => first + S - 1),
+      [batch],
     );
+    feed(cache.total, [past.reduce((most, first) => Math.max(most, first + S), 0)], [1]);
+    feed(cache.wanted, wanted, [wanted.length]);
+    return this.session.run(schedule, feeds);
+  }
+
+  /** In the same memory each time: the engine then knows the tensor. */
+  #fed(value: number, data: readonly number[]): Int32Array {
+    let whole = this.#feeds.get(value);
+    if (whole === undefined || whole.length < data.length)
+      this.#feeds.set(value, (whole = new Int32Array(Math.max(MOST_FED, data.length))));
+    whole.set(data);
+    return whole.subarray(0, data.length);
   }
 }

@@ -29,6 +29,8 @@ interface Buffer {
   readonly width: number;
   /** Where its rows begin in a block, in bytes. */
   readonly blockStart: number;
+  /** Views of neighbouring slots that were asked for, by first slot and count. */
+  readonly views: Map<number, Tensor<Float32Array>>;
 }
 
 /** Fewer are copied faster than their pages are moved. */
@@ -56,7 +58,7 @@ export class KvCache {
       Array.from({ length: tensors }, () => {
         const what = `the cache of layer ${layer} (${slots} sequences of ${this.capacity} tokens)`;
         const memory = reserveMemory(slots * heads * this.capacity * width, what);
-        const buffer = { memory, heads, width, blockStart };
+        const buffer = { memory, heads, width, blockStart, views: new Map() };
         blockStart += heads * blockRows * width * 4;
         return buffer;
       }),
@@ -75,10 +77,15 @@ export class KvCache {
     const buffer = this.#layers[layer].at(which === "keys" ? 0 : 1);
     assert(buffer !== undefined, `layer ${layer} keeps no ${which}`);
     assert(firstSlot + count <= this.#slots, `slots up to ${firstSlot + count} of ${this.#slots}`);
-    const { memory, heads, width } = buffer;
-    const perSlot = heads * this.capacity * width;
-    const data = memory.data.subarray(firstSlot * perSlot, (firstSlot + count) * perSlot);
-    return tensor(data, [count, heads, this.capacity, width]);
+    const { memory, heads, width, views } = buffer;
+    const key = firstSlot * (this.#slots + 1) + count;
+    let view = views.get(key);
+    if (view === undefined) {
+      const perSlot = heads * this.capacity * width;
+      const data = memory.data.subarray(firstSlot * perSlot, (firstSlot + count) * perSlot);
+      views.set(key, (view = tensor(data, [count, heads, this.capacity, width])));
+    }
+    return view;
   }
 
   apply(actions: readonly CacheAction[]): void {

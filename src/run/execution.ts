@@ -10,7 +10,7 @@ import { waitAny } from "../comm/wait-any.js";
 import { type Operator, STREAMS } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import { Stepper, type Steps } from "../program/stepper.js";
-import { type ExposedInterval, type TimelineEvent, eventOperator } from "../timeline/timeline.js";
+import type { EventOperator, ExposedInterval, TimelineEvent } from "../timeline/timeline.js";
 import type { Held, Run, RunContext, Services, Transfer } from "./context.js";
 import type { Allocation } from "./memory.js";
 
@@ -30,6 +30,9 @@ export interface Bound {
   readonly services: Services;
   /** By operator id. */
   readonly runs: readonly Run[];
+  /** What events say of each operator, and the values that it reads, each once; by operator id. */
+  readonly labels: readonly EventOperator[];
+  readonly reads: readonly (readonly number[])[];
   /** Operators that read each value, and one more for values that are kept, by value id. */
   readonly numReaders: readonly number[];
   readonly state: ReadonlyMap<number, Held>;
@@ -141,15 +144,16 @@ export class Execution {
   /** Start and end on the machine's clock. */
   #finish(op: Operator, ran: Pick<TimelineEvent, "startMs" | "endMs" | "bytes" | "issuedMs">): void {
     this.#stepper.finish(op.id);
+    const { services, labels, reads } = this.bound;
     this.#events.push({
-      rank: this.bound.services.world.rank,
-      ...eventOperator(op),
+      rank: services.world.rank,
+      ...labels[op.id],
       bytes: ran.bytes,
       ...(ran.issuedMs === undefined ? {} : { issuedMs: ran.issuedMs - this.#startMs }),
       startMs: ran.startMs - this.#startMs,
       endMs: ran.endMs - this.#startMs,
     });
-    for (const value of new Set(op.reads)) if (--this.#readersLeft[value] === 0) this.#drop(value);
+    for (const value of reads[op.id]) if (--this.#readersLeft[value] === 0) this.#drop(value);
     for (const value of op.writes) if (this.#readersLeft[value] === 0) this.#drop(value);
   }
 

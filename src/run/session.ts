@@ -9,6 +9,7 @@ import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
 import { stepsOf } from "../program/stepper.js";
 import { whyIllegal } from "../program/validate.js";
+import { eventOperator } from "../timeline/timeline.js";
 import { ACTIONS } from "./actions/index.js";
 import type { ActionTable, Services } from "./context.js";
 import { type Bound, Execution, type RunResult } from "./execution.js";
@@ -48,6 +49,8 @@ export class Session {
       program,
       services: lent,
       runs: program.operators.map((op) => applyRule(actions, op, lent)),
+      labels: program.operators.map(eventOperator),
+      reads: program.operators.map(({ reads }) => [...new Set(reads)]),
       numReaders: countReaders(program, [...this.#keep, ...state.keys()]),
       state: new Map([...state].map(([value, content]) => [value, { content, allocations: [] }])),
     };

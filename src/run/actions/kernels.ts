@@ -15,22 +15,46 @@ export function bindKernel({ data }: OperatorOf<"kernel" | "kernel'">, services:
   const given = kernel.inputs.flatMap(({ name }) =>
     inputs[name] === undefined ? [] : [[name, inputs[name]] as const],
   );
+  const sizes = outputSizes(kernel);
   return computing((context) => {
     const bindings: Record<string, Tensor> = { ...parameters };
     for (const [name, value] of given) bindings[name] = context.read<Tensor>(value);
-    const symbols = bindSymbols(kernel, bindings);
-    for (const { name, aliasOf, expr } of kernel.outputs) {
+    const dims = sizes(bindings);
+    kernel.outputs.forEach(({ name, aliasOf }, i) => {
       const value = outputs[name];
-      if (aliasOf === undefined)
-        bindings[name] = context.writeTensor(value, concreteDims(expr.dims, symbols));
+      if (aliasOf === undefined) bindings[name] = context.writeTensor(value, dims[i]);
       else {
         bindings[name] = bindings[aliasOf];
         // Updated in place: a state by its new name.
         if (value !== undefined) context.write(value, bindings[aliasOf], context.hold(inputs[aliasOf]));
       }
-    }
+    });
     run(bindings);
   });
+}
+
+/** Dims of each output, by what the kernel is given; remembered, since steps are mostly alike. */
+function outputSizes(kernel: Kernel): (bindings: Bindings) => readonly (readonly number[])[] {
+  const open = kernel.inputs.flatMap(({ name, expr: { dims } }) =>
+    dims.flatMap((dim, axis) => (typeof dim === "string" ? [{ name, axis }] : [])),
+  );
+  const sizes = new Array<number | undefined>(open.length);
+  let known: readonly (readonly number[])[] | undefined;
+  return (bindings) => {
+    let isAsBefore = known !== undefined;
+    for (let i = 0; i < open.length; i++) {
+      const { name, axis } = open[i];
+      const size = bindings[name]?.dims[axis];
+      if (size === sizes[i]) continue;
+      sizes[i] = size;
+      isAsBefore = false;
+    }
+    if (isAsBefore && known !== undefined) return known;
+    const symbols = bindSymbols(kernel, bindings);
+    return (known = kernel.outputs.map(({ aliasOf, expr }) =>
+      aliasOf === undefined ? concreteDims(expr.dims, symbols) : [],
+    ));
+  };
 }
 
 export interface KernelWithParameters {
