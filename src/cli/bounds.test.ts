@@ -5,7 +5,7 @@ import { InputError } from "../core/errors.js";
 import { commandLine } from "./command-line.js";
 import { sharedExpert } from "./commands/convert.js";
 import { tokenIds } from "./commands/generate.js";
-import { collect, encodingName } from "./options.js";
+import { byteSize, collect, encodingName } from "./options.js";
 
 const program = (): Command => commandLine({ speaks: false });
 
@@ -31,14 +31,17 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Readers of options that are no numbers. */
-const WORDS = new Set<unknown>([collect, encodingName, sharedExpert, tokenIds]);
+const WORDS = new Set<unknown>([byteSize, collect, encodingName, sharedExpert, tokenIds]);
 
 function numericOptions(
   command: Command,
   path: readonly string[],
 ): { path: readonly string[]; option: Option }[] {
   const own = command.options
-    .filter(({ parseArg }) => parseArg !== undefined && !WORDS.has(parseArg))
+    .filter(
+      ({ parseArg, argChoices }) =>
+        parseArg !== undefined && argChoices === undefined && !WORDS.has(parseArg),
+    )
     .map((option) => ({ path, option }));
   return [...own, ...command.commands.flatMap((child) => numericOptions(child, [...path, child.name()]))];
 }
@@ -88,6 +91,10 @@ const BEYOND: readonly (readonly [string, RegExp])[] = [
   ["eval run --batches 0", /'--batches <n>'/],
   ["generate run --tokens 0", /'--tokens <n>'.*from 1/],
   ["generate run --temperature 1e9", /'--temperature <t>'.*from 0 to 1000/],
+  ["generate run --slots 0", /'--slots <n>'.*from 1/],
+  ["generate run --logprobs 21", /'--logprobs <n>'.*from 0 to 20/],
+  ["generate run --cache-memory 0MB", /'--cache-memory <size>'.*512MB or 1.5GiB/],
+  ["generate run --cache-memory 5", /'--cache-memory <size>'.*512MB or 1.5GiB/],
   ["generate run --top-p 0", /'--top-p <p>'.*above 0, to 1/],
   ["generate run --top-p 1.5", /above 0, to 1/],
   ["generate run --min-p 2", /'--min-p <p>'.*from 0 to 1/],

@@ -5,7 +5,7 @@
 import type { Tensor } from "../core/tensor.js";
 import type { ModelConfig } from "../model/config.js";
 import { type CacheInputs, type ModelProgram, buildProgram } from "../model/language-model.js";
-import { fuseModel } from "../model/fuse-model.js";
+import { type FusedModel, fuseModel } from "../model/fuse-model.js";
 import type { BlockCache } from "../model/wires.js";
 import type { Schedule } from "../program/schedule.js";
 import type { Services } from "../run/context.js";
@@ -25,13 +25,30 @@ export interface CachedRows {
 /** The caches of the rows' sequences: [B, heads, C, width] of a block. */
 export type CacheViews = (block: BlockCache, which: "keys" | "values") => Tensor<Float32Array>;
 
-export interface CachedForwardOptions {
+/** Of the program. */
+export interface CachedModelOptions {
   /** Rows of a sequence that a cache holds. */
   readonly capacity: number;
   /** Most rows of a run, for estimates. */
   readonly rows: { readonly batch: number; readonly sequence: number };
   readonly epSize: number;
+  /** That rows on their way to experts and back are split into (`Policy.chunks`). Default 1. */
+  readonly chunks?: number | undefined;
+  /** All ranks, for estimates of traffic. Default: `epSize`. */
+  readonly ranks?: number | undefined;
+}
+
+export interface CachedForwardOptions extends CachedModelOptions {
   readonly session?: Pick<SessionOptions, "weights"> | undefined;
+}
+
+/** The program of a `CachedForward`. */
+export function cachedModel(config: ModelConfig, options: CachedModelOptions): FusedModel {
+  const { capacity, rows, epSize, chunks = 1, ranks = epSize } = options;
+  // A token must not be dropped because of its neighbours: at inference every expert takes all rows it is sent.
+  const dropless: ModelConfig = { ...config, capacity_factor: null };
+  const of = { ...rows, epSize, chunks, ranks, head: "logits", cache: capacity } as const;
+  return fuseModel(buildProgram(dropless, of));
 }
 
 export class CachedForward {
@@ -42,16 +59,13 @@ export class CachedForward {
   readonly #states = new Map<number, { data: Float32Array; dims: readonly number[] }>();
 
   constructor(services: Services, config: ModelConfig, options: CachedForwardOptions) {
-    const { capacity, rows, epSize, session } = options;
-    // A token must not be dropped because of its neighbours: at inference every expert takes all rows it is sent.
-    const dropless: ModelConfig = { ...config, capacity_factor: null };
-    this.model = fuseModel(buildProgram(dropless, { ...rows, epSize, head: "logits", cache: capacity }));
+    this.model = cachedModel(config, options);
     this.cache = this.model.cache as CacheInputs;
     for (const { keys, values } of this.cache.blocks)
       for (const state of [keys, values])
         if (state !== undefined) this.#states.set(state, { data: new Float32Array(), dims: [] });
     this.#session = new Session(services, this.model.program, {
-      ...session,
+      ...options.session,
       keep: [this.model.output],
       state: this.#states,
     });

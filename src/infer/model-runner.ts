@@ -56,6 +56,7 @@ export class CachedModelRunner implements ModelRunner {
       capacity,
       rows: { batch: 1, sequence: chunk },
       epSize,
+      chunks: policy.chunks,
       session,
     });
     const { model, cache } = this.#forward;
