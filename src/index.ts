@@ -5,7 +5,8 @@ export { type ConvertModelOptions, type Converted, convert } from "./api/convert
 export type { GainOptions, GainRow } from "./api/conversion-gain.js";
 export { type EvaluateOptions, evaluate } from "./api/evaluate.js";
 export { type ExportOptions, type ExportResult, exportModel } from "./api/export.js";
-export { type GenerateOptions, generate } from "./api/generate.js";
+export { type GenerateBatchOptions, type GenerateOptions, generate, generateBatch } from "./api/generate.js";
+export { type GeneratorOptions, openGenerator } from "./api/open-generator.js";
 export type { RunOptions } from "./api/run-options.js";
 export { type TrainOptions, type Trained, train } from "./api/train.js";
 export { type VerifyOptions, verify } from "./api/verify.js";
@@ -34,9 +35,11 @@ export type {
 export { type Link, formatLink, parseLink } from "./comm/link.js";
 export { VERSION } from "./core/version.js";
 export type { TokenizerDifference, TokenizerReport } from "./data/verify-tokenizer.js";
-export type { Written } from "./infer/generate.js";
+export type { Generator, Live, Written } from "./infer/generate.js";
+export type { BatchRequest } from "./infer/generate-batch.js";
 export { type Inbox, type InboxEnd, type Outbox, createOutbox } from "./launch/inbox.js";
-export type { SamplingOptions } from "./infer/sampling-parameters.js";
+export type { SamplingOptions, TokenLogprob } from "./infer/sampling-parameters.js";
+export type { GenerateRequest, WritingOptions } from "./infer/writing-options.js";
 export { type Job, type JobContext, type LineEvent, type Outcome, defineJob } from "./launch/job.js";
 export { launch } from "./launch/launch.js";
 export type { LaunchOptions } from "./launch/options.js";

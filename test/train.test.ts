@@ -250,6 +250,7 @@ describe("memory", () => {
     );
     const checks = scmoe(["doctor", "--preset", "small", "--ranks", "2"], dir).stdout;
     expect(checks).toMatch(/ok +memory: .* preset small: Memory per rank: .*2 ranks need .* GB of/);
+    expect(checks).toMatch(/ok +memory to write: with preset small, 8 texts .* 2 ranks need \d+ MB of/);
   });
 
   it("is less with recomputation, which gives the same numbers", () => {

@@ -1,104 +1,71 @@
-import { BOUNDS, type Bound, checkBounds } from "../core/bounds.js";
+/** Texts in one go: a model is opened, writes, and is closed. */
 import { InputError } from "../core/errors.js";
-import { type Written, openGenerator } from "../infer/generate.js";
-import { engineNeed } from "../infer/memory-need.js";
 import { ENGINE } from "../infer/open-engine.js";
-import type { SamplingOptions } from "../infer/sampling-parameters.js";
-import { checkStopStrings } from "../infer/stop-strings.js";
-import type { LineEvent } from "../launch/job.js";
-import type { MemoryOptions } from "../run/memory-need.js";
-import type { QuantisedForm } from "../kernel/quantise.js";
-import { announceMemory, modelAt, rankPlaces } from "./memory.js";
-import { type RunOptions, launchOptions } from "./run-options.js";
+import type { Live, Written } from "../infer/generate.js";
+import { type BatchRequest, generateBatch as writeBatch } from "../infer/generate-batch.js";
+import { type WritingOptions, tokensAtMost, writingOptions } from "../infer/writing-options.js";
+import { type GeneratorOptions, openGenerator } from "./open-generator.js";
 
 /** A model, a prompt, and how to sample. */
 export interface GenerateOptions
-  extends Partial<SamplingOptions>, MemoryOptions, Pick<RunOptions, "link" | "deadlineMs"> {
-  /** Run directory (its newest checkpoint), checkpoint or published folder. */
-  readonly model: string;
+  extends Partial<WritingOptions>, Omit<GeneratorOptions, "slots" | "contextLength">, Live {
   /** Text to go on from. Default: empty, a new document. */
   readonly prompt?: string | undefined;
   /** Token ids instead of a prompt's text: a published folder without a tokenizer.json knows nothing else. */
   readonly ids?: readonly number[] | undefined;
-  /** The text ends before the first of these. Default: none. */
-  readonly stop?: readonly string[] | undefined;
-  /** Hears each new piece of text; never a part of a character. */
-  readonly onText?: ((text: string) => void) | undefined;
-  /** Hears each new token. */
-  readonly onToken?: ((id: number) => void) | undefined;
-  /**
-   * Ranks as threads, or the processes of an MPI launcher (those of other ranks than 0 are given an empty text). Default: this thread; the
-   * event loop turns between tokens.
-   */
-  readonly ranks?: number | undefined;
-  /** How transfers between ranks are hidden. Default "adaptive". */
-  readonly policy?: string | undefined;
-  /** Holds the weights of matrix products in 8 or 4 bits. Default: as f32. */
-  readonly quantize?: QuantisedForm | undefined;
-  /** Hears what memory it will take. */
-  readonly onEvent?: ((event: LineEvent) => void) | undefined;
-  /** Stops before the next token; what has been written is returned. */
-  readonly signal?: AbortSignal | undefined;
 }
 
-/** Sampling, where nothing else is said. */
-export const SAMPLING: SamplingOptions = {
-  maxNewTokens: 100,
-  temperature: 0.8,
-  topK: 40,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 0,
-};
-
-const SAMPLING_BOUNDS: Readonly<Record<keyof SamplingOptions, Bound>> = {
-  maxNewTokens: BOUNDS.newTokens,
-  temperature: BOUNDS.temperature,
-  topK: BOUNDS.topK,
-  topP: BOUNDS.topP,
-  minP: BOUNDS.minP,
-  repetitionPenalty: BOUNDS.repetitionPenalty,
-  presencePenalty: BOUNDS.penalty,
-  frequencyPenalty: BOUNDS.penalty,
-  seed: BOUNDS.seed,
-};
-
 /**
- * Writes text with a trained model. A text that outgrows the model's context goes on with its latest half.
+ * Writes text with a trained model. A text that outgrows the model's context goes on with its latest half. Processes of an MPI launcher
+ * other than rank 0's are given an empty one.
  * @throws InputError when the model is missing, damaged or not supported, or has no tokenizer for a text, or there is too little memory
  */
 export async function generate(options: GenerateOptions): Promise<Written> {
-  const { model, ids, prompt = "", stop = [], onText, onToken, signal } = options;
-  if (ids !== undefined && options.prompt !== undefined && options.prompt !== "")
+  const { prompt: text = "", ids, onText, onToken, signal } = options;
+  if (ids !== undefined && text !== "")
     throw new InputError("generate takes a prompt or token ids; found both");
-  const sampling = samplingOf(options);
-  checkBounds("generate", sampling, SAMPLING_BOUNDS);
-  checkStopStrings(stop);
-  const config = modelAt(model);
-  const { ranks, policy, quantize: form = ENGINE.form } = options;
-  const tokens = (ids?.length ?? Buffer.byteLength(prompt)) + sampling.maxNewTokens;
-  const contextLength = Math.min(Math.max(2, tokens), config.max_position_embeddings);
-  const shape = { form, slots: 1, contextLength, chunk: ENGINE.chunk };
-  announceMemory(engineNeed(config, { ...shape, ...rankPlaces(ranks) }), options);
-  const { link, deadlineMs } = launchOptions(options);
-  const generator = await openGenerator(model, {
-    ...{ ranks, link, deadlineMs, policy, form, slots: 1, contextLength },
-    onLine: options.onEvent,
+  const [prompt, writing] = [ids ?? text, writingOptions("generate", options)];
+  const generator = await openGenerator({
+    ...options,
+    slots: 1,
+    contextLength: tokensAtMost([{ prompt, ...writing }]),
   });
   if (generator === undefined) return { text: "", ids: [], newTokens: 0, stopped: "length" };
   try {
-    return await generator.generate(ids ?? prompt, { ...sampling, stop }, { onText, onToken, signal });
+    return await generator.generate(prompt, writing, { onText, onToken, signal });
   } finally {
     await generator.close();
   }
 }
 
-/** What is said, and the usual where nothing is. */
-function samplingOf(options: Partial<SamplingOptions>): SamplingOptions {
-  const keys = Object.keys(SAMPLING) as (keyof SamplingOptions)[];
-  const said = keys.filter((key) => options[key] !== undefined);
-  return { ...SAMPLING, ...Object.fromEntries(said.map((key) => [key, options[key]])) };
+/** A model, and what it is to write. */
+export interface GenerateBatchOptions extends GeneratorOptions, Pick<Live, "signal"> {
+  readonly requests: readonly BatchRequest[];
+  /** Hears of each text, in the order of the requests, once it and all before it are written. */
+  readonly onWritten?: ((written: Written, index: number) => void) | undefined;
+}
+
+/**
+ * Writes many texts together; each is what it would be alone. Processes of an MPI launcher other than rank 0's are given none.
+ * @throws InputError as `generate`, and naming the first request that is refused, before anything is written
+ */
+export async function generateBatch(options: GenerateBatchOptions): Promise<readonly Written[]> {
+  const { requests, signal, onWritten } = options;
+  for (const [index, { where = `request ${index}`, ...request }] of requests.entries())
+    writingOptions(where, request);
+  const generator = await openGenerator({ ...options, ...batchShape(options) });
+  if (generator === undefined) return [];
+  try {
+    return await writeBatch(generator, requests, { signal, onWritten });
+  } finally {
+    await generator.close();
+  }
+}
+
+/** No more slots than there are requests for them, nor a longer context than the longest of them takes. */
+export function batchShape(
+  of: Pick<GenerateBatchOptions, "requests" | "slots" | "ranks" | "contextLength">,
+): { readonly slots: number; readonly contextLength: number } {
+  const { requests, ranks = 1, slots = ENGINE.slots, contextLength = tokensAtMost(requests) } = of;
+  return { slots: Math.min(slots, Math.max(1, Math.ceil(requests.length / ranks))), contextLength };
 }

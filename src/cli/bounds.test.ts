@@ -6,7 +6,7 @@ import { commandLine } from "./command-line.js";
 import { batchSizes, weightForm } from "./commands/bench-decode.js";
 import { sharedExpert } from "./commands/convert.js";
 import { tokenIds } from "./commands/generate.js";
-import { collect, encodingName } from "./options.js";
+import { byteSize, collect, encodingName } from "./options.js";
 
 const program = (): Command => commandLine({ speaks: false });
 
@@ -33,7 +33,15 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Readers of options that are no numbers. */
-const WORDS = new Set<unknown>([batchSizes, collect, encodingName, sharedExpert, tokenIds, weightForm]);
+const WORDS = new Set<unknown>([
+  batchSizes,
+  byteSize,
+  collect,
+  encodingName,
+  sharedExpert,
+  tokenIds,
+  weightForm,
+]);
 
 function numericOptions(
   command: Command,
@@ -92,6 +100,10 @@ const BEYOND: readonly (readonly [string, RegExp])[] = [
   ["bench decode --quantize int2", /'--quantize <form>'.*int8/],
   ["generate run --tokens 0", /'--tokens <n>'.*from 1/],
   ["generate run --temperature 1e9", /'--temperature <t>'.*from 0 to 1000/],
+  ["generate run --slots 0", /'--slots <n>'.*from 1/],
+  ["generate run --logprobs 21", /'--logprobs <n>'.*from 0 to 20/],
+  ["generate run --cache-memory 0MB", /'--cache-memory <size>'.*512MB or 1.5GiB/],
+  ["generate run --cache-memory 5", /'--cache-memory <size>'.*512MB or 1.5GiB/],
   ["generate run --top-p 0", /'--top-p <p>'.*above 0, to 1/],
   ["generate run --top-p 1.5", /above 0, to 1/],
   ["generate run --min-p 2", /'--min-p <p>'.*from 0 to 1/],

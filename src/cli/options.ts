@@ -33,6 +33,24 @@ export function encodingName(text: string): string {
   return text;
 }
 
+const UNITS: Readonly<Record<string, number>> = {
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+};
+
+/** A reader of bytes: "512MB", "1.5GiB". */
+export function byteSize(text: string): number {
+  const [, digits, unit] = /^(\d+\.?\d*|\.\d+) ?([kmg]i?b)$/i.exec(text) ?? [];
+  const bytes = Math.floor(Number(digits) * (UNITS[unit?.toLowerCase()] ?? NaN));
+  if (!fits(bytes, BOUNDS.cacheBytes))
+    throw new InvalidArgumentError("wanted a size such as 512MB or 1.5GiB.");
+  return bytes;
+}
+
 /** `--set a=b --set c=d` */
 export function collect(value: string, before: readonly string[]): string[] {
   return [...before, value];

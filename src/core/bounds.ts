@@ -42,6 +42,11 @@ export const BOUNDS = {
   vocabulary: whole(1, 2 ** 24),
   tokenId: whole(0, 2 ** 24),
   newTokens: whole(0, MANY),
+  /** Likeliest tokens that are told beside each new one. */
+  logprobs: whole(0, 20),
+  /** Sequences at once. */
+  slots: whole(1, 4_096),
+  cacheBytes: whole(1, Number.MAX_SAFE_INTEGER),
   temperature: { from: 0, to: 1_000 },
   topK: whole(0, 2 ** 24),
   topP: { above: 0, to: 1 },

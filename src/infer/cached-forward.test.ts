@@ -8,8 +8,9 @@ import { type ModelConfig, resolveModel } from "../model/config.js";
 import { buildProgram } from "../model/language-model.js";
 import { createRank } from "../run/rank.js";
 import { Session } from "../run/session.js";
+import { parsePolicy } from "../schedule/policy.js";
 import { sequential } from "../schedule/sequential.js";
-import { CachedForward } from "./cached-forward.js";
+import { CachedForward, cachedModel } from "./cached-forward.js";
 
 const engine = createOrtEngine();
 afterAll(() => engine.dispose());
@@ -142,4 +143,12 @@ describe.each(CASES)("%s", (_name, more) => {
       );
     expect(run(0, [], [], [])).toHaveLength(0);
   });
+});
+
+it("splits rows on their way to experts as a policy asks for", () => {
+  const transfers = (policy: string): number =>
+    cachedModel(of({ arch: "top2" }), {
+      ...{ capacity: CAPACITY, rows: { batch: 1, sequence: 8 }, epSize: 2, policy: parsePolicy(policy) },
+    }).program.operators.filter(({ kind }) => kind === "transfer").length;
+  expect(transfers("pipelined(3)")).toBe(3 * transfers("sequential"));
 });

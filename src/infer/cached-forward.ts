@@ -5,7 +5,7 @@
 import type { Tensor } from "../core/tensor.js";
 import type { ModelConfig } from "../model/config.js";
 import { type CacheInputs, type ModelProgram, buildProgram } from "../model/language-model.js";
-import { fuseModel } from "../model/fuse-model.js";
+import { type FusedModel, fuseModel } from "../model/fuse-model.js";
 import type { BlockCache } from "../model/wires.js";
 import type { Schedule } from "../program/schedule.js";
 import type { Services } from "../run/context.js";
@@ -26,19 +26,37 @@ export interface CachedRows {
 /** The caches of the rows' sequences: [B, heads, C, width] of a block. */
 export type CacheViews = (block: BlockCache, which: "keys" | "values") => Tensor<Float32Array>;
 
-export interface CachedForwardOptions {
+/** Of the program. */
+export interface CachedModelOptions {
   /** Rows of a sequence that a cache holds. */
   readonly capacity: number;
   /** Most rows of a run, for estimates. */
   readonly rows: { readonly batch: number; readonly sequence: number };
   readonly epSize: number;
-  /** What runs will be scheduled by: kernels are fused where its order lets them. Default: sequential. */
+  /** What runs will be scheduled by: kernels are fused where its order lets them, and rows travel in its chunks. Default: sequential. */
   readonly policy?: Policy | undefined;
+  /** All ranks, for estimates of traffic. Default: `epSize`. */
+  readonly ranks?: number | undefined;
+}
+
+export interface CachedForwardOptions extends CachedModelOptions {
   readonly session?: Pick<SessionOptions, "weights"> | undefined;
 }
 
 /** Numbers that a feed has room for from the start. */
 const MOST_FED = 256;
+
+/** The program of a `CachedForward`. */
+export function cachedModel(config: ModelConfig, options: CachedModelOptions): FusedModel {
+  const { capacity, rows, epSize, ranks = epSize, policy = parsePolicy("sequential") } = options;
+  // A token must not be dropped because of its neighbours: at inference every expert takes all rows it is sent.
+  const dropless: ModelConfig = { ...config, capacity_factor: null };
+  const { chunks } = policy;
+  const of = { ...rows, epSize, chunks, ranks, head: "logits", cache: capacity } as const;
+  const model = buildProgram(dropless, of);
+  // On one rank nothing travels, and any order will do: the one with the fewest kernels.
+  return fuseModel(model, epSize === 1 ? {} : { schedule: policy.schedule(model.program) });
+}
 
 export class CachedForward {
   readonly model: ModelProgram;
@@ -50,19 +68,13 @@ export class CachedForward {
   readonly #feeds = new Map<number, Int32Array>();
 
   constructor(services: Services, config: ModelConfig, options: CachedForwardOptions) {
-    const { capacity, rows, epSize, policy = parsePolicy("sequential"), session } = options;
-    // A token must not be dropped because of its neighbours: at inference every expert takes all rows it is sent.
-    const dropless: ModelConfig = { ...config, capacity_factor: null };
-    const { chunks } = policy;
-    const model = buildProgram(dropless, { ...rows, epSize, chunks, head: "logits", cache: capacity });
-    // On one rank nothing travels, and any order will do: the one with the fewest kernels.
-    this.model = fuseModel(model, epSize === 1 ? {} : { schedule: policy.schedule(model.program) });
+    this.model = cachedModel(config, options);
     this.cache = this.model.cache as CacheInputs;
     for (const { keys, values } of this.cache.blocks)
       for (const state of [keys, values])
         if (state !== undefined) this.#states.set(state, { data: new Float32Array(), dims: [] });
     this.session = new Session(services, this.model.program, {
-      ...session,
+      ...options.session,
       keep: [this.model.output],
       state: this.#states,
     });

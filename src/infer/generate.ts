@@ -4,27 +4,32 @@ import { type Tokenizer, encodePrompt } from "../data/tokenizer.js";
 import type { ModelConfig } from "../model/config.js";
 import type { InferenceEngine, SequenceRequest } from "./engine.js";
 import { type EngineOptions, openEngine } from "./open-engine.js";
-import type { SamplingOptions, SamplingParameters } from "./sampling-parameters.js";
+import type { SampledToken, SamplingParameters, TokenLogprob } from "./sampling-parameters.js";
+import { type GenerateRequest, type WritingOptions, checkPrompt, writingOptions } from "./writing-options.js";
 import { WrittenText } from "./written-text.js";
 
+/** A model that is open for writing. */
 export interface Generator {
-  /** A published folder may have none: then there are only token ids. */
-  readonly tokenizer?: Tokenizer | undefined;
   readonly config: ModelConfig;
   /**
-   * A text that outgrows the context goes on with its latest half.
+   * Texts that are asked for at the same time are written together, and each is what it would be alone. A text that outgrows the
+   * context goes on with its latest half.
    * @param prompt text, or the ids of its tokens
-   * @throws InputError when the prompt has a token the model does not know, or it or a stop string is text and there is no
-   *   tokenizer; NumericsError when logits are not finite
+   * @throws InputError when the prompt has a token that the model does not know, it or a stop string is text and there is no
+   *   tokenizer, or an option does not fit; NumericsError when logits are not finite
    */
-  generate(prompt: string | readonly number[], options: WritingOptions, live?: Live): Promise<Written>;
+  generate(
+    prompt: string | readonly number[],
+    options?: Partial<WritingOptions>,
+    live?: Live,
+  ): Promise<Written>;
+  /**
+   * What `generate` would refuse of a request before it begins.
+   * @param where what the request is, for messages
+   * @throws InputError
+   */
+  check(where: string, request: GenerateRequest): void;
   close(): Promise<void>;
-}
-
-/** How text is written, and where it ends. */
-export interface WritingOptions extends SamplingOptions {
-  /** The text ends before the first of them. */
-  readonly stop?: readonly string[] | undefined;
 }
 
 /** What a caller hears and says while text is written. */
@@ -45,6 +50,8 @@ export interface Written {
   readonly ids: readonly number[];
   readonly newTokens: number;
   readonly stopped: "length" | "end of text" | "stop string" | "aborted";
+  /** Of each new token, where asked for. */
+  readonly logprobs?: readonly TokenLogprob[] | undefined;
 }
 
 /**
@@ -58,13 +65,22 @@ export async function openGenerator(
   const opened = await openEngine(path, options);
   if (opened === undefined) return undefined;
   const { engine, tokenizer, config, directory, endTokens } = opened;
+  const check: Generator["check"] = (where, { prompt, ...options }) => {
+    const { stop = [] } = writingOptions(where, options);
+    checkPrompt(where, prompt, { vocabSize: config.vocab_size });
+    if (tokenizer === undefined) refuseText(where, { prompt, stop, directory });
+  };
   return {
-    tokenizer,
     config,
-    async generate(prompt, options, { onText, onToken, signal } = {}) {
-      const prompted = promptIds(prompt, { tokenizer, config, directory });
-      const text = openText(tokenizer, prompted, { stop: options.stop, onText, directory });
+    check,
+    async generate(prompt, said = {}, { onText, onToken, signal } = {}) {
+      check("generate", { prompt, ...said });
+      const options = writingOptions("generate", said);
+      const prompted = typeof prompt === "string" ? idsOf(tokenizer as Tokenizer, prompt) : prompt;
+      const text =
+        tokenizer && new WrittenText(tokenizer, prompted, { stop: options.stop, onPiece: pieces(onText) });
       const written: number[] = [];
+      const logprobs: TokenLogprob[] = [];
       let stopped: Written["stopped"] = "length";
       while (stopped === "length" && written.length < options.maxNewTokens) {
         const request = nextPart([...prompted, ...written], {
@@ -79,16 +95,18 @@ export async function openGenerator(
         });
         stopped = await follow(engine, request, {
           signal,
-          onToken(id) {
+          onToken({ id, logprob }) {
             if (endTokens.includes(id)) return "end of text";
             written.push(id);
+            if (logprob !== undefined) logprobs.push(logprob);
             onToken?.(id);
             return text?.add({ id }) === "stop" ? "stop string" : undefined;
           },
         });
       }
       const end = text?.end("length");
-      return { text: end?.text ?? "", ids: written, newTokens: written.length, stopped };
+      const about = options.logprobs === undefined ? {} : { logprobs };
+      return { text: end?.text ?? "", ids: written, newTokens: written.length, stopped, ...about };
     },
     close: () => engine.close(),
   };
@@ -111,7 +129,10 @@ function nextPart(
 function follow(
   engine: InferenceEngine,
   request: SequenceRequest,
-  of: { readonly signal: AbortSignal | undefined; onToken: (id: number) => Written["stopped"] | undefined },
+  of: {
+    readonly signal: AbortSignal | undefined;
+    readonly onToken: (token: SampledToken) => Written["stopped"] | undefined;
+  },
 ): Promise<Written["stopped"]> {
   const { signal, onToken } = of;
   if (signal?.aborted) return Promise.resolve("aborted");
@@ -122,8 +143,8 @@ function follow(
       how();
     };
     const sequence = engine.submit(request, {
-      token({ id }) {
-        stopped = onToken(id);
+      token(token) {
+        stopped = onToken(token);
         return stopped === undefined ? undefined : "stop";
       },
       end: (reason) => finish(() => resolve(stopped ?? (reason === "cancelled" ? "aborted" : "length"))),
@@ -134,42 +155,30 @@ function follow(
   });
 }
 
-/** Undefined where there is nothing to decode with. */
-function openText(
-  tokenizer: Tokenizer | undefined,
-  ids: readonly number[],
-  of: { readonly directory: string } & Pick<WritingOptions, "stop"> & Pick<Live, "onText">,
-): WrittenText | undefined {
-  const { stop, onText, directory } = of;
-  if (tokenizer !== undefined)
-    return new WrittenText(tokenizer, ids, {
-      stop,
-      onPiece({ text }) {
-        if (text !== "") onText?.(text);
-      },
-    });
-  if (stop === undefined || stop.length === 0) return undefined;
-  throw new InputError(
-    `${directory} has no tokenizer.json, so that there is no text to look for stop strings in; leave them out, or put one there`,
-  );
+function pieces(onText: Live["onText"]): (piece: { readonly text: string }) => void {
+  return ({ text }) => {
+    if (text !== "") onText?.(text);
+  };
 }
 
-function promptIds(
-  prompt: string | readonly number[],
-  of: { readonly tokenizer: Tokenizer | undefined; readonly config: ModelConfig; readonly directory: string },
-): number[] {
-  const { tokenizer, config, directory } = of;
-  if (typeof prompt !== "string") {
-    const bad = prompt.find((id) => !Number.isSafeInteger(id) || id < 0 || id >= config.vocab_size);
-    if (bad !== undefined)
-      throw new InputError(`The prompt has token ${bad}; the model's vocab_size is ${config.vocab_size}`);
-    if (prompt.length > 0) return [...prompt];
-    throw new InputError("The prompt has no tokens; wanted at least one");
-  }
-  if (tokenizer === undefined)
+/** Of a model without a tokenizer. */
+function refuseText(
+  where: string,
+  of: Pick<GenerateRequest, "prompt"> & { readonly stop: readonly string[]; readonly directory: string },
+): void {
+  const { prompt, stop, directory } = of;
+  if (typeof prompt === "string")
     throw new InputError(
-      `${directory} has no tokenizer.json; give the prompt as token ids (--ids 1,2,3), or put one there`,
+      `${where}: ${directory} has no tokenizer.json; give the prompt as token ids (--ids 1,2,3), or put one there`,
     );
+  if (stop.length > 0)
+    throw new InputError(
+      `${where}: ${directory} has no tokenizer.json, so that there is no text to look for stop strings in; leave them out, or put one there`,
+    );
+}
+
+/** A text of nothing is a new document. */
+function idsOf(tokenizer: Tokenizer, prompt: string): number[] {
   const ids = encodePrompt(tokenizer, prompt);
   return ids.length > 0 ? ids : [tokenizer.endOfText];
 }

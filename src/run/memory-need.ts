@@ -44,6 +44,9 @@ const PIECES = 1.5;
 /** A rank's thread: a JavaScript heap with the modules in it, onnxruntime's sessions. */
 const THREAD_BYTES = 65e6;
 
+/** The thread of a rank that only infers: it has no batches to prepare, and one session. */
+const INFERENCE_THREAD_BYTES = 35e6;
+
 /** MPI's library and its buffers. */
 const MPI_BYTES = 20e6;
 
@@ -55,23 +58,34 @@ export interface RankPlaces {
 }
 
 /** What a rank's thread needs for itself. @param textBytes of a corpus that it reads */
-export function rankBase({ ranks, inProcess }: RankPlaces, textBytes: number): number {
-  return THREAD_BYTES + (inProcess < ranks ? MPI_BYTES : 0) + textBytes;
+export function rankBase(places: RankPlaces, textBytes: number): number {
+  return THREAD_BYTES + mpiBytes(places) + textBytes;
+}
+
+/** The same of a rank that only infers. */
+export function inferenceRankBase(places: RankPlaces): number {
+  return INFERENCE_THREAD_BYTES + mpiBytes(places);
+}
+
+function mpiBytes({ ranks, inProcess }: RankPlaces): number {
+  return inProcess < ranks ? MPI_BYTES : 0;
 }
 
 /**
  * A need from its parts.
  * @param rank `graphBytes`: most that one graph needs for its intermediate results
+ * @param onceBytes what the process holds beside its ranks, a tokenizer for instance
  */
 export function memoryNeed(
   rank: Omit<RankMemory, "buffers"> & { readonly graphBytes: number },
   of: { readonly ranks: number; readonly worstActivations: number },
+  onceBytes = 0,
 ): MemoryNeed {
   const { graphBytes, ...parts } = rank;
   const buffers = PIECES * graphBytes;
   const { weights, gradients, moments, activations, base } = parts;
   const perRank = weights + gradients + moments + activations + buffers + base;
-  return { ...parts, buffers, ...of, perRank, process: PROCESS_BYTES + of.ranks * perRank };
+  return { ...parts, buffers, ...of, perRank, process: PROCESS_BYTES + onceBytes + of.ranks * perRank };
 }
 
 /** Where a run's processes are, and what they find there. */

@@ -59,6 +59,9 @@ describe("memory as predicted is within 15 % of the measured peak", () => {
     ["eval", ["--batches", "2"]],
     ["eval", ["--batches", "2", "--batch-size", "16", "-n", "2"]],
     ["generate", ["--tokens", "5"]],
+    ["generate", ["--tokens", "5", "-n", "2"]],
+    ["generate", ["--tokens", "5", "--quantize", "int4"]],
+    ["generate", ["--tokens", "5", "--quantize", "int4", "-n", "2"]],
     ["generate", ["--tokens", "5", "--prompt", "Our nation ".repeat(100)]],
   ])("%s %j", (command, args) => {
     for (const run of ["tiny", "small"]) {

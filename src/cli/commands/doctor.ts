@@ -9,6 +9,9 @@ import { gelu, input, kernel } from "../../kernel/build.js";
 import { readCorpus } from "../../data/corpus.js";
 import { createOrtEngine } from "../../engine/ort-engine.js";
 import { wasmKernels } from "../../engine/wasm-module.js";
+import { engineNeed } from "../../infer/memory-need.js";
+import { ENGINE } from "../../infer/open-engine.js";
+import { resolveModel } from "../../model/config.js";
 import { checkMemory, thisHost } from "../../run/memory-need.js";
 import { trainingNeed } from "../../train/memory-need.js";
 import { openRun } from "../../train/open-run.js";
@@ -62,6 +65,13 @@ function runChecks({ out, preset, ranks }: Flags): Check[] {
       const { bytes, source } = availableMemory();
       const line = checkMemory(need, thisHost());
       return `${gigabytes(bytes)} ${source}; to train preset ${preset}: ${line}`;
+    }),
+    attempt("memory to write", () => {
+      const model = resolveModel(config.model, `preset ${preset}`);
+      const { max_position_embeddings: contextLength } = model;
+      const shape = { ...ENGINE, contextLength, hasTokenizer: true, ranks, inProcess: ranks };
+      const line = checkMemory(engineNeed(model, shape), thisHost());
+      return `with preset ${preset}, ${ENGINE.slots} texts at once, weights in f32: ${line}`;
     }),
     attempt("engine", () => {
       const engine = createOrtEngine();

@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { compare } from "../../api/compare.js";
-import { SAMPLING, generate } from "../../api/generate.js";
+import { generate } from "../../api/generate.js";
 import { type Trained, train } from "../../api/train.js";
 import type { CompareResult } from "../../bench/compare.js";
 import { formatLink } from "../../comm/link.js";
@@ -111,7 +111,7 @@ function configOf(model: (typeof MODELS)[number], steps: number): RunInput {
 }
 
 async function sampleOf(model: string): Promise<string> {
-  const options = { ...SAMPLING, maxNewTokens: 60, temperature: 0.7, seed: 1 };
+  const options = { maxNewTokens: 60, temperature: 0.7, seed: 1 };
   return (await generate({ model, prompt: PROMPT, ...options })).text.replace(/\s+/g, " ");
 }
 
