@@ -1,20 +1,25 @@
 /** A model on a port. */
 import type { Logger } from "pino";
+import { launcherSize } from "../comm/mpi/library.js";
 import { EnvironmentError } from "../core/errors.js";
 import type { InferenceEngine } from "../infer/engine.js";
 import { engineNeed } from "../infer/memory-need.js";
 import { ENGINE, type EngineOptions, openEngine } from "../infer/open-engine.js";
 import type { QuantisedForm } from "../kernel/quantise.js";
 import type { LineEvent } from "../launch/job.js";
+import { timelineHtml } from "../timeline/timeline-html.js";
 import type { MemoryOptions } from "../run/memory-need.js";
+import { openModel } from "../run/open-model.js";
 import { checkAddress, checkKeys } from "../serve/keys.js";
 import { type Limits, limitsOf } from "../serve/limits.js";
 import { readServedModel } from "../serve/read-model.js";
 import { DEFAULT_ADDRESS, type ServerOptions, createServer } from "../serve/server.js";
-import { announceMemory, modelAt, rankPlaces } from "./memory.js";
+import { announceMemory, rankPlaces } from "./memory.js";
 
 export interface ServeOptions
-  extends MemoryOptions, Pick<EngineOptions, "ranks" | "policy" | "slots" | "contextLength" | "cacheBytes"> {
+  extends
+    MemoryOptions,
+    Pick<EngineOptions, "ranks" | "policy" | "slots" | "contextLength" | "cacheBytes" | "onStep"> {
   /** Run directory (its newest checkpoint), checkpoint or published folder. */
   readonly model: string;
   /** As requests have it; default: the folder's name. */
@@ -36,7 +41,7 @@ export interface ServeOptions
 /** An engine, and what it knows of its last step. */
 export interface OpenedEngine {
   readonly engine: InferenceEngine;
-  /** The page of /debug/timeline; undefined before the first sharded step. */
+  /** The page of /debug/timeline; undefined before the first step. */
   readonly timeline?: ServerOptions["timeline"];
   /** Rejects when a rank is lost. */
   readonly ended?: Promise<void> | undefined;
@@ -58,16 +63,34 @@ export interface Serving {
   drain(deadlineMs: number): Promise<void>;
 }
 
-/** The model itself, computed on this thread or on ranks. */
+/** The model itself, computed on ranks: never on the thread that answers. */
 export const openServedEngine: OpenServedEngine = async (options) => {
-  const { model, ranks, policy, cacheBytes, quantize: form = ENGINE.form, slots = ENGINE.slots } = options;
-  const config = modelAt(model);
+  const { model, cacheBytes, quantize: form = ENGINE.form, slots = ENGINE.slots } = options;
+  const { ranks = launcherSize() ?? 1, policy = ENGINE.policy } = options;
+  const { config, tokenizer, close } = openModel(model);
+  close();
   const contextLength = Math.min(options.contextLength ?? Infinity, config.max_position_embeddings);
   const shape = { form, slots, contextLength, cacheBytes };
-  announceMemory(engineNeed(config, { ...shape, chunk: ENGINE.chunk, ...rankPlaces(ranks) }), options);
-  return openEngine(model, { ranks, policy, ...shape, onLine: options.onEvent }).then(
-    (opened) => opened && { engine: opened.engine, ended: opened.ended },
-  );
+  const need = {
+    ...shape,
+    policy,
+    hasTokenizer: tokenizer !== undefined,
+    chunk: ENGINE.chunk,
+    ...rankPlaces(ranks),
+  };
+  announceMemory(engineNeed(config, need), options);
+  const { onEvent: onLine, onStep } = options;
+  const opened = await openEngine(model, { ranks, policy, ...shape, onLine, onStep });
+  if (opened === undefined) return undefined;
+  const { engine, ended } = opened;
+  return {
+    engine,
+    ended,
+    async timeline() {
+      const step = await opened.timeline();
+      return step && timelineHtml([{ title: `${config.arch}, step ${engine.figures().steps}`, ...step }]);
+    },
+  };
 };
 
 /**

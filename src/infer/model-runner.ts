@@ -3,11 +3,15 @@ import { pageBytes } from "../core/reserved-memory.js";
 import type { Tensor } from "../core/tensor.js";
 import type { ModelConfig } from "../model/config.js";
 import type { BlockCache } from "../model/wires.js";
-import { clockOffset, gatherTimeline } from "../run/gather-timeline.js";
+import { type MeasuredRun, clockOffset, gatherTimeline } from "../run/gather-timeline.js";
 import type { Services } from "../run/context.js";
+import type { Schedule } from "../program/schedule.js";
 import type { RunResult } from "../run/execution.js";
 import type { SessionOptions } from "../run/session.js";
 import { parsePolicy } from "../schedule/policy.js";
+import { simulate } from "../simulate/simulate.js";
+import { joinTimelines } from "../timeline/summary.js";
+import type { Timeline } from "../timeline/timeline.js";
 import { CachedForward, type CachedRows } from "./cached-forward.js";
 import { KvCache } from "./kv-cache.js";
 import { type CacheLayer, budgetRows, granuleRows } from "./kv-cache-size.js";
@@ -33,6 +37,13 @@ export interface ModelRunnerOptions {
   readonly sampling: Sampling;
 }
 
+/** A step on all ranks. */
+export interface StepTimelines {
+  readonly measured: Timeline;
+  /** Once all ranks have agreed on what the step's operators cost. */
+  readonly predicted?: Timeline | undefined;
+}
+
 /** Rows of the cache: [first slot, sequences]. */
 type Slots = readonly [first: number, count: number];
 
@@ -46,7 +57,7 @@ export class CachedModelRunner implements ModelRunner {
   readonly #placers: Readonly<Record<keyof Phases, PhasePlacer>>;
   readonly #clockOffsetMs: number;
   /** Of the last step, for whoever asks for its timeline. */
-  #last: readonly RunResult[] = [];
+  #last: readonly LastRun[] = [];
 
   constructor(
     readonly services: Services,
@@ -88,7 +99,7 @@ export class CachedModelRunner implements ModelRunner {
     const rows = this.#sequences.begin(plan);
     this.#cache.apply(plan.cache);
     const { prefill, decode } = rows;
-    const runs: { prefill?: Ran; decode?: Ran } = {};
+    const runs: Partial<Record<keyof Phases, Ran>> = {};
     if (phases.prefill)
       runs.prefill = this.#run("prefill", [prefill?.slot ?? 0, prefill === undefined ? 0 : 1], {
         tokens: prefill?.ids ?? [],
@@ -106,15 +117,38 @@ export class CachedModelRunner implements ModelRunner {
       prefill: logits(runs.prefill),
       decode: logits(runs.decode),
     });
-    const all = Object.values(runs);
-    for (const { run } of all) run.release();
-    this.#last = all.map(({ run }) => run);
+    for (const { run } of Object.values(runs)) run.release();
+    // A step that only forgets sequences has nothing to show.
+    if (phases.prefill || phases.decode)
+      this.#last = (Object.keys(runs) as (keyof Phases)[]).map((phase) => {
+        const { run, schedule } = runs[phase] as Ran;
+        const { events, exposed, startMs } = run;
+        return { phase, schedule, measured: { events, exposed, startMs } };
+      });
     return { result, times: timesOf(runs) };
   }
 
-  /** The timeline of the last step, on all ranks. */
-  answer(): unknown {
-    return gatherTimeline(this.services.world, this.#last, this.#clockOffsetMs);
+  /** The last step on all ranks, which ask together; undefined where there was none. */
+  answer(): StepTimelines | undefined {
+    const { world } = this.services;
+    if (this.#last.length === 0) return undefined;
+    const measured = gatherTimeline(
+      world,
+      this.#last.map((run) => run.measured),
+      this.#clockOffsetMs,
+    );
+    return { measured, predicted: world.rank === 0 ? this.#predict() : undefined };
+  }
+
+  #predict(): Timeline | undefined {
+    const { world } = this.services;
+    const phases = this.#last.flatMap(({ phase, schedule }) => {
+      const { costs } = this.#placers[phase];
+      if (costs === undefined) return [];
+      const onRanks = Array.from({ length: world.size }, () => costs);
+      return [simulate(this.#forward.model.program, schedule, { costs: onRanks })];
+    });
+    return phases.length < this.#last.length ? undefined : joinTimelines(phases);
   }
 
   close(): void {
@@ -123,11 +157,12 @@ export class CachedModelRunner implements ModelRunner {
 
   #run(phase: keyof Phases, [first, count]: Slots, rows: CachedRows): Ran {
     const placer = this.#placers[phase];
-    const run = this.#forward.run(placer.schedule, rows, (block, which) =>
+    const { schedule } = placer;
+    const run = this.#forward.run(schedule, rows, (block, which) =>
       this.#cache.view(this.#layerOf.get(block) as number, which, first, count),
     );
     placer.remember(run);
-    return { run, wanted: rows.wanted, past: rows.past };
+    return { run, schedule, wanted: rows.wanted };
   }
 
   /** Whoever chooses tokens, or says how likely they are, refuses logits that are not finite: they are not looked through twice. */
@@ -140,15 +175,21 @@ export class CachedModelRunner implements ModelRunner {
 
 interface Ran {
   readonly run: RunResult;
+  readonly schedule: Schedule;
   readonly wanted: readonly number[];
-  readonly past: readonly number[];
+}
+
+interface LastRun {
+  readonly phase: keyof Phases;
+  readonly schedule: Schedule;
+  readonly measured: MeasuredRun;
 }
 
 function range(from: number, to: number): number[] {
   return Array.from({ length: to - from }, (_, i) => from + i);
 }
 
-function timesOf(runs: { readonly prefill?: Ran; readonly decode?: Ran }): StepTimes {
+function timesOf(runs: Readonly<Partial<Record<keyof Phases, Ran>>>): StepTimes {
   const ms = (ran: Ran | undefined): number => (ran === undefined ? 0 : ran.run.endMs - ran.run.startMs);
   const all = Object.values(runs).map(({ run }: Ran) => run);
   const sum = (of: (run: RunResult) => readonly { startMs: number; endMs: number }[]): number =>

@@ -7,11 +7,11 @@ import type { WeightForm } from "../kernel/quantise.js";
 import type { LineEvent } from "../launch/job.js";
 import type { ModelConfig } from "../model/config.js";
 import { type OpenModel, openModel } from "../run/open-model.js";
-import type { Timeline } from "../timeline/timeline.js";
 import type { InferenceEngine } from "./engine.js";
 import { launchRunner } from "./launched-runner.js";
 import { localRunner } from "./local-runner.js";
 import { type ModelTask, modelJob, openModelRunner } from "./model-ranks.js";
+import type { StepTimelines } from "./model-runner.js";
 import { type ScheduledEngineOptions, createScheduledEngine } from "./scheduled-engine.js";
 import type { StepRunner } from "./step-plan.js";
 
@@ -47,8 +47,8 @@ export interface OpenEngine {
   readonly tokenizer?: Tokenizer | undefined;
   /** Tokens after which a text ends. */
   readonly endTokens: readonly number[];
-  /** Of the last step, on all ranks. */
-  readonly timeline: () => Promise<Timeline>;
+  /** Of the last step, on all ranks; undefined before the first. Launched ranks are asked between two steps. */
+  readonly timeline: () => Promise<StepTimelines | undefined>;
   /** When the ranks have ended; rejects when one is lost. */
   readonly ended: Promise<void>;
 }
@@ -112,7 +112,7 @@ function taskOf(directory: string, config: ModelConfig, options: EngineOptions):
 
 interface OpenRunner {
   readonly runner: StepRunner;
-  readonly timeline: () => Promise<Timeline>;
+  readonly timeline: OpenEngine["timeline"];
   readonly ended: Promise<void>;
 }
 
@@ -122,7 +122,7 @@ async function openRunner(
 ): Promise<OpenRunner | undefined> {
   if (ranks === undefined) {
     const model = openModelRunner(singleCommunicator(), task);
-    const timeline = (): Promise<Timeline> => Promise.resolve(model.answer?.(undefined) as Timeline);
+    const timeline = () => Promise.resolve(model.answer?.(undefined)) as ReturnType<OpenEngine["timeline"]>;
     return { runner: localRunner(model), timeline, ended: Promise.resolve() };
   }
   const { runner, ended } = await launchRunner(modelJob, task, { ranks, link, deadlineMs, onLine });
@@ -130,5 +130,5 @@ async function openRunner(
     await ended;
     return undefined;
   }
-  return { runner, timeline: () => runner.ask("timeline") as Promise<Timeline>, ended };
+  return { runner, timeline: () => runner.ask("timeline") as ReturnType<OpenEngine["timeline"]>, ended };
 }

@@ -45,3 +45,9 @@ it("the folder, with all it imports, bundles for a browser: nothing asks for a m
   } as const;
   await expect(build({ ...bundled, logLevel: "silent" })).resolves.toMatchObject({ errors: [] });
 });
+
+it("shows what is only measured, too", () => {
+  const alone = timelineHtml([{ title: "a step", measured: makeTimeline("measured", 2, [], []) }]);
+  const [, data] = /<script id="data"[^>]*>([^]*?)<\/script>/.exec(alone) as unknown as string[];
+  expect(JSON.parse(data)).toMatchObject({ cases: [{ numRanks: 2, sides: [{ kind: "measured" }] }] });
+});

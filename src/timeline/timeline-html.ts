@@ -5,8 +5,11 @@ import { type TitledTimelines, flows } from "./chrome-trace.js";
 import type { PageCase, PageData, PageOperator, PageSide } from "./page/data.js";
 import { TIMELINE_STYLE } from "./timeline-style.js";
 
+/** A step under a name: measured, predicted, or both. */
+export type ShownStep = Pick<TitledTimelines, "title"> & Partial<TitledTimelines>;
+
 /** One HTML document that needs nothing else. Its script is what `scripts/build.mjs` bundles from `page/`. */
-export function timelineHtml(steps: readonly TitledTimelines[]): string {
+export function timelineHtml(steps: readonly ShownStep[]): string {
   const data: PageData = { cases: steps.map(pageCase) };
   // Inside a script element only "</" could end it early.
   const json = JSON.stringify(data).replaceAll("</", "<\\/");
@@ -47,7 +50,7 @@ export function timelineHtml(steps: readonly TitledTimelines[]): string {
 }
 
 /** Only what the page draws; times to the microsecond. */
-function pageCase({ title, measured, predicted }: TitledTimelines): PageCase {
+function pageCase({ title, measured, predicted }: ShownStep): PageCase {
   const operators: PageOperator[] = [];
   const indices = new Map<string, number>();
   const indexOf = ({ name, class: ofClass, stream, pass }: TimelineEvent): number => {
@@ -76,8 +79,9 @@ function pageCase({ title, measured, predicted }: TitledTimelines): PageCase {
     ]),
     flows: flows(timeline.events),
   });
-  const sides = [...(measured === undefined ? [] : [side(measured)]), side(predicted)];
-  return { title, numRanks: predicted.numRanks, operators, sides };
+  const shown = [measured, predicted].filter((timeline) => timeline !== undefined);
+  const numRanks = Math.max(0, ...shown.map((timeline) => timeline.numRanks));
+  return { title, numRanks, operators, sides: shown.map(side) };
 }
 
 function microseconds(ms: number): number {

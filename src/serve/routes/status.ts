@@ -40,7 +40,7 @@ export function addStatus(app: FastifyInstance, service: Service, timeline: Time
   app.get("/debug/timeline", async (_, reply) => {
     const page = await timeline();
     if (page === undefined)
-      throw new ApiError(404, "There is no timeline: none of a sharded step has been recorded", {
+      throw new ApiError(404, "There is no timeline yet: no step has been made; ask for a completion first", {
         code: "no_timeline",
       });
     return reply.type("text/html; charset=utf-8").send(page);

@@ -10,7 +10,7 @@ export interface PageCase {
   readonly title: string;
   readonly numRanks: number;
   readonly operators: readonly PageOperator[];
-  /** Measured over predicted; what is only predicted has nothing measured. */
+  /** Measured over predicted, or one of them alone. */
   readonly sides: readonly PageSide[];
 }
 
