@@ -3,9 +3,10 @@
 //   node scripts/compare-llama.mjs PROGRAM FOLDER ... [--rounds 9] [--batch 1,8] [--prompt 512] [--tokens 128] [--forms f32,int8,int4]
 //
 // PROGRAM measures llama.cpp: called with GGUF files, --threads, --batch, --prompt, --generate, --rounds, --kv and --api raw, it prints a JSON
-// line per case, with batch, prefill_tps and decode_tps. A FOLDER holds one model: hf/ as published, and <any name>-f32.gguf, -q8_0.gguf and
+// line per case, with batch, prefill_tps, decode_tps and step_ms, of which the first is the 10th percentile. A FOLDER holds one model: hf/ as published, and <any name>-f32.gguf, -q8_0.gguf and
 // -q4_0.gguf with the same weights. Both feed random tokens and choose greedily; here the cache is f32, there f32 for f32 and f16
-// otherwise (--kv). A round runs one after the other, the first of the two in turn. Ratios are medians of rounds, here over there.
+// otherwise (--kv). A round runs one after the other, the first of the two in turn. Ratios are medians of rounds, here over there; "fastest": of
+// the fastest tenth of steps, which other work on the machine disturbs least.
 import { execFile } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { loadavg } from "node:os";
@@ -60,9 +61,9 @@ await runScript(USAGE, async () => {
     `prompts of ${prompt} tokens, ${tokens} new ones, one thread, ${rounds} rounds; tokens/s; load ${loadavg()[0].toFixed(1)}`,
   );
   print(
-    `| model | weights | batch | prefill here | llama.cpp | × | decode here | llama.cpp | × | least and largest |`,
+    `| model | weights | batch | prefill here | llama.cpp | × | decode here | llama.cpp | × | least and largest | fastest |`,
   );
-  print(`| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |`);
+  print(`| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |`);
   cases.forEach(({ folder, form }, i) => {
     for (const batch of batches.split(",").map(Number))
       print(`| ${basename(folder)} | ${form} | ${batch} | ${cells(found[i], batch).join(" | ")} |`);
@@ -81,13 +82,14 @@ function openCase(folder, form) {
   return { folder, form, file: join(folder, file) };
 }
 
-/** @returns {Promise<{ batch: number, prefill: number, decode: number }[]>} tokens/s */
+/** @returns {Promise<{ batch: number, prefill: number, decode: number, quick: number }[]>} tokens/s; quick: of decode's fastest tenth */
 async function runHere(checkout, model, form, { batches, prompt, tokens }) {
   const args = ["bench", "decode", model, "--json", "--rounds", "1", "--quantize", form, "--batch", batches];
   const sizes = ["--prompt", prompt, "--chunk", prompt, "--tokens", tokens];
   const { rows } = JSON.parse(await scmoe(checkout, [...args, ...sizes], { timeout: LONGEST_MS }));
-  return rows.map(({ batch, prefillTokensPerSecond: prefill, tokensPerSecond: decode }) => ({
+  return rows.map(({ batch, prefillTokensPerSecond: prefill, tokensPerSecond: decode, stepMs }) => ({
     ...{ batch, prefill, decode },
+    quick: (batch * 1e3) / stepMs.p10,
   }));
 }
 
@@ -104,8 +106,9 @@ async function runPeer(program, file, { batches, prompt, tokens, kv }) {
   );
   return lines
     .map((line) => JSON.parse(line))
-    .map(({ batch, prefill_tps: prefill, decode_tps: decode }) => ({
+    .map(({ batch, prefill_tps: prefill, decode_tps: decode, step_ms: [p10] }) => ({
       ...{ batch, prefill, decode },
+      quick: (batch * 1e3) / p10,
     }));
 }
 
@@ -118,7 +121,7 @@ function cells({ here, peer }, batch) {
   };
   const decode = compared("decode");
   const ends = [Math.min(...decode.ratios), Math.max(...decode.ratios)].map((ratio) => ratio.toFixed(2));
-  return [...compared("prefill").shown, ...decode.shown, ends.join("–")];
+  return [...compared("prefill").shown, ...decode.shown, ends.join("–"), compared("quick").shown[2]];
 }
 
 function median(numbers) {
