@@ -30,6 +30,8 @@ export interface DecodeOptions {
   readonly chunk: number;
   readonly tokens: number;
   readonly rounds: number;
+  /** Of the plain read; default more than caches hold. */
+  readonly roofBytes?: number | undefined;
 }
 
 /** Of one batch size. Medians of steps, where nothing else is said. */
@@ -86,7 +88,7 @@ interface Round {
 export function benchDecode(options: DecodeOptions): DecodeResult {
   const { model, form, batches, prompt, chunk, tokens, rounds } = options;
   const { config } = model;
-  const rows = prompt + tokens + 1;
+  const rows = prompt + Math.max(tokens, WARM_UP_TOKENS) + 1;
   if (rows > config.max_position_embeddings)
     throw new InputError(
       `${prompt} tokens of prompt and ${tokens} new ones need a context of ${rows}; max_position_embeddings of the model is ${config.max_position_embeddings}`,
@@ -124,7 +126,7 @@ class DecodeBench {
     readonly options: DecodeOptions,
     capacity: number,
   ) {
-    const { model, form, batches, chunk } = options;
+    const { model, form, batches, chunk, roofBytes } = options;
     const { config, source } = model;
     const { engine } = this.#meter;
     const rank = createInferenceRank({ config, engine, world: singleCommunicator(), source, form });
@@ -140,20 +142,20 @@ class DecodeBench {
       },
     });
     rank.weights.close();
-    this.#roof = readRoof();
+    this.#roof = readRoof(roofBytes);
     this.#cacheReads = cacheReads(config);
   }
 
   /** The first runs compile, and touch memory for the first time. */
   warmUp(): void {
-    for (const batch of this.options.batches) this.round(batch, WARM_UP_TOKENS);
+    const { batches, prompt, chunk } = this.options;
+    for (const batch of batches) this.round(batch, WARM_UP_TOKENS, Math.min(prompt, chunk));
   }
 
-  round(batch: number, tokens: number): Round {
-    const { prompt } = this.options;
+  round(batch: number, tokens: number, prompt = this.options.prompt): Round {
     const sequences = Array.from({ length: batch }, () => this.#sequences++);
     let start = nowMs();
-    sequences.forEach((sequence, slot) => this.#prefill(sequence, slot));
+    sequences.forEach((sequence, slot) => this.#prefill(sequence, slot, prompt));
     const prefillMs = nowMs() - start;
     this.#ended = sequences;
     const steps: Step[] = [];
@@ -186,9 +188,9 @@ class DecodeBench {
     return { ...this.#meter.take(), samplingMs };
   }
 
-  #prefill(sequence: number, slot: number): void {
-    const { prompt, chunk, tokens } = this.options;
-    const sampling = { ...GREEDY, maxNewTokens: tokens + 1 };
+  #prefill(sequence: number, slot: number, prompt: number): void {
+    const { chunk, tokens } = this.options;
+    const sampling = { ...GREEDY, maxNewTokens: Math.max(tokens, WARM_UP_TOKENS) + 1 };
     const ids = Array.from({ length: prompt }, () => this.#randomToken());
     const starts = [{ sequence, prompt: ids, sampling, written: [] }];
     for (let start = 0; start < prompt; start += chunk) {
