@@ -162,21 +162,21 @@ function absorbed(
   rows: AttentionRows,
 ): Omit<Projected, "scale"> {
   const weight = k.reshape(k.parameter(WEIGHT, [H * (dn + dv), kvRank]), [H, dn + dv, kvRank]);
-  const [B, , S] = keyRope.dims;
-  // [B, S, H, d] ↔ [H, T, d]: one product per head.
-  const perHead = (x: Expr): Expr => k.reshape(k.transpose(x, [2, 0, 1, 3]), [H, "T", x.dims[3]]);
-  const perSequence = (x: Expr): Expr =>
-    k.transpose(k.reshape(x, [H, B, S, x.dims[2]], ...rows.sizes), [1, 0, 2, 3]);
-  const q = k.matmul(perHead(qPlain), k.slice(weight, 1, 0, dn));
+  // A product of its own per head: one of all heads, whose weights are not packed, has other bits for one row than for several.
+  const perHead = (x: Expr, weightOf: (head: Expr) => Expr): Expr => {
+    const d = x.dims[3] as number;
+    const flat = k.reshape(x, ["T", H * d]);
+    const results = Array.from({ length: H }, (_, h) => {
+      const head = k.reshape(k.slice(weight, 0, h, h + 1), [dn + dv, kvRank]);
+      return k.linear(k.slice(flat, 1, h * d, (h + 1) * d), weightOf(head));
+    });
+    return k.transpose(rows.split(k.concat(results, 1), H), [0, 2, 1, 3]);
+  };
+  const q = perHead(qPlain, (head) => k.transpose(k.slice(head, 0, 0, dn), [1, 0]));
   return {
-    q: k.concat([perSequence(q), qRope], 3),
+    q: k.concat([q, qRope], 3),
     key: k.concat([headRows(rows.split(kv, 1), rows.sizes), keyRope], 3),
     value: kvRank,
-    after(context) {
-      const results = k.matmul(perHead(k.transpose(context, [0, 2, 1, 3])), k.slice(weight, 1, dn, dn + dv), {
-        transB: true,
-      });
-      return perSequence(results);
-    },
+    after: (context) => perHead(k.transpose(context, [0, 2, 1, 3]), (head) => k.slice(head, 0, dn, dn + dv)),
   };
 }
