@@ -161,22 +161,24 @@ function absorbed(
   { qPlain, qRope, kv, keyRope }: Given,
   rows: AttentionRows,
 ): Omit<Projected, "scale"> {
-  const weight = k.reshape(k.parameter(WEIGHT, [H * (dn + dv), kvRank]), [H, dn + dv, kvRank]);
+  const weight = k.parameter(WEIGHT, [H * (dn + dv), kvRank]);
+  const part = (head: number, from: number, to: number): Expr =>
+    k.slice(weight, 0, head * (dn + dv) + from, head * (dn + dv) + to);
   // A product of its own per head: one of all heads, whose weights are not packed, has other bits for one row than for several.
-  const perHead = (x: Expr, weightOf: (head: Expr) => Expr): Expr => {
+  const perHead = (x: Expr, product: (rows: Expr, head: number) => Expr): Expr => {
     const d = x.dims[3] as number;
     const flat = k.reshape(x, ["T", H * d]);
-    const results = Array.from({ length: H }, (_, h) => {
-      const head = k.reshape(k.slice(weight, 0, h, h + 1), [dn + dv, kvRank]);
-      return k.linear(k.slice(flat, 1, h * d, (h + 1) * d), weightOf(head));
-    });
+    const results = Array.from({ length: H }, (_, head) =>
+      product(k.slice(flat, 1, head * d, (head + 1) * d), head),
+    );
     return k.transpose(rows.split(k.concat(results, 1), H), [0, 2, 1, 3]);
   };
-  const q = perHead(qPlain, (head) => k.transpose(k.slice(head, 0, 0, dn), [1, 0]));
+  const q = perHead(qPlain, (x, head) => k.matmul(x, part(head, 0, dn)));
   return {
     q: k.concat([q, qRope], 3),
     key: k.concat([headRows(rows.split(kv, 1), rows.sizes), keyRope], 3),
     value: kvRank,
-    after: (context) => perHead(k.transpose(context, [0, 2, 1, 3]), (head) => k.slice(head, 0, dn, dn + dv)),
+    after: (context) =>
+      perHead(k.transpose(context, [0, 2, 1, 3]), (x, head) => k.linear(x, part(head, dn, dn + dv))),
   };
 }
