@@ -161,22 +161,24 @@ function absorbed(
   { qPlain, qRope, kv, keyRope }: Given,
   rows: AttentionRows,
 ): Omit<Projected, "scale"> {
-  const weight = k.reshape(k.parameter(WEIGHT, [H * (dn + dv), kvRank]), [H, dn + dv, kvRank]);
-  const [B, , S] = keyRope.dims;
-  // [B, S, H, d] ↔ [H, T, d]: one product per head.
-  const perHead = (x: Expr): Expr => k.reshape(k.transpose(x, [2, 0, 1, 3]), [H, "T", x.dims[3]]);
-  const perSequence = (x: Expr): Expr =>
-    k.transpose(k.reshape(x, [H, B, S, x.dims[2]], ...rows.sizes), [1, 0, 2, 3]);
-  const q = k.matmul(perHead(qPlain), k.slice(weight, 1, 0, dn));
+  const weight = k.parameter(WEIGHT, [H * (dn + dv), kvRank]);
+  const part = (head: number, from: number, to: number): Expr =>
+    k.slice(weight, 0, head * (dn + dv) + from, head * (dn + dv) + to);
+  // A product of its own per head: one of all heads, whose weights are not packed, has other bits for one row than for several.
+  const perHead = (x: Expr, product: (rows: Expr, head: number) => Expr): Expr => {
+    const d = x.dims[3] as number;
+    const flat = k.reshape(x, ["T", H * d]);
+    const results = Array.from({ length: H }, (_, head) =>
+      product(k.slice(flat, 1, head * d, (head + 1) * d), head),
+    );
+    return k.transpose(rows.split(k.concat(results, 1), H), [0, 2, 1, 3]);
+  };
+  const q = perHead(qPlain, (x, head) => k.matmul(x, part(head, 0, dn)));
   return {
-    q: k.concat([perSequence(q), qRope], 3),
+    q: k.concat([q, qRope], 3),
     key: k.concat([headRows(rows.split(kv, 1), rows.sizes), keyRope], 3),
     value: kvRank,
-    after(context) {
-      const results = k.matmul(perHead(k.transpose(context, [0, 2, 1, 3])), k.slice(weight, 1, dn, dn + dv), {
-        transB: true,
-      });
-      return perSequence(results);
-    },
+    after: (context) =>
+      perHead(k.transpose(context, [0, 2, 1, 3]), (x, head) => k.linear(x, part(head, dn, dn + dv))),
   };
 }
