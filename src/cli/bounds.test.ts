@@ -3,6 +3,7 @@ import type { Command, Option } from "commander";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../core/errors.js";
 import { commandLine } from "./command-line.js";
+import { clientCounts } from "./commands/bench-serve.js";
 import { sharedExpert } from "./commands/convert.js";
 import { tokenIds } from "./commands/generate.js";
 import { collect, encodingName } from "./options.js";
@@ -23,6 +24,7 @@ async function refusal(line: readonly string[]): Promise<string> {
 
 /** Needed before a command looks at its options. */
 const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
+  "bench serve": ["run"],
   eval: ["run"],
   export: ["run", "out"],
   generate: ["run"],
@@ -32,7 +34,7 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Readers of options that are no numbers. */
-const WORDS = new Set<unknown>([collect, encodingName, sharedExpert, tokenIds]);
+const WORDS = new Set<unknown>([collect, clientCounts, encodingName, sharedExpert, tokenIds]);
 
 function numericOptions(
   command: Command,
