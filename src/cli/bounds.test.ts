@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { InputError } from "../core/errors.js";
 import { commandLine } from "./command-line.js";
 import { batchSizes, weightForm } from "./commands/bench-decode.js";
+import { clientCounts } from "./commands/bench-serve.js";
 import { sharedExpert } from "./commands/convert.js";
 import { tokenIds } from "./commands/generate.js";
 import { byteSize, collect, encodingName } from "./options.js";
@@ -24,6 +25,7 @@ async function refusal(line: readonly string[]): Promise<string> {
 
 /** Needed before a command looks at its options. */
 const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
+  "bench serve": ["run"],
   eval: ["run"],
   export: ["run", "out"],
   generate: ["run"],
@@ -36,6 +38,7 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
 const WORDS = new Set<unknown>([
   batchSizes,
   byteSize,
+  clientCounts,
   collect,
   encodingName,
   sharedExpert,
