@@ -38,7 +38,7 @@ export type { TokenizerDifference, TokenizerReport } from "./data/verify-tokeniz
 export type { Generator, Live, Written } from "./infer/generate.js";
 export type { BatchRequest } from "./infer/generate-batch.js";
 export { type Inbox, type InboxEnd, type Outbox, createOutbox } from "./launch/inbox.js";
-export type { SamplingOptions, TokenLogprob } from "./infer/sampling-parameters.js";
+export type { SamplingOptions, TokenLogprob } from "./infer/sampling/sampling-parameters.js";
 export type { GenerateRequest, WritingOptions } from "./infer/writing-options.js";
 export { type Job, type JobContext, type LineEvent, type Outcome, defineJob } from "./launch/job.js";
 export { launch } from "./launch/launch.js";

@@ -1,6 +1,6 @@
 /** Steps of a scheduler, one at a time, on checked caches. */
-import { GREEDY, type SamplingParameters } from "../src/infer/sampling-parameters.js";
-import { Scheduler, type SequenceEvent } from "../src/infer/scheduler.js";
+import { GREEDY, type SamplingParameters } from "../src/infer/sampling/sampling-parameters.js";
+import { Scheduler, type SequenceEvent } from "../src/infer/batching/scheduler.js";
 import type { RankPlan, RunnerShape, StepPlan } from "../src/infer/step-plan.js";
 import type { TraceRequest } from "./batching-trace.js";
 import { CheckedRunner } from "./checked-runner.js";

@@ -1,8 +1,8 @@
 /** Requests that come and go at given steps, carried out on checked caches, and compared with what each gets alone. */
 import fc from "fast-check";
 import type { EndReason, EngineFigures, SequenceRequest } from "../src/infer/engine.js";
-import { GREEDY, type TokenLogprob } from "../src/infer/sampling-parameters.js";
-import { Scheduler } from "../src/infer/scheduler.js";
+import { GREEDY, type TokenLogprob } from "../src/infer/sampling/sampling-parameters.js";
+import { Scheduler } from "../src/infer/batching/scheduler.js";
 import type { RunnerShape, StepPlan } from "../src/infer/step-plan.js";
 import { CheckedRunner, VOCAB, aloneTokens, logprobOf } from "./checked-runner.js";
 

@@ -1,7 +1,7 @@
 /** Whatever stands beside a request, it gets the tokens that it gets alone. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { GREEDY } from "../src/infer/sampling-parameters.js";
+import { GREEDY } from "../src/infer/sampling/sampling-parameters.js";
 import type { RunnerShape } from "../src/infer/step-plan.js";
 import { type TraceRequest, requests, runTrace, traces, wrongIn } from "./batching-trace.js";
 

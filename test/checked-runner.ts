@@ -2,7 +2,11 @@
  * A runner without a model: it carries plans out on slots and blocks of token ids, as ranks do on keys and values, and throws where a real
  * cache would hold the wrong rows, or none. A token is a function of all tokens before it.
  */
-import type { SampledToken, SamplingParameters, TokenLogprob } from "../src/infer/sampling-parameters.js";
+import type {
+  SampledToken,
+  SamplingParameters,
+  TokenLogprob,
+} from "../src/infer/sampling/sampling-parameters.js";
 import type {
   CacheAction,
   PrefillChunk,

@@ -9,9 +9,14 @@ import { pathToFileURL } from "node:url";
 import { transformSync } from "esbuild";
 import { sumScalars } from "../src/comm/collectives.js";
 import type { Communicator } from "../src/comm/communicator.js";
-import { KvCache } from "../src/infer/kv-cache.js";
-import { type ModelRunner, type RankStep, type RunnerEvent, serveModel } from "../src/infer/rank-runner.js";
-import { RankSequences } from "../src/infer/rank-sequences.js";
+import { KvCache } from "../src/infer/cache/kv-cache.js";
+import {
+  type ModelRunner,
+  type RankStep,
+  type RunnerEvent,
+  serveModel,
+} from "../src/infer/ranks/rank-runner.js";
+import { RankSequences } from "../src/infer/ranks/rank-sequences.js";
 import type { RankPlan } from "../src/infer/step-plan.js";
 import { type Job, type JobContext, defineJob } from "../src/launch/job.js";
 

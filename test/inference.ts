@@ -1,7 +1,7 @@
 /** A small model, trained for a step, and what engines of different ranks and schedules write with it. */
 import { train } from "../src/api/train.js";
-import type { SampledToken } from "../src/infer/sampling-parameters.js";
-import { GREEDY, type SamplingParameters } from "../src/infer/sampling-parameters.js";
+import type { SampledToken } from "../src/infer/sampling/sampling-parameters.js";
+import { GREEDY, type SamplingParameters } from "../src/infer/sampling/sampling-parameters.js";
 import { type EngineOptions, openEngine } from "../src/infer/open-engine.js";
 import type { InferenceEngine } from "../src/infer/engine.js";
 

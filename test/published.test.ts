@@ -9,7 +9,7 @@ import { plan } from "../src/api/plan.js";
 import { singleCommunicator } from "../src/comm/single.js";
 import { openGenerator } from "../src/infer/generate.js";
 import type { WritingOptions } from "../src/infer/writing-options.js";
-import { GREEDY } from "../src/infer/sampling-parameters.js";
+import { GREEDY } from "../src/infer/sampling/sampling-parameters.js";
 import { openModel } from "../src/run/open-model.js";
 import { SafetensorsReader, type TensorToStore, safetensorsBytes } from "../src/storage/safetensors.js";
 import { loadStart } from "../src/train/from.js";

@@ -2,10 +2,10 @@
 import { expect, it } from "vitest";
 import { singleCommunicator } from "../src/comm/single.js";
 import { philox } from "../src/core/rng.js";
-import { launchRunner } from "../src/infer/launched-runner.js";
-import { localRunner } from "../src/infer/local-runner.js";
-import { GREEDY } from "../src/infer/sampling-parameters.js";
-import { Scheduler } from "../src/infer/scheduler.js";
+import { launchRunner } from "../src/infer/ranks/launched-runner.js";
+import { localRunner } from "../src/infer/ranks/local-runner.js";
+import { GREEDY } from "../src/infer/sampling/sampling-parameters.js";
+import { Scheduler } from "../src/infer/batching/scheduler.js";
 import type { StepRunner } from "../src/infer/step-plan.js";
 import { VOCABULARY, builtFakeJob, fakeModel, nextToken } from "./fake-model.js";
 

@@ -1,5 +1,5 @@
 /** Bytes of cache that a step of decode reads. */
-import { type CacheLayer, rowBytes } from "../infer/kv-cache-size.js";
+import { type CacheLayer, rowBytes } from "../infer/cache/kv-cache-size.js";
 import type { ModelConfig } from "../model/config.js";
 import { buildProgram } from "../model/language-model.js";
 

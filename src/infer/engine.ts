@@ -1,5 +1,5 @@
 /** Who asks for tokens, and who hears of them. */
-import type { SampledToken, SamplingParameters, TokenLogprob } from "./sampling-parameters.js";
+import type { SampledToken, SamplingParameters, TokenLogprob } from "./sampling/sampling-parameters.js";
 
 /** Why a sequence ended. */
 export type EndReason = "length" | "stop" | "cancelled";

@@ -4,9 +4,9 @@ import { type Tokenizer, encodePrompt } from "../data/tokenizer.js";
 import type { ModelConfig } from "../model/config.js";
 import type { InferenceEngine, SequenceRequest } from "./engine.js";
 import { type EngineOptions, openEngine } from "./open-engine.js";
-import type { SampledToken, SamplingParameters, TokenLogprob } from "./sampling-parameters.js";
+import type { SampledToken, SamplingParameters, TokenLogprob } from "./sampling/sampling-parameters.js";
 import { type GenerateRequest, type WritingOptions, checkPrompt, writingOptions } from "./writing-options.js";
-import { WrittenText } from "./written-text.js";
+import { WrittenText } from "./text/written-text.js";
 
 /** A model that is open for writing. */
 export interface Generator {

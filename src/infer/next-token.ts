@@ -5,7 +5,7 @@ import type { Schedule } from "../program/schedule.js";
 import type { Rank } from "../run/rank.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
-import { notFinite } from "./logprobs.js";
+import { notFinite } from "./sampling/logprobs.js";
 
 /** One session for contexts of any length: attention reads the rows' positions. */
 export class NextToken {

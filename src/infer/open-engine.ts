@@ -8,11 +8,11 @@ import type { LineEvent } from "../launch/job.js";
 import type { ModelConfig } from "../model/config.js";
 import { type OpenModel, openModel } from "../run/open-model.js";
 import type { InferenceEngine } from "./engine.js";
-import { launchRunner } from "./launched-runner.js";
-import { localRunner } from "./local-runner.js";
-import { type ModelTask, modelJob, openModelRunner } from "./model-ranks.js";
-import type { StepTimelines } from "./model-runner.js";
-import { type ScheduledEngineOptions, createScheduledEngine } from "./scheduled-engine.js";
+import { launchRunner } from "./ranks/launched-runner.js";
+import { localRunner } from "./ranks/local-runner.js";
+import { type ModelTask, modelJob, openModelRunner } from "./ranks/model-ranks.js";
+import type { StepTimelines } from "./ranks/model-runner.js";
+import { type ScheduledEngineOptions, createScheduledEngine } from "./batching/scheduled-engine.js";
 import type { StepRunner } from "./step-plan.js";
 
 export interface EngineOptions {

@@ -4,7 +4,7 @@
  *
  * A rank's cache has slots; the running sequences are in slots 0 … n − 1, the one whose prompt is being read is in slot n.
  */
-import type { SampledToken, SamplingParameters, TokenLogprob } from "./sampling-parameters.js";
+import type { SampledToken, SamplingParameters, TokenLogprob } from "./sampling/sampling-parameters.js";
 
 /** A sequence that a rank hears of for the first time. */
 export interface SequenceStart {

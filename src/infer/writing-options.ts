@@ -2,8 +2,8 @@
 import { BOUNDS, type Bound, checkBounds, fits, wanted } from "../core/bounds.js";
 import { InputError } from "../core/errors.js";
 import { shown } from "../core/shown.js";
-import type { SamplingOptions } from "./sampling-parameters.js";
-import { checkStopStrings } from "./stop-strings.js";
+import type { SamplingOptions } from "./sampling/sampling-parameters.js";
+import { checkStopStrings } from "./text/stop-strings.js";
 
 /** How tokens are chosen, where the text ends, and what is told of it. */
 export interface WritingOptions extends SamplingOptions {

@@ -2,7 +2,7 @@
 import { randomInt } from "node:crypto";
 import { philox } from "../core/rng.js";
 import type { InferenceEngine } from "../infer/engine.js";
-import type { SamplingParameters } from "../infer/sampling-parameters.js";
+import type { SamplingParameters } from "../infer/sampling/sampling-parameters.js";
 import type { ChoiceRequest } from "./choice.js";
 import { type PreparedPrompt, echoOf } from "./echo.js";
 import { contextExceeded, invalid } from "./errors.js";

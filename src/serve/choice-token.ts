@@ -1,4 +1,4 @@
-import type { TokenLogprob } from "../infer/sampling-parameters.js";
+import type { TokenLogprob } from "../infer/sampling/sampling-parameters.js";
 
 /** A token of a choice: of the prompt that it echoes, or one that the model has written. */
 export interface ChoiceToken {

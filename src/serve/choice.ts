@@ -1,7 +1,7 @@
 /** One sequence as its reader gets it: pieces of text, the tokens that belong to each, and why it ended. */
 import type { EndReason, SequenceListener } from "../infer/engine.js";
-import type { SampledToken, SamplingParameters } from "../infer/sampling-parameters.js";
-import { type TextPiece, WrittenText } from "../infer/written-text.js";
+import type { SampledToken, SamplingParameters } from "../infer/sampling/sampling-parameters.js";
+import { type TextPiece, WrittenText } from "../infer/text/written-text.js";
 import type { Echo } from "./echo.js";
 import { type ApiError, draining, engineLost } from "./errors.js";
 import type { Decoder } from "./model.js";

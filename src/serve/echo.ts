@@ -1,6 +1,6 @@
 /** A prompt as the beginning of the answer. */
-import { numCharacters } from "../infer/token-offsets.js";
-import { alignedText } from "../infer/written-text.js";
+import { numCharacters } from "../infer/text/token-offsets.js";
+import { alignedText } from "../infer/text/written-text.js";
 import type { ChoiceToken } from "./choice-token.js";
 import type { Decoder } from "./model.js";
 

@@ -11,7 +11,7 @@ import type { Tensor } from "../../src/core/tensor.js";
 import { createOrtEngine } from "../../src/engine/ort-engine.js";
 import { CachedForward } from "../../src/infer/cached-forward.js";
 import { type EngineOptions, openEngine } from "../../src/infer/open-engine.js";
-import { GREEDY } from "../../src/infer/sampling-parameters.js";
+import { GREEDY } from "../../src/infer/sampling/sampling-parameters.js";
 import type { QuantisedForm } from "../../src/kernel/quantise.js";
 import { ARCHITECTURE_NAMES } from "../../src/model/architectures.js";
 import type { ModelConfig } from "../../src/model/config.js";

@@ -4,7 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { GREEDY } from "../../src/infer/sampling-parameters.js";
+import { GREEDY } from "../../src/infer/sampling/sampling-parameters.js";
 import { builtFakeJob, nextToken } from "../fake-model.js";
 import { HAS_MPI, MPIRUN, MPI_ENV, temporaryDirectory } from "../helpers.js";
 

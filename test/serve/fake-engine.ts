@@ -9,7 +9,7 @@ import type {
   SequenceRequest,
   SubmittedSequence,
 } from "../../src/infer/engine.js";
-import type { TokenLogprob } from "../../src/infer/sampling-parameters.js";
+import type { TokenLogprob } from "../../src/infer/sampling/sampling-parameters.js";
 
 export interface FakeEngineOptions {
   readonly vocabSize: number;

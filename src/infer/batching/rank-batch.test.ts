@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { SHAPE, at, kinds, prompt, stepper } from "../../../test/batching-steps.js";
 import { runTrace } from "../../../test/batching-trace.js";
 import { aloneTokens } from "../../../test/checked-runner.js";
-import { GREEDY, type SamplingParameters } from "../sampling-parameters.js";
+import { GREEDY, type SamplingParameters } from "../sampling/sampling-parameters.js";
 
 describe("blocks", () => {
   it("are stored once computed, and loaded on admission; the last token is computed at any rate", () => {

@@ -5,7 +5,7 @@
  */
 import { assert } from "../../core/errors.js";
 import type { EndReason } from "../engine.js";
-import type { SampledToken, TokenLogprob } from "../sampling-parameters.js";
+import type { SampledToken, TokenLogprob } from "../sampling/sampling-parameters.js";
 import type { CacheAction, RankPlan, RankResult, RunnerShape, SequenceStart } from "../step-plan.js";
 import { wholeGranules } from "./budget.js";
 import { type Block, PrefixStore } from "./prefix-store.js";

@@ -1,6 +1,6 @@
 /** A sequence on its way: what it asked for, what it has written, and how much of it stands in a cache. */
 import type { EndReason, SequenceRequest } from "../engine.js";
-import type { SamplingParameters, SampledToken, TokenLogprob } from "../sampling-parameters.js";
+import type { SamplingParameters, SampledToken, TokenLogprob } from "../sampling/sampling-parameters.js";
 import type { SequenceStart } from "../step-plan.js";
 
 export interface Sequence {

@@ -1,5 +1,5 @@
 /** What a single token stands for, as it is shown beside its log probability. */
-import type { Tokenizer } from "../data/tokenizer.js";
+import type { Tokenizer } from "../../data/tokenizer.js";
 
 export interface TokenText {
   /** Its text; where its bytes are no characters, each of them that is not plain ASCII as `\xe2`. */

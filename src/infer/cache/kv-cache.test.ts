@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { philox } from "../core/rng.js";
-import { pageBytes } from "../core/reserved-memory.js";
+import { philox } from "../../core/rng.js";
+import { pageBytes } from "../../core/reserved-memory.js";
 import { KvCache } from "./kv-cache.js";
 import { type CacheLayer, budgetRows, granuleRows, rowBytes } from "./kv-cache-size.js";
-import type { CacheAction } from "./step-plan.js";
+import type { CacheAction } from "../step-plan.js";
 
 /** Unlike layers: keys and values, fewer heads, one compressed vector. */
 const LAYERS: readonly CacheLayer[] = [

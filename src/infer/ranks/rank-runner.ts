@@ -1,8 +1,8 @@
 /** A rank's part in carrying out plans: rank 0 hears of a step, all ranks do their part of it, rank 0 tells what came of it. */
-import type { Communicator } from "../comm/communicator.js";
-import { gatherValues, scatterValues } from "../comm/plain-values.js";
-import { assert } from "../core/errors.js";
-import type { JobContext } from "../launch/job.js";
+import type { Communicator } from "../../comm/communicator.js";
+import { gatherValues, scatterValues } from "../../comm/plain-values.js";
+import { assert } from "../../core/errors.js";
+import type { JobContext } from "../../launch/job.js";
 import {
   type Phases,
   type RankPlan,
@@ -12,7 +12,7 @@ import {
   type StepResult,
   type StepTimes,
   phasesOf,
-} from "./step-plan.js";
+} from "../step-plan.js";
 
 /** What a rank did in a step. */
 export interface RankStep {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { InputError } from "../core/errors.js";
+import { InputError } from "../../core/errors.js";
 import { stopStrings } from "./stop-strings.js";
 
 /** Searches the whole text. */

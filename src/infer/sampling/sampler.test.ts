@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { InputError, NumericsError } from "../core/errors.js";
-import { philox } from "../core/rng.js";
+import { InputError, NumericsError } from "../../core/errors.js";
+import { philox } from "../../core/rng.js";
 import { tokenLogprob } from "./logprobs.js";
 import { Sampler } from "./sampler.js";
 import { GREEDY, type SamplingParameters } from "./sampling-parameters.js";

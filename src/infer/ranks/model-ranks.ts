@@ -1,15 +1,15 @@
 /** A model opened on ranks to write with: experts are shared as far as the ranks divide them, everything else is on every rank. */
-import type { Communicator } from "../comm/communicator.js";
-import { greatestDivisor } from "../core/divisor.js";
-import { createOrtEngine } from "../engine/ort-engine.js";
-import type { WeightForm } from "../kernel/quantise.js";
-import { defineJob } from "../launch/job.js";
-import { createInferenceRank } from "../run/inference-rank.js";
-import { openModel } from "../run/open-model.js";
-import { tokenLogprob } from "./logprobs.js";
+import type { Communicator } from "../../comm/communicator.js";
+import { greatestDivisor } from "../../core/divisor.js";
+import { createOrtEngine } from "../../engine/ort-engine.js";
+import type { WeightForm } from "../../kernel/quantise.js";
+import { defineJob } from "../../launch/job.js";
+import { createInferenceRank } from "../../run/inference-rank.js";
+import { openModel } from "../../run/open-model.js";
+import { tokenLogprob } from "../sampling/logprobs.js";
 import { CachedModelRunner, type ModelRunnerOptions } from "./model-runner.js";
 import { type ModelRunner, type RunnerEvent, serveModel } from "./rank-runner.js";
-import { Sampler } from "./sampler.js";
+import { Sampler } from "../sampling/sampler.js";
 
 /** What ranks are told. Plain data. */
 export interface ModelTask extends Pick<

@@ -2,15 +2,15 @@
  * Continuous batching: sequences come and go, and every step is made of what there is. Each rank reads one prompt at a time, a chunk per
  * step, and decodes a token of each of its running sequences in the same step. Knows no time, no listeners and no ranks: plans out, results in.
  */
-import { InputError, assert } from "../core/errors.js";
-import { contextLengthOf } from "./batching/budget.js";
-import { type Candidate, choose } from "./batching/placement.js";
-import { RankBatch, type SequenceEvent } from "./batching/rank-batch.js";
-import { type Sequence, newSequence } from "./batching/sequence.js";
-import type { EngineFigures, SequenceRequest } from "./engine.js";
-import type { RankPlan, RunnerShape, StepPlan, StepResult } from "./step-plan.js";
+import { InputError, assert } from "../../core/errors.js";
+import { contextLengthOf } from "./budget.js";
+import { type Candidate, choose } from "./placement.js";
+import { RankBatch, type SequenceEvent } from "./rank-batch.js";
+import { type Sequence, newSequence } from "./sequence.js";
+import type { EngineFigures, SequenceRequest } from "../engine.js";
+import type { RankPlan, RunnerShape, StepPlan, StepResult } from "../step-plan.js";
 
-export type { SequenceEvent } from "./batching/rank-batch.js";
+export type { SequenceEvent } from "./rank-batch.js";
 
 type Totals = Omit<EngineFigures, "running" | "waiting" | "cacheUse">;
 

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { SHAPE, at, kinds, prompt, stepper } from "../../test/batching-steps.js";
-import { runTrace } from "../../test/batching-trace.js";
-import { aloneTokens } from "../../test/checked-runner.js";
-import { InputError } from "../core/errors.js";
-import { GREEDY } from "./sampling-parameters.js";
+import { SHAPE, at, kinds, prompt, stepper } from "../../../test/batching-steps.js";
+import { runTrace } from "../../../test/batching-trace.js";
+import { aloneTokens } from "../../../test/checked-runner.js";
+import { InputError } from "../../core/errors.js";
+import { GREEDY } from "../sampling/sampling-parameters.js";
 import { Scheduler } from "./scheduler.js";
 
 describe("prefill", () => {

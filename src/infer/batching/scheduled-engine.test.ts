@@ -1,11 +1,11 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, it, vi } from "vitest";
-import { CheckedRunner, VOCAB, aloneTokens } from "../../test/checked-runner.js";
-import { EnvironmentError, InputError } from "../core/errors.js";
-import type { InferenceEngine, SequenceListener, SubmittedSequence } from "./engine.js";
-import { GREEDY, type SamplingParameters } from "./sampling-parameters.js";
+import { CheckedRunner, VOCAB, aloneTokens } from "../../../test/checked-runner.js";
+import { EnvironmentError, InputError } from "../../core/errors.js";
+import type { InferenceEngine, SequenceListener, SubmittedSequence } from "../engine.js";
+import { GREEDY, type SamplingParameters } from "../sampling/sampling-parameters.js";
 import { type ScheduledEngineOptions, createScheduledEngine } from "./scheduled-engine.js";
-import type { RunnerShape, StepPlan, StepResult } from "./step-plan.js";
+import type { RunnerShape, StepPlan, StepResult } from "../step-plan.js";
 
 const SHAPE: RunnerShape = { ranks: 2, slots: 4, capacity: 64, chunk: 4, budgetRows: 256, granule: 4 };
 

@@ -1,7 +1,7 @@
 /** Plans carried out on this thread, by a model that needs no other rank. */
-import { assert } from "../core/errors.js";
+import { assert } from "../../core/errors.js";
 import type { ModelRunner } from "./rank-runner.js";
-import { type StepPlan, type StepResult, type StepRunner, phasesOf } from "./step-plan.js";
+import { type StepPlan, type StepResult, type StepRunner, phasesOf } from "../step-plan.js";
 
 export interface LocalRunner extends StepRunner {
   run(plan: StepPlan): StepResult;

@@ -2,13 +2,13 @@
  * The cache of a rank: what attention keeps of the tokens that it has seen, in buffers that kernels read and append to in
  * place. They are reserved for the longest context and cost what is touched.
  */
-import { copyBytes } from "../core/address.js";
-import { assert } from "../core/errors.js";
-import { type ReservedMemory, pageBytes, reserveMemory } from "../core/reserved-memory.js";
-import { type Tensor, tensor } from "../core/tensor.js";
+import { copyBytes } from "../../core/address.js";
+import { assert } from "../../core/errors.js";
+import { type ReservedMemory, pageBytes, reserveMemory } from "../../core/reserved-memory.js";
+import { type Tensor, tensor } from "../../core/tensor.js";
 import { BlockStore } from "./block-store.js";
 import { type CacheLayer, granuleRows, rowBytes } from "./kv-cache-size.js";
-import type { CacheAction } from "./step-plan.js";
+import type { CacheAction } from "../step-plan.js";
 
 export interface KvCacheShape {
   readonly layers: readonly CacheLayer[];

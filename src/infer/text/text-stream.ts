@@ -1,4 +1,4 @@
-import type { Tokenizer } from "../data/tokenizer.js";
+import type { Tokenizer } from "../../data/tokenizer.js";
 
 /** Text of tokens as they come. */
 export interface TextStream {

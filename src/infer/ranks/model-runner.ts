@@ -1,24 +1,24 @@
 /** A rank's model, its cache and its sequences: does a rank's part of a step. */
-import { pageBytes } from "../core/reserved-memory.js";
-import type { Tensor } from "../core/tensor.js";
-import type { ModelConfig } from "../model/config.js";
-import type { BlockCache } from "../model/wires.js";
-import { type MeasuredRun, clockOffset, gatherTimeline } from "../run/gather-timeline.js";
-import type { Services } from "../run/context.js";
-import type { Schedule } from "../program/schedule.js";
-import type { RunResult } from "../run/execution.js";
-import type { SessionOptions } from "../run/session.js";
-import { parsePolicy } from "../schedule/policy.js";
-import { simulate } from "../simulate/simulate.js";
-import { joinTimelines } from "../timeline/summary.js";
-import type { Timeline } from "../timeline/timeline.js";
-import { CachedForward, type CachedRows } from "./cached-forward.js";
-import { KvCache } from "./kv-cache.js";
-import { type CacheLayer, budgetRows, granuleRows } from "./kv-cache-size.js";
+import { pageBytes } from "../../core/reserved-memory.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { ModelConfig } from "../../model/config.js";
+import type { BlockCache } from "../../model/wires.js";
+import { type MeasuredRun, clockOffset, gatherTimeline } from "../../run/gather-timeline.js";
+import type { Services } from "../../run/context.js";
+import type { Schedule } from "../../program/schedule.js";
+import type { RunResult } from "../../run/execution.js";
+import type { SessionOptions } from "../../run/session.js";
+import { parsePolicy } from "../../schedule/policy.js";
+import { simulate } from "../../simulate/simulate.js";
+import { joinTimelines } from "../../timeline/summary.js";
+import type { Timeline } from "../../timeline/timeline.js";
+import { CachedForward, type CachedRows } from "../cached-forward.js";
+import { KvCache } from "../cache/kv-cache.js";
+import { type CacheLayer, budgetRows, granuleRows } from "../cache/kv-cache-size.js";
 import { PhasePlacer } from "./phase-placer.js";
 import { RankSequences, type Sampling } from "./rank-sequences.js";
 import type { ModelRunner, RankStep } from "./rank-runner.js";
-import type { Phases, RankPlan, StepTimes } from "./step-plan.js";
+import type { Phases, RankPlan, StepTimes } from "../step-plan.js";
 
 export interface ModelRunnerOptions {
   readonly config: ModelConfig;

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { DECODINGS, type DecodingCase, anyIds, bytes } from "../../test/decodings.js";
+import { DECODINGS, type DecodingCase, anyIds, bytes } from "../../../test/decodings.js";
 import { completionToken, tokenText } from "./token-text.js";
 import { type TextPiece, WrittenText, type WrittenTextOptions, alignedText } from "./written-text.js";
 import { textStream } from "./text-stream.js";

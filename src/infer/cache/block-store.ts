@@ -1,6 +1,6 @@
 /** Blocks of equal size that come and go, in memory that goes with them. */
-import { assert } from "../core/errors.js";
-import { type ReservedMemory, pageBytes, reserveMemory } from "../core/reserved-memory.js";
+import { assert } from "../../core/errors.js";
+import { type ReservedMemory, pageBytes, reserveMemory } from "../../core/reserved-memory.js";
 
 const BLOCKS_PER_SLAB = 64;
 

@@ -1,7 +1,7 @@
 /** The text of one sequence while its tokens come: pieces for whoever reads along, each with its tokens. */
-import type { Tokenizer } from "../data/tokenizer.js";
-import type { EndReason } from "./engine.js";
-import type { SampledToken } from "./sampling-parameters.js";
+import type { Tokenizer } from "../../data/tokenizer.js";
+import type { EndReason } from "../engine.js";
+import type { SampledToken } from "../sampling/sampling-parameters.js";
 import { type StopStrings, stopStrings } from "./stop-strings.js";
 import { type TextStream, textStream } from "./text-stream.js";
 import { type PlacedToken, TokenOffsets, numCharacters } from "./token-offsets.js";

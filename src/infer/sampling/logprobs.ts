@@ -1,5 +1,5 @@
 /** Log probabilities of tokens, as the model itself sees them. */
-import { NumericsError } from "../core/errors.js";
+import { NumericsError } from "../../core/errors.js";
 import { finiteArgmax } from "./argmax.js";
 import { sharedCandidates } from "./candidates.js";
 import { exponential } from "./exponential.js";

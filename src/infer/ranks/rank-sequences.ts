@@ -1,7 +1,7 @@
 /** What a rank remembers of its sequences from step to step: which rows to feed, and what to do with the logits that come of them. */
-import { assert } from "../core/errors.js";
-import type { SampledToken, SamplingParameters, TokenLogprob } from "./sampling-parameters.js";
-import type { RankPlan, RankResult, SequenceStart } from "./step-plan.js";
+import { assert } from "../../core/errors.js";
+import type { SampledToken, SamplingParameters, TokenLogprob } from "../sampling/sampling-parameters.js";
+import type { RankPlan, RankResult, SequenceStart } from "../step-plan.js";
 
 /** Chooses the tokens of one sequence. */
 export interface TokenSampler {

@@ -1,12 +1,12 @@
 /** Plans carried out by ranks elsewhere: threads of this process, or processes that an MPI launcher has started. */
-import type { Link } from "../comm/link.js";
-import { launcherRank, launcherSize } from "../comm/mpi/library.js";
-import { EnvironmentError } from "../core/errors.js";
-import { createOutbox } from "../launch/inbox.js";
-import type { Job, LineEvent } from "../launch/job.js";
-import { launch } from "../launch/launch.js";
+import type { Link } from "../../comm/link.js";
+import { launcherRank, launcherSize } from "../../comm/mpi/library.js";
+import { EnvironmentError } from "../../core/errors.js";
+import { createOutbox } from "../../launch/inbox.js";
+import type { Job, LineEvent } from "../../launch/job.js";
+import { launch } from "../../launch/launch.js";
 import type { RunnerCommand, RunnerEvent } from "./rank-runner.js";
-import type { RunnerShape, StepPlan, StepResult, StepRunner } from "./step-plan.js";
+import type { RunnerShape, StepPlan, StepResult, StepRunner } from "../step-plan.js";
 
 /** How ranks are started; see `LaunchOptions`. */
 export interface RunnerLaunch {

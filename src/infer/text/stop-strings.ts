@@ -1,6 +1,6 @@
 /** Ends a text before (or behind) the first of some strings, whatever pieces the text comes in. */
-import { InputError } from "../core/errors.js";
-import { shown } from "../core/shown.js";
+import { InputError } from "../../core/errors.js";
+import { shown } from "../../core/shown.js";
 
 /** The text up to where it may go on into a stop string, and no further. */
 export interface StopStrings {

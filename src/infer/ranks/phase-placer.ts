@@ -2,13 +2,13 @@
  * Schedules of one kind of step (prefill, decode): by the policy's own guess until a few of them have been measured, then by costs that
  * all ranks agree on. All ranks take part in the same steps, so they ask at the same ones.
  */
-import { broadcastJson, gatherJson } from "../comm/collectives.js";
-import type { Communicator } from "../comm/communicator.js";
-import type { Program } from "../program/program.js";
-import type { Schedule } from "../program/schedule.js";
-import type { RunResult } from "../run/execution.js";
-import type { Policy } from "../schedule/policy.js";
-import { type Costs, MeasuredCosts, agreedCosts, estimatedCosts } from "../simulate/costs.js";
+import { broadcastJson, gatherJson } from "../../comm/collectives.js";
+import type { Communicator } from "../../comm/communicator.js";
+import type { Program } from "../../program/program.js";
+import type { Schedule } from "../../program/schedule.js";
+import type { RunResult } from "../../run/execution.js";
+import type { Policy } from "../../schedule/policy.js";
+import { type Costs, MeasuredCosts, agreedCosts, estimatedCosts } from "../../simulate/costs.js";
 
 /** Runs of which the first compiled or touched memory for the first time; after so many the operators are placed. */
 const WARM_RUNS = 2;

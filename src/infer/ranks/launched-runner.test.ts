@@ -1,11 +1,11 @@
 /** Plans in, results out: on this thread, and on ranks that are threads. */
 import { describe, expect, it } from "vitest";
-import { FAKE_SHAPE, type Trouble, builtFakeJob, fakeModel, nextToken } from "../../test/fake-model.js";
-import { singleCommunicator } from "../comm/single.js";
+import { FAKE_SHAPE, type Trouble, builtFakeJob, fakeModel, nextToken } from "../../../test/fake-model.js";
+import { singleCommunicator } from "../../comm/single.js";
 import { type LaunchedRunner, type RunnerLaunch, launchRunner } from "./launched-runner.js";
 import { localRunner } from "./local-runner.js";
-import { GREEDY } from "./sampling-parameters.js";
-import type { RankPlan, StepPlan, StepRunner } from "./step-plan.js";
+import { GREEDY } from "../sampling/sampling-parameters.js";
+import type { RankPlan, StepPlan, StepRunner } from "../step-plan.js";
 
 const job = builtFakeJob();
 

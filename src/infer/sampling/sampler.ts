@@ -1,6 +1,6 @@
 /** Chooses the tokens of one sequence, one after the other. */
-import { InputError, assert } from "../core/errors.js";
-import { type Random, philox } from "../core/rng.js";
+import { InputError, assert } from "../../core/errors.js";
+import { type Random, philox } from "../../core/rng.js";
 import { argmax, finiteArgmax } from "./argmax.js";
 import { sharedCandidates } from "./candidates.js";
 import { type LogitChanges, logitChanges } from "./logit-changes.js";

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { RankSequences, type Sampling } from "./rank-sequences.js";
-import { GREEDY, type SamplingParameters } from "./sampling-parameters.js";
-import type { RankPlan, SequenceStart } from "./step-plan.js";
+import { GREEDY, type SamplingParameters } from "../sampling/sampling-parameters.js";
+import type { RankPlan, SequenceStart } from "../step-plan.js";
 
 /** Writes down what samplers are asked; a token is the row's only number. */
 function noted(): { sampling: Sampling; calls: string[] } {

@@ -1,5 +1,5 @@
 /** What a request adds to the model's logits, and takes off them, before anything else: biases and penalties. */
-import { InputError } from "../core/errors.js";
+import { InputError } from "../../core/errors.js";
 import type { SamplingParameters } from "./sampling-parameters.js";
 
 /**

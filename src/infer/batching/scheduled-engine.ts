@@ -1,9 +1,9 @@
 /** An engine over ranks: steps follow each other while there is work, and between two of them the event loop turns. */
 import { setImmediate as turn } from "node:timers/promises";
-import { EnvironmentError, InputError } from "../core/errors.js";
-import type { EndReason, InferenceEngine, SequenceListener, SequenceRequest } from "./engine.js";
+import { EnvironmentError, InputError } from "../../core/errors.js";
+import type { EndReason, InferenceEngine, SequenceListener, SequenceRequest } from "../engine.js";
 import { Scheduler, type SequenceEvent } from "./scheduler.js";
-import type { StepPlan, StepResult, StepRunner } from "./step-plan.js";
+import type { StepPlan, StepResult, StepRunner } from "../step-plan.js";
 
 export interface ScheduledEngineOptions {
   /** Closed with the engine. */

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { DECODINGS, type Decoding, anyIds, bytes } from "../../test/decodings.js";
+import { DECODINGS, type Decoding, anyIds, bytes } from "../../../test/decodings.js";
 import { textStream } from "./text-stream.js";
 
 describe("textStream()", () => {
