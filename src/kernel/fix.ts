@@ -14,9 +14,20 @@ export type FixedParameters = Readonly<Record<string, FixedParameter>>;
 
 /** Parameters and constants that a kernel reads as the weight of `linear` and in no other way. */
 export function linearWeights(kernel: Kernel): ReadonlySet<Expr> {
+  return readOnlyAs(kernel, ({ op }, i) => op === "linear" && i === 1);
+}
+
+/** Those that it reads as the right side of a product of two matrices, which engines pack, and in no other way. */
+export function packedWeights(kernel: Kernel): ReadonlySet<Expr> {
+  const isProduct = ({ op, dims }: Expr): boolean =>
+    op === "linear" || (op === "matmul" && dims.length === 2);
+  return readOnlyAs(kernel, (expr, i) => isProduct(expr) && i === 1);
+}
+
+function readOnlyAs(kernel: Kernel, isWeight: (expr: Expr, operand: number) => boolean): ReadonlySet<Expr> {
   const [weights, others] = [new Set<Expr>(), new Set<Expr>(kernel.outputs.map((o) => o.expr))];
-  for (const { op, inputs } of topological(kernel.outputs.map((o) => o.expr)))
-    inputs.forEach((operand, i) => (op === "linear" && i === 1 ? weights : others).add(operand));
+  for (const expr of topological(kernel.outputs.map((o) => o.expr)))
+    expr.inputs.forEach((operand, i) => (isWeight(expr, i) ? weights : others).add(operand));
   return new Set([...weights].filter((w) => !others.has(w) && (w.op === "input" || w.op === "constant")));
 }
 
@@ -67,6 +78,16 @@ export function fixParameters(kernel: Kernel, fixed: FixedParameters): Kernel {
       const matrix = w.op === "input" ? quantised.get(w.attrs.name as string) : undefined;
       return matrix === undefined ? expr : quantisedLinear(x, matrix, b);
     }
-    return expr.op === "input" ? (constants.get(expr.attrs.name as string) ?? expr) : expr;
+    return expr.op === "input" ? (constants.get(expr.attrs.name as string) ?? expr) : rowsOfConstant(expr);
   });
+}
+
+/** Some rows of a constant are a constant over the same memory: an engine would copy them. */
+function rowsOfConstant(expr: Expr): Expr {
+  const [source] = expr.inputs;
+  if (expr.op !== "slice" || expr.attrs.axis !== 0 || source.op !== "constant") return expr;
+  const rowSize = source.dims.slice(1).reduce<number>((product, dim) => product * Number(dim), 1);
+  const [start, end] = [expr.attrs.start as number, expr.attrs.end as number];
+  const values = (source.attrs.values as Float32Array).subarray(start * rowSize, end * rowSize);
+  return constant(values, expr.dims as readonly number[]);
 }

@@ -19,8 +19,8 @@ export interface FuseOptions {
   readonly keep?: Iterable<number>;
   /** Most bytes of weights in one kernel, as f32. A larger operator stays as it is. Default 1 GiB. */
   readonly maxWeightBytes?: number;
-  /** Most operators in one kernel; default 32. */
-  readonly maxOperators?: number;
+  /** Most ops in one kernel. A larger operator stays as it is. Default 500. */
+  readonly maxOps?: number;
   /**
    * A legal schedule that the program will run under: neighbours in its compute order are fused, and it is translated. No transfer then
    * starts, and no operator waits, for another one than before. Default: any schedule; the order is chosen so that most
@@ -41,8 +41,11 @@ export interface FusedProgram {
 
 /** Sessions are read as one message of 2 GiB at most; a half leaves room for packing. */
 const DEFAULT_WEIGHT_BYTES = 2 ** 30;
-/** Compiling takes time that grows with the square of a graph (onnxruntime: 0.1 s for 16 dense blocks, 1 s for 48); a call more costs 10 µs. */
-const DEFAULT_OPERATORS = 32;
+/**
+ * Compiling takes time and memory that grow with the square of a graph (onnxruntime: 0.1 s for 16 dense blocks of 63 ops, 1 s for 48; 12
+ * blocks of latent attention, of 178 ops each, 0.5 GB); a call more costs 10 µs.
+ */
+const DEFAULT_OPS = 500;
 
 /** Runs of neighbouring `kernel` operators, and `sum`s among them, as one `kernel` operator each. */
 export function fuseKernels(program: Program, options: FuseOptions = {}): FusedProgram {
@@ -85,8 +88,8 @@ function groupsOf(
   kernels: readonly (KernelData | undefined)[],
   options: FuseOptions,
 ): Group[] {
-  const { maxWeightBytes = DEFAULT_WEIGHT_BYTES, maxOperators = DEFAULT_OPERATORS, schedule } = options;
-  const limits = { maxWeightBytes, maxOperators };
+  const { maxWeightBytes = DEFAULT_WEIGHT_BYTES, maxOps = DEFAULT_OPS, schedule } = options;
+  const limits = { maxWeightBytes, maxOps };
   const ordering = orderingOf(program, schedule);
   const fusables = fusablesOf(program, kernels, { ordering, isScheduled: schedule !== undefined });
   const pick = schedule === undefined ? freely(program, ordering, fusables) : inOrder(ordering);

@@ -2,6 +2,7 @@
 import { assert } from "../core/errors.js";
 import { numElements } from "../core/tensor.js";
 import * as k from "../kernel/build.js";
+import { topological } from "../kernel/differentiate.js";
 import type { Dim, Kernel } from "../kernel/kernel.js";
 import type { Bits } from "./fusion-order.js";
 import type { KernelData } from "./kinds.js";
@@ -93,6 +94,14 @@ function writtenInPlace({ kernel, inputs }: KernelData): number[] {
   );
 }
 
+const opsOf = new WeakMap<Kernel, number>();
+
+function numOps(kernel: Kernel): number {
+  let found = opsOf.get(kernel);
+  if (found === undefined) opsOf.set(kernel, (found = topological(kernel.outputs.map((o) => o.expr)).length));
+  return found;
+}
+
 export class KernelRun {
   readonly members: Fusable[] = [];
   readonly #shapes = new Map<number, string>();
@@ -102,10 +111,11 @@ export class KernelRun {
   readonly #inPlace = new Set<number>();
   #beside: Bits = 0n;
   #weightBytes = 0;
+  #ops = 0;
 
   constructor(
     readonly program: Program,
-    readonly limits: { readonly maxWeightBytes: number; readonly maxOperators: number },
+    readonly limits: { readonly maxWeightBytes: number; readonly maxOps: number },
   ) {}
 
   /** Whether one more operator, which all of the run may precede, may be part of the kernel. */
@@ -119,7 +129,7 @@ export class KernelRun {
       first.op.microBatch === op.microBatch &&
       (this.#beside & added.beside) === 0n &&
       this.#weightBytes + this.#newBytes(data) <= this.limits.maxWeightBytes &&
-      this.members.length < this.limits.maxOperators &&
+      this.#ops + numOps(data.kernel) <= this.limits.maxOps &&
       kindsOfRows(first.data) === kindsOfRows(data) &&
       this.#meansTheSame(data) &&
       this.#isSafeInPlace(data)
@@ -132,6 +142,7 @@ export class KernelRun {
     this.members.push(added);
     this.#beside |= added.beside;
     this.#weightBytes += this.#newBytes(data);
+    this.#ops += numOps(data.kernel);
     for (const span of Object.values(data.parameters)) this.#spans.add(span.join());
     for (const [value, dims] of shapesOf(data)) {
       this.#shapes.set(value, dims.join());

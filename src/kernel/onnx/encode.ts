@@ -1,6 +1,6 @@
 import type { Expr, Kernel } from "../kernel.js";
 import { topological } from "../differentiate.js";
-import { linearWeights } from "../fix.js";
+import { packedWeights } from "../fix.js";
 import { OnnxGraph, type OutsideInitializer } from "./graph.js";
 import { INFERENCE_RULES, ONNX_RULES } from "./rules.js";
 
@@ -22,7 +22,7 @@ export function encodeOnnx(kernel: Kernel, use: "any" | "inference" = "any"): En
   const names = new Map<Expr, string>();
   const isInference = use === "inference";
   const rules = isInference ? { ...ONNX_RULES, ...INFERENCE_RULES } : ONNX_RULES;
-  const packed = isInference ? linearWeights(kernel) : new Set<Expr>();
+  const packed = isInference ? packedWeights(kernel) : new Set<Expr>();
   for (const expr of topological(kernel.outputs.map((o) => o.expr))) {
     const operands = expr.inputs.map((operand) => names.get(operand) as string);
     const { values, dims } = expr.attrs;
