@@ -64,7 +64,7 @@ export type {
   TimelineEvent,
   TimelineSummary,
 } from "./timeline/timeline.js";
-export { timelineHtml } from "./timeline/timeline-html.js";
+export { type ShownStep, timelineHtml } from "./timeline/timeline-html.js";
 export {
   type Calibration,
   type MeasuredWork,

@@ -3,6 +3,7 @@ import type { Command, Option } from "commander";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../core/errors.js";
 import { commandLine } from "./command-line.js";
+import { batchSizes, weightForm } from "./commands/bench-decode.js";
 import { clientCounts } from "./commands/bench-serve.js";
 import { sharedExpert } from "./commands/convert.js";
 import { tokenIds } from "./commands/generate.js";
@@ -34,7 +35,15 @@ const ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Readers of options that are no numbers. */
-const WORDS = new Set<unknown>([collect, clientCounts, encodingName, sharedExpert, tokenIds]);
+const WORDS = new Set<unknown>([
+  batchSizes,
+  clientCounts,
+  collect,
+  encodingName,
+  sharedExpert,
+  tokenIds,
+  weightForm,
+]);
 
 function numericOptions(
   command: Command,

@@ -80,13 +80,13 @@ function randomModel({ preset = DEFAULT_PRESET, set }: Flags) {
   return { config, source: randomWeights(config, 1), close: () => undefined };
 }
 
-function weightForm(text: string): WeightForm {
+export function weightForm(text: string): WeightForm {
   const forms = Object.keys(FORM_BITS);
   if (!forms.includes(text)) throw new InvalidArgumentError(`wanted ${forms.join(", ")}.`);
   return text as WeightForm;
 }
 
-function batchSizes(text: string): number[] {
+export function batchSizes(text: string): number[] {
   const sizes = text.split(",").map(Number);
   if (!sizes.every((size) => fits(size, BOUNDS.batch)) || new Set(sizes).size < sizes.length)
     throw new InvalidArgumentError(`wanted ${wanted(BOUNDS.batch)}, or several with commas between.`);
