@@ -40,7 +40,7 @@ export interface GeneratorOptions extends MemoryOptions, Pick<RunOptions, "link"
 }
 
 /**
- * Closed when it is not needed any more.
+ * Opens a model to write with; closed when it is not needed any more.
  * @returns undefined in processes of an MPI launcher other than rank 0's, once all has ended
  * @throws InputError when the model is missing, damaged or not supported, or there is too little memory
  */
