@@ -10,10 +10,10 @@ import type { LineEvent } from "../launch/job.js";
 import { timelineHtml } from "../timeline/timeline-html.js";
 import type { MemoryOptions } from "../run/memory-need.js";
 import { openModel } from "../run/open-model.js";
-import { checkAddress, checkKeys } from "../serve/keys.js";
+import { DEFAULT_ADDRESS, checkAddress, checkKeys } from "../serve/keys.js";
 import { type Limits, limitsOf } from "../serve/limits.js";
 import { readServedModel } from "../serve/read-model.js";
-import { DEFAULT_ADDRESS, type ServerOptions, createServer } from "../serve/server.js";
+import { type ServerOptions, createServer } from "../serve/server.js";
 import { announceMemory, rankPlaces } from "./memory.js";
 
 export interface ServeOptions

@@ -4,6 +4,8 @@ import { isIPv4 } from "node:net";
 import { InputError } from "../core/errors.js";
 import { ApiError } from "./errors.js";
 
+export const DEFAULT_ADDRESS = { host: "127.0.0.1", port: 8000 };
+
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 
 /**

@@ -7,7 +7,7 @@ import type { InferenceEngine } from "../infer/engine.js";
 import { addBodies } from "./bodies.js";
 import { connectionOptions, refuseConnection } from "./connections.js";
 import { ApiError, CLIENT_GONE, apiError } from "./errors.js";
-import { checkAddress, checkKeys, keyCheck } from "./keys.js";
+import { DEFAULT_ADDRESS, checkAddress, checkKeys, keyCheck } from "./keys.js";
 import { type Limits, limitsOf } from "./limits.js";
 import { createMetrics } from "./metrics.js";
 import type { ServedModel } from "./model.js";
@@ -51,7 +51,6 @@ export interface Server {
   readonly app: FastifyInstance;
 }
 
-export const DEFAULT_ADDRESS = { host: "127.0.0.1", port: 8000 };
 /** What anyone may ask who can reach the server. */
 const OPEN = new Set(["/health", "/ready"]);
 /** In which answers that have ended must be read. */

@@ -1,9 +1,9 @@
 /** Every command of the README's code blocks, in its order, as a reader would type it. */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CLI, HAS_MPI, IS_ROOT, MPI_ENV, scmoe, temporaryDirectory } from "../helpers.js";
 
 const ROOT = dirname(fileURLToPath(new URL("../../package.json", import.meta.url)));
@@ -18,6 +18,11 @@ const UNDER_WAY = / ([4-9]|\d\d)\/\d+ /;
 const LAUNCHER = /mpirun|hosts\.sh/;
 /** Benchmarks measure one small round: here it matters that they run. */
 const SMALL = "bench compare --rounds 1 --width 64 --pairs 2 --sequence 64 --batch 2";
+
+const BRIEF = "--clients 2 --duration 1";
+/** Goes on until it is stopped: the commands after it ask it. */
+const IS_SERVER = /scmoe serve/;
+const HAS_CURL = spawnSync("curl", ["--version"]).status === 0;
 
 const commands = [...readFileSync(join(ROOT, "README.md"), "utf8").matchAll(/```sh\n([^]*?)```/g)]
   .flatMap(([, block]) => block.split("\n"))
@@ -37,7 +42,7 @@ interface Ended {
 
 /** In a shell of its own; Ctrl-C goes to all of its processes, as from a terminal. */
 function run(line: string): Promise<Ended> {
-  const command = line.replaceAll("bench compare", SMALL);
+  const command = line.replaceAll("bench compare", SMALL).replace(/--clients \S+ --duration \d+/, BRIEF);
   return new Promise((resolve) => {
     // The trap: a shell that Ctrl-C kills would hide how the command ended.
     const child = spawn("sh", ["-c", `trap : INT; ${command}`], {
@@ -58,6 +63,24 @@ function run(line: string): Promise<Ended> {
     child.on("close", (code) => resolve({ code, output, isInterrupted }));
   });
 }
+
+let server: ChildProcess | undefined;
+
+/** Comes back once it listens. */
+function startServer(line: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server = spawn("sh", ["-c", `trap : INT; ${line}`], { cwd: dir, detached: true });
+    server.stdout?.on("data", (text: Buffer) => String(text).includes("listening") && resolve());
+    server.on("close", (code) => reject(new Error(`the server ended with ${code}`)));
+  });
+}
+
+afterAll(async () => {
+  if (server === undefined) return;
+  const ended = new Promise((resolve) => server?.on("close", resolve));
+  process.kill(-(server.pid as number), "SIGINT");
+  expect(await ended).toBe(0);
+});
 
 beforeAll(() => {
   // What a reader has after `npm ci && npm start`, made in a few steps; and the config file that the README speaks of.
@@ -91,11 +114,14 @@ function makeModels(): void {
 it("the README has commands", () => expect(commands.length).toBeGreaterThan(12));
 
 const isPossible = (line: string): boolean =>
-  !LAUNCHER.test(line) || (HAS_MPI && (IS_ROOT || !/hosts/.test(line)));
+  (HAS_CURL || !line.startsWith("curl")) &&
+  (!LAUNCHER.test(line) || (HAS_MPI && (IS_ROOT || !/hosts/.test(line))));
 
 describe.each(commands)("%s", (line) =>
   it.skipIf(!isPossible(line))("runs", async () => {
+    if (IS_SERVER.test(line)) return startServer(line);
     const { code, output, isInterrupted } = await run(line);
+    if (line.startsWith("curl")) expect(output).toContain('"text_completion"');
     expect(output).not.toMatch(/^\s+at .*\.js:\d+/m);
     if (isInterrupted && LAUNCHER.test(line)) expect(code).not.toBe(0);
     else expect(code, output).toBe(isInterrupted ? 130 : 0);

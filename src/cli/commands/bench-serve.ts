@@ -1,5 +1,4 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { serve } from "../../api/serve.js";
 import { LATENCY_HEADER, latencyRows, percentiles } from "../../bench/latency.js";
 import { type ResidentMemory, watchMemory } from "../../bench/resident-memory.js";
 import { DISTINCT_REQUESTS, type LoadResult, askAlone, loadServer } from "../../bench/serve-load.js";
@@ -90,6 +89,7 @@ async function loadModel(model: string, flags: Flags): Promise<Measured[] | unde
   const meter = new TransferMeter();
   const onStep = (plan: StepPlan, result: StepResult): void => meter.add(plan, result);
   try {
+    const { serve } = await import("../../api/serve.js");
     const serving = await serve({ model, port: 0, ranks, slots, quantize, ignoreMemory, onEvent, onStep });
     if (serving === undefined) return undefined;
     try {

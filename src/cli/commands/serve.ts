@@ -1,11 +1,10 @@
 import { type Command, Option } from "commander";
-import { pino } from "pino";
-import { type OpenServedEngine, serve } from "../../api/serve.js";
+import type { OpenServedEngine } from "../../api/serve.js";
 import { BOUNDS, whole } from "../../core/bounds.js";
 import { ENGINE } from "../../infer/open-engine.js";
 import { QUANTISED_FORMS, type QuantisedForm } from "../../kernel/quantise.js";
+import { DEFAULT_ADDRESS } from "../../serve/keys.js";
 import { LIMITS, LIMIT_BOUNDS } from "../../serve/limits.js";
-import { DEFAULT_ADDRESS } from "../../serve/server.js";
 import { IGNORE_MEMORY, RANKS, collect, numberIn } from "../options.js";
 import { openTerminal } from "../terminal.js";
 
@@ -83,6 +82,8 @@ Examples:
       const terminal = openTerminal({ stops: true, stopping: "letting answers end" });
       try {
         const { host, port, ranks, name, log } = flags;
+        // Other commands need no memory for a server's modules.
+        const [{ serve }, { pino }] = await Promise.all([import("../../api/serve.js"), import("pino")]);
         const serving = await serve(
           {
             model,
