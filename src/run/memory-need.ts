@@ -42,7 +42,7 @@ const PROCESS_BYTES = 115e6;
 const PIECES = 1.5;
 
 /** A rank's thread: a JavaScript heap with the modules in it, onnxruntime's sessions. */
-const THREAD_BYTES = 65e6;
+const THREAD_BYTES = 70e6;
 
 /** The thread of a rank that only infers: it has no batches to prepare, and one session. */
 const INFERENCE_THREAD_BYTES = 35e6;
