@@ -64,6 +64,7 @@ export async function openGenerator(options: GeneratorOptions): Promise<Generato
     ...shape,
     ...rankPlaces(ranks),
     hasTokenizer: tokenizer !== undefined,
+    thread: ranks === undefined && launcherSize() === undefined ? ("process" as const) : ("own" as const),
   });
   announceMemory(need, options);
   return openOn(model, {

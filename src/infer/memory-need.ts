@@ -23,10 +23,12 @@ export interface EngineShape {
   readonly policy: string;
   /** Whether the model has one. */
   readonly hasTokenizer: boolean;
+  /** Whether a rank has a thread of its own, or runs on the process's. Default "own". */
+  readonly thread?: "own" | "process";
 }
 
 /**
- * @param of where the ranks are; `inProcess` 1 of 1: on the process's own thread
+ * @param of where the ranks are
  * @throws InputError when there is no such policy
  */
 export function engineNeed(config: ModelConfig, of: EngineShape & RankPlaces): MemoryNeed {
@@ -51,7 +53,7 @@ export function engineNeed(config: ModelConfig, of: EngineShape & RankPlaces): M
     // Weights are read before there are activations.
     activations: Math.max(even.bytes + others, readingBytes),
     graphBytes: even.engineBytes,
-    base: inferenceRankBase(of),
+    base: inferenceRankBase(of, of.thread ?? "own"),
   };
   const tokenizerBytes = of.hasTokenizer ? TOKEN_BYTES * config.vocab_size : 0;
   return memoryNeed(rank, { ranks: inProcess, worstActivations: worst.bytes + others }, tokenizerBytes);

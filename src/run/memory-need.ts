@@ -42,10 +42,13 @@ const PROCESS_BYTES = 115e6;
 const PIECES = 1.5;
 
 /** A rank's thread: a JavaScript heap with the modules in it, onnxruntime's sessions. */
-const THREAD_BYTES = 70e6;
+const THREAD_BYTES = 75e6;
 
 /** The thread of a rank that only infers: it has no batches to prepare, and one session. */
 const INFERENCE_THREAD_BYTES = 35e6;
+
+/** The same where it has no thread of its own: the process's heap is counted already. */
+const INFERENCE_BESIDE_BYTES = 20e6;
 
 /** MPI's library and its buffers. */
 const MPI_BYTES = 20e6;
@@ -62,9 +65,9 @@ export function rankBase(places: RankPlaces, textBytes: number): number {
   return THREAD_BYTES + mpiBytes(places) + textBytes;
 }
 
-/** The same of a rank that only infers. */
-export function inferenceRankBase(places: RankPlaces): number {
-  return INFERENCE_THREAD_BYTES + mpiBytes(places);
+/** The same of a rank that only infers. @param thread whose it is: the rank's, or the process's */
+export function inferenceRankBase(places: RankPlaces, thread: "own" | "process"): number {
+  return (thread === "own" ? INFERENCE_THREAD_BYTES : INFERENCE_BESIDE_BYTES) + mpiBytes(places);
 }
 
 function mpiBytes({ ranks, inProcess }: RankPlaces): number {
