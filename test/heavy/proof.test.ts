@@ -3,11 +3,13 @@ import { describe, it } from "vitest";
 import { ARCHITECTURE_NAMES } from "../../src/model/architectures.js";
 import { expectSameBits } from "../prove.js";
 
+/** On one rank nothing travels, and orders differ little: one policy stands for all. */
 const LEFT_OUT: readonly (readonly [policy: string, ranks: number])[] = [
   ["adaptive", 1],
-  ...["pipelined(2)", "fixed(2)"].flatMap((policy) => [1, 4].map((ranks) => [policy, ranks] as const)),
+  ["pipelined(2)", 4],
+  ["fixed(2)", 4],
   ...["fixed(1)", "fixed(2)", "fixed(3)", "fixed(4)"].map((policy) => [policy, 2] as const),
-  ...[1, 2, 4].map((ranks) => ["adaptive(2)", ranks] as const),
+  ...[2, 4].map((ranks) => ["adaptive(2)", ranks] as const),
 ];
 
 describe.each(ARCHITECTURE_NAMES)("%s", (arch) => {
