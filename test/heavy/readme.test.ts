@@ -79,7 +79,8 @@ afterAll(async () => {
   if (server === undefined) return;
   const ended = new Promise((resolve) => server?.on("close", resolve));
   process.kill(-(server.pid as number), "SIGINT");
-  expect(await ended).toBe(0);
+  // The server's is 0; npx tells of the signal that it was sent itself.
+  expect([0, 130]).toContain(await ended);
 });
 
 beforeAll(() => {
