@@ -8,7 +8,7 @@ const LEFT_OUT: readonly (readonly [policy: string, ranks: number])[] = [
   ["adaptive", 1],
   ["pipelined(2)", 4],
   ["fixed(2)", 4],
-  ...["fixed(1)", "fixed(2)", "fixed(3)", "fixed(4)"].map((policy) => [policy, 2] as const),
+  ...["fixed(1)", "fixed(2)", "fixed(4)"].map((policy) => [policy, 2] as const),
   ...[2, 4].map((ranks) => ["adaptive(2)", ranks] as const),
 ];
 
