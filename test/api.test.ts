@@ -100,10 +100,10 @@ it("ends a text before a stop string, and writes nothing twice where that is pun
   expect(ended).toMatchObject({ text: text.slice(0, text.indexOf(stop)), stopped: "stop string" });
   expect(pieces.join("")).toBe(ended.text);
   expect(ended.newTokens).toBeLessThan(12);
-  const greedy = { model: directory, prompt: "The", maxNewTokens: 24, temperature: 0 };
+  const greedy = { model: directory, prompt: "The", maxNewTokens: 40, temperature: 0 };
   const { ids } = await generate({ ...greedy, presencePenalty: 2, repetitionPenalty: 1000 });
   expect(new Set(ids).size).toBe(ids.length);
-  expect(new Set((await generate(greedy)).ids).size).toBeLessThan(24);
+  expect(new Set((await generate(greedy)).ids).size).toBeLessThan(40);
 });
 
 it("compares, and refuses what it does not know", async () => {

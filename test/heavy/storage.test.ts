@@ -59,11 +59,12 @@ it.each([1, 2])("resident memory grows by less than a twentieth over 1,000 steps
   const warm = rows.filter((row) => row.step > 100).map((row) => row.resident_bytes);
   expect(warm).toHaveLength(1000);
   // The collector lets the heap swing from step to step, and compacts once in some hundred steps, which gives a twelfth of these small
-  // processes back: tenths of the run are compared by their medians, and what the last ones have at least with what the first had at most.
+  // processes back. Tenths of the run are compared by their medians, and what the last three have at least with what the first
+  // three had at most: a leak of a twentieth over the run is 0.028 then.
   const tenths = Array.from(
     { length: 10 },
     (_, i) => warm.slice(i * 100, i * 100 + 100).sort((a, b) => a - b)[50],
   );
   const growth = Math.min(...tenths.slice(-3)) / Math.max(...tenths.slice(0, 3)) - 1;
-  expect(growth, tenths.join(" ")).toBeLessThan(0.05);
+  expect(growth, tenths.join(" ")).toBeLessThan(0.03);
 });

@@ -1,6 +1,5 @@
 /** Attention of any length against the form whose positions are constants. */
 import { afterAll, describe, expect, it } from "vitest";
-import { philox } from "../../core/rng.js";
 import { type Tensor, numElements } from "../../core/tensor.js";
 import type { Engine, Executable } from "../../engine/engine.js";
 import { createOrtEngine } from "../../engine/ort-engine.js";
@@ -8,9 +7,9 @@ import { createReferenceEngine } from "../../../test/reference/engine.js";
 import { differentiate } from "../../kernel/differentiate.js";
 import { evaluate } from "../../../test/reference/evaluate.js";
 import type { Kernel } from "../../kernel/kernel.js";
+import { type Tensors, expectEqual, normal, run, weights } from "../../../test/attention-runs.js";
 import { KINDS, gpt, llama } from "../../../test/attention-kinds.js";
 import { attentionKernel } from "./attention.js";
-import { bindSymbols, concreteDims } from "../../kernel/symbols.js";
 
 const B = 2;
 /** With the longest sequence that each is asked for: several tiles. */
@@ -19,45 +18,10 @@ const ENGINES: [string, () => Engine, number][] = [
   ["reference", createReferenceEngine, 70],
 ];
 
-type Tensors = Record<string, Tensor>;
-
-const normal = (name: string, dims: readonly number[]): Tensor<Float32Array> => {
-  const data = new Float32Array(numElements(dims));
-  philox(3, name).fillNormal(data, 0, 0.5);
-  return { data, dims };
-};
-
 const integers = (first: number, length: number): Tensor => ({
   data: Int32Array.from({ length }, (_, i) => first + i),
   dims: [length],
 });
-
-const weights = (kernel: Kernel): Tensors =>
-  Object.fromEntries(
-    kernel.inputs
-      .filter((i) => i.role === "parameter")
-      .map(({ name, expr }) => [name, normal(name, expr.dims as number[])]),
-  );
-
-/** Tensors given and the kernel's outputs, gradients of parameters starting at zero. */
-function run(executable: Executable, kernel: Kernel, given: Tensors): Tensors {
-  const symbols = bindSymbols(kernel, given);
-  const bound = { ...given };
-  for (const { name, expr } of kernel.outputs) {
-    const dims = concreteDims(expr.dims, symbols);
-    bound[name] = { data: new Float32Array(numElements(dims)), dims };
-  }
-  executable.run(bound);
-  return bound;
-}
-
-/** Euclidean norm of the difference, relative to that of the wanted values. */
-function expectEqual(found: Tensor, wanted: Tensor, tolerance: number, what: string): void {
-  expect(found.dims, what).toEqual(wanted.dims);
-  const norm = (x: readonly number[]): number => Math.hypot(...x);
-  const [f, w] = [Array.from(found.data), Array.from(wanted.data)];
-  expect(norm(f.map((v, i) => v - w[i])) / Math.max(norm(w), 1e-6), what).toBeLessThan(tolerance);
-}
 
 describe.each(ENGINES)("%s", (_engine, create, longest) => {
   const engine = create();
