@@ -7,7 +7,7 @@ import type { Tensor } from "../core/tensor.js";
 import type { OrtApi } from "./ort-api.js";
 
 /** Runs bind the same few in every step; where sizes vary without end, they are made anew now and then. */
-const MOST_VALUES = 1 << 14;
+const MOST_VALUES = 1 << 10;
 
 interface Known {
   readonly dims: readonly number[];
