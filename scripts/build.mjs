@@ -1,6 +1,6 @@
 // Builds dist/: TypeScript, the script of the timeline page, and the WebAssembly routines when their sources are newer.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
 /** @type {(name: string) => string} */
@@ -28,6 +28,13 @@ const page = await build({
 });
 const script = JSON.stringify(page.outputFiles[0].text);
 writeFileSync(`${root}dist/timeline/page-script.js`, `export const PAGE_SCRIPT = ${script};\n`);
+
+// What a moved source left behind would still be found here, and not in a fresh checkout.
+for (const file of readdirSync(`${root}dist`, { recursive: true, encoding: "utf8" })) {
+  const [, name] = /^(.+?)(?:\.d\.ts|\.js|\.js\.map)$/.exec(file) ?? [];
+  if (name !== undefined && name !== "timeline/page-script" && !existsSync(`${root}src/${name}.ts`))
+    rmSync(`${root}dist/${file}`);
+}
 
 const routines = ["routines", "gradients", "arrays"].map((name) => `${root}src/engine/assembly/${name}.ts`);
 const wasm = `${root}dist/engine/routines.wasm`;

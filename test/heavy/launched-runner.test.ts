@@ -16,7 +16,7 @@ const { module, name } = builtFakeJob();
 const PROGRAM = `
   import { writeFileSync } from "node:fs";
   import { setTimeout as sleep } from "node:timers/promises";
-  import { launchRunner } from "${dist}infer/launched-runner.js";
+  import { launchRunner } from "${dist}infer/ranks/launched-runner.js";
   import { ${name} } from "${module}";
   const [trouble, file] = process.argv.slice(2);
   writeFileSync(file + "." + process.env.OMPI_COMM_WORLD_RANK, String(process.pid));
@@ -54,7 +54,10 @@ async function mpirun(trouble: string, during?: (pidOf: (rank: number) => number
     stream.on("data", (data: Buffer) => (output += data.toString()));
   const end = new Promise<number | null>((resolve) => child.on("close", resolve));
   if (during !== undefined) {
-    while (!output.includes("waited") || !existsSync(`${pids}.1`)) await sleep(20);
+    while (!output.includes("waited") || !existsSync(`${pids}.1`)) {
+      if (child.exitCode !== null) throw new Error(`the program ended at once: ${output}`);
+      await sleep(20);
+    }
     during((rank) => Number(readFileSync(`${pids}.${rank}`, "utf8")));
   }
   return { code: await end, output };
