@@ -13,19 +13,28 @@ import { gate } from "../model/parts/gate.js";
 import { latentAttentionKernel } from "../model/parts/latent-attention.js";
 import { createOrtEngine } from "./ort-engine.js";
 
-const D = 96;
-const norm = { kind: "rms", width: D, eps: 1e-5 } as const;
-const swiglu = { width: D, inner: 160, kind: "swiglu", bias: false } as const;
-/** Sequences of one token each: a row of attention is a sequence. */
-const attention = attentionKernel(
-  { width: D, heads: 4, kvHeads: 2, headDim: 24, bias: true, outBias: false, norm, rope: { theta: 1e4 } },
-  1,
-);
-const dense = mlp({ ...swiglu, norm }, { mlp: "mlp", norm: "norm" }).kernel();
-const expert = experts(swiglu, "experts.{e}", 2).kernel();
-const product = k.kernel("product", {
-  y: k.linear(k.input("x", ["T", 50]), k.parameter("w", [40, 50]), k.parameter("b", [40])),
-});
+interface Kernels {
+  readonly attention: Kernel;
+  readonly dense: Kernel;
+  readonly expert: Kernel;
+}
+
+/** Of rows D wide: sequences of one token each. */
+function kernelsOf(D: number): Kernels {
+  const norm = { kind: "rms", width: D, eps: 1e-5 } as const;
+  const swiglu = { width: D, inner: 160, kind: "swiglu", bias: false } as const;
+  const heads = { heads: 4, kvHeads: 2, headDim: 24, bias: true, outBias: false };
+  return {
+    attention: attentionKernel({ width: D, ...heads, norm, rope: { theta: 1e4 } }, 1),
+    dense: mlp({ ...swiglu, norm }, { mlp: "mlp", norm: "norm" }).kernel(),
+    expert: experts(swiglu, "experts.{e}", 2).kernel(),
+  };
+}
+
+const productOf = (K: number): Kernel =>
+  k.kernel("product", {
+    y: k.linear(k.input("x", ["T", K]), k.parameter("w", [40, K]), k.parameter("b", [40])),
+  });
 
 /** Weights of a kernel in a form, and the same in f32. */
 function weightsOf(
@@ -52,16 +61,17 @@ describe.each(ENGINES)("%s", (_engine, create) => {
   const arena = engine.newArena(2 ** 22, "tensors");
   afterAll(() => engine.dispose());
 
-  it.each(["int8", "int4"] as const)(
-    "a product with weights in %s, whatever becomes of their memory",
-    (form) => {
+  it.each((["int8", "int4"] as const).flatMap((form) => [50, 256].map((K) => [form, K] as const)))(
+    "a product with weights in %s, of rows of %i, whatever becomes of their memory",
+    (form, K) => {
+      const product = productOf(K);
       const { fixed, same } = weightsOf(product, form);
       const [quantised, plain] = [engine.compile(product, fixed), engine.compile(product, same)];
       const matrix = fixed.w as ReturnType<typeof quantise>;
       matrix.packed.fill(255);
       matrix.scales.fill(NaN);
       for (const rows of [1, 3, 17]) {
-        const x = filled(arena, "x", [rows, 50]);
+        const x = filled(arena, "x", [rows, K]);
         const [found, wanted] = [filled(arena, "y", [rows, 40]), filled(arena, "z", [rows, 40])];
         quantised.run({ x, y: found });
         plain.run({ x, y: wanted });
@@ -79,7 +89,11 @@ describe("onnxruntime", () => {
   afterAll(() => engine.dispose());
 
   /** Runs kernels one after another, each on what the one before gave, over some of the rows of x. */
-  const run = (executables: readonly ReturnType<typeof engine.compile>[], x: Float32Array): Float32Array =>
+  const run = (
+    executables: readonly ReturnType<typeof engine.compile>[],
+    D: number,
+    x: Float32Array,
+  ): Float32Array =>
     executables.reduce((from, executable) => {
       const dims = [from.length / D, D];
       const y: Tensor<Float32Array> = { data: arena.f32(numElements(dims)), dims };
@@ -89,23 +103,27 @@ describe("onnxruntime", () => {
       return result;
     }, x);
 
+  // Rows of 96 are blocks of 32; rows of 256 are whole ones of the largest.
   const FORMS = ["f32", "int8", "int4"] as const;
-  const KERNELS = [
-    ["a dense block", [attention, dense]],
-    ["an expert", [expert]],
-  ] as const;
-  it.each(FORMS.flatMap((form) => KERNELS.map(([name, kernels]) => [form, name, kernels] as const)))(
-    "%s: rows of %s have the same bits alone and among up to 40",
-    (form, _name, kernels) => {
+  const KERNELS = [96, 256].flatMap((D) => {
+    const { attention, dense, expert } = kernelsOf(D);
+    return [
+      { D, name: "a dense block", kernels: [attention, dense] },
+      { D, name: "an expert", kernels: [expert] },
+    ];
+  });
+  it.each(FORMS.flatMap((form) => KERNELS.map((one) => ({ form, ...one }))))(
+    "$form: rows of $name, $D wide, have the same bits alone and among up to 40",
+    ({ form, D, kernels }) => {
       const executables = kernels.map((kernel) => engine.compile(kernel, weightsOf(kernel, form).fixed));
       const x = filled(arena, "rows", [40, D]).data;
       const alone = Array.from({ length: 40 }, (_, r) => [
-        ...run(executables, x.subarray(r * D, (r + 1) * D)),
+        ...run(executables, D, x.subarray(r * D, (r + 1) * D)),
       ]).flat();
       const wanted = Float32Array.from(alone);
       expect(wanted.every(Number.isFinite)).toBe(true);
       for (let rows = 2; rows <= 40; rows++)
-        expect(run(executables, x.subarray(0, rows * D)), `${rows} rows`).toEqual(
+        expect(run(executables, D, x.subarray(0, rows * D)), `${rows} rows`).toEqual(
           wanted.subarray(0, rows * D),
         );
     },
@@ -113,6 +131,9 @@ describe("onnxruntime", () => {
 });
 
 describe("which weights may be quantised", () => {
+  const D = 96;
+  const { dense } = kernelsOf(D);
+  const norm = { kind: "rms", width: D, eps: 1e-5 } as const;
   it("those of products of rows, but for gates and what other ops read", () => {
     expect([...quantisable(dense)]).toEqual(["in_w", "out_w"]);
     const routing = { norm, numLogits: 8, noise: false, selectionBias: false };
@@ -138,6 +159,7 @@ describe("which weights may be quantised", () => {
   });
 
   it("others are refused", () => {
+    const product = productOf(50);
     const { fixed } = weightsOf(product, "int4");
     const engine = createOrtEngine();
     const wrong = k.kernel("other", { y: k.mul(k.input("x", [40, 50]), k.parameter("w", [40, 50])) });
@@ -152,6 +174,7 @@ describe("which weights may be quantised", () => {
 });
 
 it("a graph that may learn has the nodes it always had; one with fixed weights fewer, and no weights in its bytes", () => {
+  const { dense } = kernelsOf(96);
   const text = (use?: "inference"): string => Buffer.from(encodeOnnx(dense, use).bytes).toString("latin1");
   expect(text()).not.toContain("SimplifiedLayerNormalization");
   expect(text("inference")).toContain("SimplifiedLayerNormalization");

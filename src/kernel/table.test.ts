@@ -85,6 +85,18 @@ const SAMPLES: Readonly<Record<OpName, readonly Expr[]>> = {
     k.quantisedLinear(x, quantise(numbers("q", 20), [5, 4], 8)),
     k.quantisedLinear(x, quantise(numbers("q", 20), [5, 4], 4), k.parameter("b", [5])),
     k.quantisedLinear(k.reshape(k.concat([x, z, x, x], 1), [1, 48]), quantise(numbers("q", 96), [2, 48], 4)),
+    k.quantisedLinear(k.input("wide", [3, 128]), quantise(numbers("q", 256), [2, 128], 8)),
+    // Of an odd number of rows, in large blocks; two products of the same rows, and a sum of rows that are pairs.
+    k.silu(
+      k.add(
+        k.quantisedLinear(k.input("wide", [3, 128]), quantise(numbers("q", 256), [2, 128], 4)),
+        k.quantisedLinear(
+          k.input("wide", [3, 128]),
+          quantise(numbers("r", 256), [2, 128], 4),
+          k.parameter("c", [2]),
+        ),
+      ),
+    ),
   ],
   gemmAccumulate: [k.gemmAccumulate(k.input("c", [4, 4]), x, z, { transA: true })],
   transpose: [k.transpose(x, [1, 0])],

@@ -7,7 +7,7 @@ import { collectGarbage } from "../core/garbage.js";
 import { numElements } from "../core/tensor.js";
 import type { Arena } from "../engine/arena.js";
 import type { Engine, Executable } from "../engine/engine.js";
-import { type QuantisedMatrix, quantiseRows, quantisedBytes } from "../kernel/quantise.js";
+import { type QuantisedMatrix, blockSize, quantiseRows, quantisedBytes } from "../kernel/quantise.js";
 import { type BucketLayout, localParameters } from "../model/buckets.js";
 import type { ModelConfig } from "../model/config.js";
 import { listParameters } from "../model/parameters.js";
@@ -81,6 +81,7 @@ export class StreamedWeights implements OperatorWeights {
     const bytes = quantisedBytes(dims, bits);
     const matrix: QuantisedMatrix = {
       bits,
+      block: blockSize(columns, bits),
       dims: [rows, columns],
       packed: this.#lend((desk) => desk.u8(bytes.packed)),
       scales: this.#lend((desk) => desk.f32(bytes.scales / 4)),

@@ -121,11 +121,11 @@ describe.skipIf(!hasRoom)(
       size = writeMixtral();
     });
 
-    // Bits of a weight that products read: its own and, of a block of 32, those of a scale and of a sum that is packed with it.
+    // Bits of a weight that products read: its own and, of a block of 64 or 128, those of a scale and of a sum that is packed with it.
     it.each([
       ["f32", 32],
-      ["int8", 10],
-      ["int4", 6],
+      ["int8", 9],
+      ["int4", 4.5],
     ])("%s", (form, bits) => {
       const wanted = (size.products * bits) / 32 + size.others;
       const dist = new URL("../../dist/", import.meta.url).href;
@@ -145,7 +145,7 @@ describe.skipIf(!hasRoom)(
       expect(found.finite && found.norm > 0).toBe(true);
       expect(Math.abs(found.predicted / wanted - 1)).toBeLessThan(1e-6);
       expect(found.held / wanted).toBeGreaterThan(0.9);
-      expect(found.held / wanted).toBeLessThan(1.1);
+      expect(found.held / wanted).toBeLessThan(1.15);
       expect(found.peak / wanted).toBeLessThan(1.2);
     });
   },

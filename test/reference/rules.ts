@@ -2,7 +2,7 @@
 import { numElements } from "../../src/core/tensor.js";
 import type { Expr } from "../../src/kernel/kernel.js";
 import type { OpName } from "../../src/kernel/ops.js";
-import { BLOCK, type QuantisedMatrix, dequantise } from "../../src/kernel/quantise.js";
+import { type QuantisedMatrix, dequantise } from "../../src/kernel/quantise.js";
 
 export interface Values {
   readonly data: Float64Array;
@@ -178,14 +178,14 @@ export const REFERENCE_RULES: Readonly<Record<OpName, ReferenceRule>> = {
   clampGrad: (e, [x, dy]) =>
     dy.data.map((value, i) => (Math.abs(x.data[i]) > (e.attrs.limit as number) ? 0 : value)),
   matmul: (e, [a, b], dims) => product(e, a, b, new Float64Array(numElements(dims)), dims),
-  // Rows are read in 8 bits, every 32 neighbours on a scale of their own: the greatest is ±127.
+  // Rows are read in 8 bits, every block of neighbours on a scale of its own: the greatest is ±127.
   quantisedLinear: ({ attrs }, [x, b], [T, N]) => {
     const weight = attrs.weight as QuantisedMatrix;
     const [w, K] = [dequantise(weight), weight.dims[1]];
     const read = x.data.map((value, at) => {
       const column = at % K;
-      const start = at - (column % BLOCK);
-      const block = x.data.subarray(start, Math.min(start + BLOCK, at - column + K));
+      const start = at - (column % weight.block);
+      const block = x.data.subarray(start, Math.min(start + weight.block, at - column + K));
       const scale = Math.max(...block.map(Math.abs)) / 127;
       return scale === 0 ? 0 : Math.round(value / scale) * scale;
     });

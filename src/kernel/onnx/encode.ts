@@ -2,6 +2,7 @@ import type { Expr, Kernel } from "../kernel.js";
 import { topological } from "../differentiate.js";
 import { packedWeights } from "../fix.js";
 import { OnnxGraph, type OutsideInitializer } from "./graph.js";
+import { overPairs } from "./row-pairs.js";
 import { INFERENCE_RULES, ONNX_RULES } from "./rules.js";
 
 export interface EncodedKernel {
@@ -29,10 +30,11 @@ export function encodeOnnx(kernel: Kernel, use: "any" | "inference" = "any"): En
     const name =
       expr.op === "constant" && packed.has(expr)
         ? graph.packed(values as Float32Array, dims as readonly number[])
-        : rules[expr.op](graph, expr, operands);
+        : overPairs(graph, expr, operands, (names) => rules[expr.op](graph, expr, names));
     names.set(expr, name);
   }
   const renamed = nameOutputs(graph, kernel, names);
+  graph.keepOnly(renamed.map(({ name }) => name));
   const bytes = graph.encode(
     kernel.name,
     kernel.inputs.map(({ name, expr }) => ({ name, dtype: expr.dtype, dims: expr.dims })),

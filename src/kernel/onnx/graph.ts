@@ -52,6 +52,7 @@ export class OnnxGraph {
   readonly nodes: OnnxNode[] = [];
   readonly #initializers = new Map<string, Initializer>();
   readonly outside: OutsideInitializer[] = [];
+  readonly #shared = new Map<string, string>();
   #names = 0;
 
   /**
@@ -73,6 +74,30 @@ export class OnnxGraph {
   /** The name of a node's further output, by the name of its first. */
   further(output: string, of: string): string {
     return `${output}_${of}`;
+  }
+
+  /** The name of what several ops need: made for the first that asks by this key. */
+  shared(key: string, make: () => string): string {
+    const name = this.#shared.get(key) ?? make();
+    this.#shared.set(key, name);
+    return name;
+  }
+
+  /** What was made under a key. */
+  known(key: string): string | undefined {
+    return this.#shared.get(key);
+  }
+
+  /** Drops nodes whose outputs nothing needs that is needed for these. */
+  keepOnly(outputs: readonly string[]): void {
+    const needed = new Set(outputs);
+    const kept: OnnxNode[] = [];
+    for (const node of this.nodes.splice(0).reverse()) {
+      if (![node.output, ...(node.more ?? [])].some((name) => needed.has(name))) continue;
+      for (const name of node.inputs) needed.add(name);
+      kept.push(node);
+    }
+    this.nodes.push(...kept.reverse());
   }
 
   /** Values are not copied before `encode`. */

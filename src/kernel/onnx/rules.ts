@@ -1,8 +1,9 @@
 /** How each op is said in ONNX (opset 21, plus FusedMatMul of com.microsoft). */
 import type { Dim, Expr } from "../kernel.js";
 import type { OpName } from "../ops.js";
-import { BLOCK, type QuantisedMatrix } from "../quantise.js";
+import { type QuantisedMatrix, isPaired } from "../quantise.js";
 import { ELEMENT_TYPE, type OnnxGraph } from "./graph.js";
+import { fromPairs, inPairs } from "./row-pairs.js";
 
 /** Adds nodes for one expression whose operands have the names given; returns the result's name. */
 export type OnnxRule = (g: OnnxGraph, e: Expr, inputs: readonly string[]) => string;
@@ -101,19 +102,23 @@ export const ONNX_RULES: Readonly<Record<OpName, OnnxRule>> = {
     return g.node("FusedMatMul", inputs, { transA, transB, alpha: { float: alpha } }, "com.microsoft");
   },
   linear: (g, _, inputs) => g.node("Gemm", inputs, { transB: 1 }),
-  // Accuracy level 4: a product of 8-bit integers, each block of 32 of a row with a scale of its own.
-  quantisedLinear: (g, { attrs }, [x, bias]) => {
-    const { bits, dims, packed, scales } = attrs.weight as QuantisedMatrix;
+  // Accuracy level 4: a product of 8-bit integers, each block of a row with a scale of its own.
+  quantisedLinear: (g, { attrs, inputs: [rows] }, [x, ...bias]) => {
+    const matrix = attrs.weight as QuantisedMatrix;
+    const { bits, block, dims, packed, scales } = matrix;
     const [N, K] = dims;
-    const blocks = Math.ceil(K / BLOCK);
-    const weight = g.packed(packed, [N, blocks, (BLOCK * bits) / 8]);
-    const given = [x, weight, g.packed(scales, [N, blocks], true)];
-    return g.node(
-      "MatMulNBits",
-      bias === undefined ? given : [...given, "", "", bias],
-      { K, N, bits, block_size: BLOCK, accuracy_level: 4 },
-      "com.microsoft",
-    );
+    const blocks = Math.ceil(K / block);
+    const weight = g.packed(packed, [N, blocks, (block * bits) / 8]);
+    const product = (of: string): string =>
+      g.node(
+        "MatMulNBits",
+        [of, weight, g.packed(scales, [N, blocks], true), ...(bias.length === 0 ? [] : ["", "", ...bias])],
+        { K, N, bits, block_size: block, accuracy_level: 4 },
+        "com.microsoft",
+      );
+    const count = rows.dims[0];
+    if (!isPaired(matrix) || (typeof count === "number" && count % 2 === 0)) return product(x);
+    return fromPairs(g, product(inPairs(g, x, count)), { count, of: x });
   },
   gemmAccumulate: (g, { attrs }, [c, a, b]) =>
     g.node("Gemm", [a, b, c], {
