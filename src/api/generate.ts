@@ -4,7 +4,8 @@ import { ENGINE } from "../infer/open-engine.js";
 import type { Live, Written } from "../infer/generate.js";
 import { type BatchRequest, generateBatch as writeBatch } from "../infer/generate-batch.js";
 import { type WritingOptions, tokensAtMost, writingOptions } from "../infer/writing-options.js";
-import { type GeneratorOptions, openGenerator } from "./open-generator.js";
+import type { GeneratorOptions } from "./engine-options.js";
+import { openGenerator } from "./open-generator.js";
 
 /** A model, a prompt, and how to sample. */
 export interface GenerateOptions

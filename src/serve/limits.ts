@@ -3,6 +3,7 @@ import { type Bound, checkBounds, whole } from "../core/bounds.js";
 import type { InferenceEngine } from "../infer/engine.js";
 import { ApiError, invalid } from "./errors.js";
 
+/** What a server takes on at once, and how long it waits. */
 export interface Limits {
   /** Sequences that may wait for their turn; one request beyond is told to come again (429). */
   readonly maxQueue: number;

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { type ServeOptions, serve } from "../../src/api/serve.js";
+import type { ServeOptions } from "../../src/api/serve-options.js";
+import { startServing } from "../../src/api/serving.js";
 import { addServe } from "../../src/cli/commands/serve.js";
 import { saveTokenizer } from "../../src/data/tokenizer.js";
 import { readServedModel } from "../../src/serve/read-model.js";
@@ -61,7 +62,7 @@ describe("readServedModel()", () => {
 });
 
 async function served(options: Partial<ServeOptions> = {}) {
-  const serving = await serve({ model: folder, port: 0, ...options }, openEngine);
+  const serving = await startServing({ model: folder, port: 0, ...options }, openEngine);
   if (serving === undefined) throw new Error("Nothing serves");
   return serving;
 }
@@ -97,7 +98,7 @@ describe("serve()", () => {
       [{ limits: { maxQueue: -1 } }, /maxQueue is -1/],
       [{ model: "nowhere" }, /nowhere/],
     ] as const)
-      await expect(serve({ model: folder, port: 0, ...options }, openEngine)).rejects.toThrow(message);
+      await expect(startServing({ model: folder, port: 0, ...options }, openEngine)).rejects.toThrow(message);
     expect(asked).toEqual([]);
   });
 
@@ -105,7 +106,7 @@ describe("serve()", () => {
     const serving = await served();
     const close = vi.spyOn(FakeEngine.prototype, "close");
     const port = Number(new URL(serving.address).port);
-    await expect(serve({ model: folder, port }, openEngine)).rejects.toThrow(/in use/);
+    await expect(startServing({ model: folder, port }, openEngine)).rejects.toThrow(/in use/);
     expect(close).toHaveBeenCalledTimes(1);
     close.mockRestore();
     await serving.drain(1_000);

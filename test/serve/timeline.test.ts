@@ -1,6 +1,7 @@
 /** The page of the last step, from ranks that compute it. */
 import { expect, it } from "vitest";
-import { type Serving, serve } from "../../src/api/serve.js";
+import type { Serving } from "../../src/api/serve-options.js";
+import { startServing } from "../../src/api/serving.js";
 import { temporaryDirectory } from "../helpers.js";
 import { smallModel } from "../inference.js";
 
@@ -22,7 +23,7 @@ it.each([
 ])("$ranks ranks: the last step, predicted once operators have been measured", async ({ ranks, kinds }) => {
   const directory = `${dir}/${ranks}`;
   await smallModel(directory, { arch: "scmoe-pos2" });
-  const serving = (await serve({ model: directory, port: 0, ranks, ignoreMemory: true })) as Serving;
+  const serving = (await startServing({ model: directory, port: 0, ranks, ignoreMemory: true })) as Serving;
   const page = () => fetch(`${serving.address}/debug/timeline`);
   const shown = async () => {
     const response = await page();

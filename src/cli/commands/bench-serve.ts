@@ -89,8 +89,17 @@ async function loadModel(model: string, flags: Flags): Promise<Measured[] | unde
   const meter = new TransferMeter();
   const onStep = (plan: StepPlan, result: StepResult): void => meter.add(plan, result);
   try {
-    const { serve } = await import("../../api/serve.js");
-    const serving = await serve({ model, port: 0, ranks, slots, quantize, ignoreMemory, onEvent, onStep });
+    const { startServing } = await import("../../api/serving.js");
+    const serving = await startServing({
+      model,
+      port: 0,
+      ranks,
+      slots,
+      quantize,
+      ignoreMemory,
+      onEvent,
+      onStep,
+    });
     if (serving === undefined) return undefined;
     try {
       const measured = measure(serving.address, flags, (load) => metered(load, flags.duration, meter));

@@ -1,7 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type BatchLine, readBatch } from "../../api/batch-file.js";
 import { batchShape } from "../../api/generate.js";
-import { type GeneratorOptions, openGenerator } from "../../api/open-generator.js";
+import type { GeneratorOptions } from "../../api/engine-options.js";
+import { openGenerator } from "../../api/open-generator.js";
 import { BOUNDS, fits } from "../../core/bounds.js";
 import { InputError } from "../../core/errors.js";
 import type { Generator, Written } from "../../infer/generate.js";

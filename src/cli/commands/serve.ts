@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import type { OpenServedEngine } from "../../api/serve.js";
+import type { OpenServedEngine } from "../../api/serving.js";
 import { BOUNDS, whole } from "../../core/bounds.js";
 import { ENGINE } from "../../infer/open-engine.js";
 import { QUANTISED_FORMS, type QuantisedForm } from "../../kernel/quantise.js";
@@ -12,6 +12,8 @@ interface Flags {
   readonly host: string;
   readonly port: number;
   readonly ranks?: number;
+  readonly link?: string;
+  readonly policy: string;
   readonly slots: number;
   readonly context?: number;
   readonly cache?: number;
@@ -43,6 +45,8 @@ export function addServe(program: Command, open?: OpenServedEngine): void {
     )
     .option("--port <n>", "0: any that is free", numberIn(whole(0, 65_535)), DEFAULT_ADDRESS.port)
     .option("--ranks <n>", "experts are spread over so many threads", RANKS)
+    .option("--link <rate,latency>", "delay messages as a link would, e.g. 10gbit,20us (threads)")
+    .option("--policy <name>", "how transfers between ranks are hidden", ENGINE.policy)
     .option("--slots <n>", "sequences that a rank runs at once", numberIn(whole(1, 4_096)), ENGINE.slots)
     .option("--context <n>", "tokens of a sequence at most; default: the model's", numberIn(BOUNDS.positions))
     .option(
@@ -83,13 +87,18 @@ Examples:
       try {
         const { host, port, ranks, name, log } = flags;
         // Other commands need no memory for a server's modules.
-        const [{ serve }, { pino }] = await Promise.all([import("../../api/serve.js"), import("pino")]);
-        const serving = await serve(
+        const [{ startServing }, { pino }] = await Promise.all([
+          import("../../api/serving.js"),
+          import("pino"),
+        ]);
+        const serving = await startServing(
           {
             model,
             host,
             port,
             ranks,
+            link: flags.link,
+            policy: flags.policy,
             name,
             slots: flags.slots,
             contextLength: flags.context,
