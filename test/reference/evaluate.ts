@@ -1,6 +1,7 @@
 import type { Expr, Kernel } from "../../src/kernel/kernel.js";
 import { topological } from "../../src/kernel/differentiate.js";
-import { REFERENCE_RULES, type Values } from "./rules.js";
+import { REFERENCE_RULES } from "./rules.js";
+import type { Values } from "./values.js";
 import { bindSymbols, concreteDims } from "../../src/kernel/symbols.js";
 
 export interface ReferenceTensor {
