@@ -146,7 +146,7 @@ function rowOf(
   const { schedule, session } = c;
   const { program } = session;
   const tables = contestants.costsOfRanks(c);
-  const costs = tables.map((table) => contestants.costsOf(table, program));
+  const costs = contestants.ownCostsOfRanks(c);
   const predicted = simulate(program, schedule, { costs });
   const stepMs = median(roundsMs);
   // The typical run is the picture, not the last.

@@ -58,6 +58,8 @@ export interface Contestant {
   readonly release: () => void;
   schedule: Schedule;
   readonly costs: MeasuredCosts;
+  /** By operator: the same tokens in every run send each layer's experts the same rows, other layers' other ones. */
+  readonly ownCosts: MeasuredCosts;
   readonly runs: MeasuredStep[];
 }
 
@@ -75,6 +77,8 @@ const NOTHING = { prepare: () => undefined, release: () => undefined };
 
 const BALANCE_ROUNDS = 12;
 const BALANCE_RATE = 0.05;
+
+const costsByOperator = (): MeasuredCosts => new MeasuredCosts(({ operator }) => String(operator));
 
 /** All ranks make the same calls in the same order. */
 export class Contestants {
@@ -98,7 +102,7 @@ export class Contestants {
         ? { ...inferenceCase(rank, mode, { ...this.options, policy: parsePolicy(policy) }), ...NOTHING }
         : this.#trainingCase(rank, policy, mode);
     const schedule = this.#schedule(policy, parts.session.program);
-    return { arch, policy, mode, ...parts, schedule, costs: new MeasuredCosts(), runs: [] };
+    return { arch, policy, mode, ...parts, schedule, costs: new MeasuredCosts(), ownCosts: costsByOperator(), runs: [] };
   }
 
   /** One run on all ranks. */
@@ -119,12 +123,20 @@ export class Contestants {
   /** Adds what this rank measured to its costs. */
   learn(contestant: Contestant, step: MeasuredStep): void {
     const { rank } = this.context.world;
-    contestant.costs.add(step.timeline.events.filter((event) => event.rank === rank));
+    const events = step.timeline.events.filter((event) => event.rank === rank);
+    contestant.costs.add(events);
+    contestant.ownCosts.add(events);
   }
 
   /** What each rank measured: one may be slower than another. */
   costsOfRanks(contestant: Contestant): CostTable[] {
     return gatherJson(this.context.world, contestant.costs.typical(), "costs");
+  }
+
+  /** The same, operator by operator. */
+  ownCostsOfRanks(contestant: Contestant): Costs[] {
+    const tables = gatherJson(this.context.world, contestant.ownCosts.typical(), "costs of operators");
+    return tables.map((table) => (op) => table[op.id]);
   }
 
   /** Places operators on the costs measured so far. */

@@ -40,6 +40,15 @@ it("MeasuredCosts counts a transfer from when the link was free", () => {
     { ...event, startMs: 20, endMs: 24 },
   ]);
   expect(costs.typical()).toEqual({ "what it costs": 4 });
+  // By operator: what costs alike in one layer and in another is told apart.
+  const own = new MeasuredCosts(({ operator }) => String(operator));
+  for (const [operator, ms] of [
+    [0, 2],
+    [1, 9],
+    [0, 4],
+  ])
+    own.add([{ ...event, stream: "compute", operator, startMs: 0, endMs: ms }]);
+  expect(own.typical()).toEqual({ 0: 3, 1: 9 });
 });
 
 describe("an operator whose cost nobody has measured", () => {

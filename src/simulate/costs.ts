@@ -35,13 +35,16 @@ const RECENT_SAMPLES = 96;
 export class MeasuredCosts {
   readonly #samples = new Map<string, number[]>();
 
+  /** @param keyOf what durations are remembered by; default: `Operator.cost` */
+  constructor(readonly keyOf: (event: TimelineEvent) => string = ({ cost }) => cost) {}
+
   add(events: readonly TimelineEvent[]): void {
     // Transfers queue behind each other: an operator occupies its stream from when the one before it has arrived.
     const free: Record<Stream, number> = { compute: -Infinity, network: -Infinity, storage: -Infinity };
     for (const event of [...events].sort((a, b) => a.startMs - b.startMs)) {
       const from = Math.max(event.startMs, Math.min(free[event.stream], event.endMs));
       free[event.stream] = Math.max(free[event.stream], event.endMs);
-      const key = event.cost;
+      const key = this.keyOf(event);
       const list = this.#samples.get(key) ?? [];
       list.push(event.endMs - from);
       if (list.length > RECENT_SAMPLES) list.shift();
@@ -49,7 +52,7 @@ export class MeasuredCosts {
     }
   }
 
-  /** Typical milliseconds by cost key. */
+  /** Typical milliseconds by key. */
   typical(): CostTable {
     return Object.fromEntries([...this.#samples].map(([key, list]) => [key, trimmedMean(list)]));
   }
