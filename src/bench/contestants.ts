@@ -2,6 +2,7 @@
 import { barrier, broadcastJson, gatherJson } from "../comm/collectives.js";
 import { nowMs } from "../core/clock.js";
 import { once } from "../core/once.js";
+import { mean } from "../core/statistics.js";
 import type { Engine } from "../engine/engine.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
 import { type ModelProgram, buildProgram } from "../model/language-model.js";
@@ -58,8 +59,6 @@ export interface Contestant {
   readonly release: () => void;
   schedule: Schedule;
   readonly costs: MeasuredCosts;
-  /** By operator: the same tokens in every run send each layer's experts the same rows, other layers' other ones. */
-  readonly ownCosts: MeasuredCosts;
   readonly runs: MeasuredStep[];
 }
 
@@ -78,7 +77,11 @@ const NOTHING = { prepare: () => undefined, release: () => undefined };
 const BALANCE_ROUNDS = 12;
 const BALANCE_RATE = 0.05;
 
-const costsByOperator = (): MeasuredCosts => new MeasuredCosts(({ operator }) => String(operator));
+function middleHalf(runs: readonly MeasuredStep[]): MeasuredStep[] {
+  const sorted = runs.toSorted((a, b) => a.stepMs - b.stepMs);
+  const drop = Math.floor(sorted.length / 4);
+  return sorted.slice(drop, sorted.length - drop);
+}
 
 /** All ranks make the same calls in the same order. */
 export class Contestants {
@@ -102,7 +105,7 @@ export class Contestants {
         ? { ...inferenceCase(rank, mode, { ...this.options, policy: parsePolicy(policy) }), ...NOTHING }
         : this.#trainingCase(rank, policy, mode);
     const schedule = this.#schedule(policy, parts.session.program);
-    return { arch, policy, mode, ...parts, schedule, costs: new MeasuredCosts(), ownCosts: costsByOperator(), runs: [] };
+    return { arch, policy, mode, ...parts, schedule, costs: new MeasuredCosts(), runs: [] };
   }
 
   /** One run on all ranks. */
@@ -123,9 +126,7 @@ export class Contestants {
   /** Adds what this rank measured to its costs. */
   learn(contestant: Contestant, step: MeasuredStep): void {
     const { rank } = this.context.world;
-    const events = step.timeline.events.filter((event) => event.rank === rank);
-    contestant.costs.add(events);
-    contestant.ownCosts.add(events);
+    contestant.costs.add(step.timeline.events.filter((event) => event.rank === rank));
   }
 
   /** What each rank measured: one may be slower than another. */
@@ -133,9 +134,16 @@ export class Contestants {
     return gatherJson(this.context.world, contestant.costs.typical(), "costs");
   }
 
-  /** The same, operator by operator. */
-  ownCostsOfRanks(contestant: Contestant): Costs[] {
-    const tables = gatherJson(this.context.world, contestant.ownCosts.typical(), "costs of operators");
+  /**
+   * Each operator's own, on each rank: the same tokens in every run send one layer's experts more rows, another's fewer. Means over the
+   * middle half of the steps, not of each operator's times: in every step something else is interrupted.
+   */
+  ownCostsOfRanks({ runs }: Contestant): Costs[] {
+    const { world } = this.context;
+    const own = new MeasuredCosts(({ operator }) => String(operator), mean);
+    for (const { timeline } of middleHalf(runs))
+      own.add(timeline.events.filter((event) => event.rank === world.rank));
+    const tables = gatherJson(world, own.typical(), "costs of operators");
     return tables.map((table) => (op) => table[op.id]);
   }
 

@@ -35,8 +35,14 @@ const RECENT_SAMPLES = 96;
 export class MeasuredCosts {
   readonly #samples = new Map<string, number[]>();
 
-  /** @param keyOf what durations are remembered by; default: `Operator.cost` */
-  constructor(readonly keyOf: (event: TimelineEvent) => string = ({ cost }) => cost) {}
+  /**
+   * @param keyOf what durations are remembered by; default: `Operator.cost`
+   * @param typicalOf what is typical of them
+   */
+  constructor(
+    readonly keyOf: (event: TimelineEvent) => string = ({ cost }) => cost,
+    readonly typicalOf: (durations: readonly number[]) => number = trimmedMean,
+  ) {}
 
   add(events: readonly TimelineEvent[]): void {
     // Transfers queue behind each other: an operator occupies its stream from when the one before it has arrived.
@@ -54,7 +60,7 @@ export class MeasuredCosts {
 
   /** Typical milliseconds by key. */
   typical(): CostTable {
-    return Object.fromEntries([...this.#samples].map(([key, list]) => [key, trimmedMean(list)]));
+    return Object.fromEntries([...this.#samples].map(([key, list]) => [key, this.typicalOf(list)]));
   }
 }
 
