@@ -17,9 +17,13 @@ const SIZES = {
   max_position_embeddings: 64,
 } as const;
 
-/** Bytes of a matrix [rows, columns]: f32, or bits and a scale per 32 columns. */
+/** Bytes of a matrix [rows, columns]: f32, or bits and a scale per block: of 8 bits 64 columns, where those are whole blocks, else 32. */
 const matrix = (form: WeightForm, rows: number, columns: number): number =>
-  rows * (form === "f32" ? columns * 4 : (columns * (form === "int8" ? 8 : 4)) / 8 + (columns / 32) * 4);
+  rows *
+  (form === "f32"
+    ? columns * 4
+    : (columns * (form === "int8" ? 8 : 4)) / 8 +
+      (columns / (form === "int8" && columns % 64 === 0 ? 64 : 32)) * 4);
 
 function bench(arch: string, form: WeightForm, more: object = {}) {
   const config = resolveModel({ ...SIZES, arch, ...more });
