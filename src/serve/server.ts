@@ -155,7 +155,8 @@ function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply)
 
 function unknownUrl(app: FastifyInstance, { method, url }: FastifyRequest, reply: FastifyReply): ApiError {
   const [path] = url.split("?");
-  const methods = (["GET", "POST"] as const).filter((other) => app.hasRoute({ method: other, url: path }));
+  const route = path.replace(/(?<=.)\/$/, "").replace(/^\/v1\/models\/.+/, "/v1/models/*");
+  const methods = (["GET", "POST"] as const).filter((other) => app.hasRoute({ method: other, url: route }));
   if (methods.length === 0)
     return new ApiError(404, `Unknown request URL: ${method} ${path}; see /openapi.json`, {
       code: "unknown_url",

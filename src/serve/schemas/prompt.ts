@@ -33,7 +33,10 @@ const ids = { type: "array", items: { type: "integer", minimum: 0 }, minItems: 1
 /** A list of token ids, as long as it likes. */
 export const tokenIds = z
   .unknown()
-  .refine((value) => Array.isArray(value) && value.every(isId), { error: "wanted a list of token ids" })
+  .refine((value) => Array.isArray(value) && value.every(isId), {
+    error: "wanted a list of token ids",
+    params: { isOfType: true },
+  })
   .transform((value) => value as readonly number[])
   .meta({ type: "array", items: { type: "integer", minimum: 0 } });
 
@@ -41,7 +44,8 @@ export const prompt = z
   .unknown()
   .superRefine((value, context) => {
     const message = value === undefined ? "wanted a prompt" : problemOf(value);
-    if (message !== undefined) context.addIssue({ code: "custom", message });
+    if (message === undefined) return;
+    context.addIssue({ code: "custom", message, params: { isOfType: !Array.isArray(value) } });
   })
   .transform((value): readonly Prompt[] =>
     typeof value === "string" || typeof (value as unknown[])[0] === "number"
