@@ -1,7 +1,9 @@
 /** What is wrong with a request is said in OpenAI's form, by name; whatever it is, the server lives. */
+import { once } from "node:events";
+import { connect } from "node:net";
 import { describe, expect, it } from "vitest";
 import { requestCases } from "../campaign/requests.js";
-import { END, serve } from "./served.js";
+import { END, type Served, serve } from "./served.js";
 
 const COMPLETIONS = "/v1/completions";
 const CHAT = "/v1/chat/completions";
@@ -276,6 +278,47 @@ describe("bodies that are none", () => {
     }
     const url = await get("/v1/models/%");
     expect([url.status, await url.json()]).toMatchObject([400, { error: { code: "invalid_url" } }]);
+  });
+});
+
+/** Sends pieces on one connection, each after the server has answered another request; what came back until it closed. */
+async function conversation({ url, get }: Served, pieces: readonly string[]): Promise<string> {
+  const socket = connect(Number(new URL(url).port), "127.0.0.1");
+  let answer = "";
+  socket.on("data", (data) => (answer += data.toString()));
+  const closed = once(socket, "close");
+  for (const piece of pieces) {
+    await new Promise((resolve) => socket.write(piece, resolve));
+    await get("/health");
+  }
+  await closed;
+  return answer;
+}
+
+describe("a body that is refused unread", () => {
+  const MANY = "x".repeat(3 << 20);
+  const head = (length: number, type: string, connection: string): string =>
+    `POST ${COMPLETIONS} HTTP/1.1\r\nHost: a\r\nContent-Type: ${type}\r\nContent-Length: ${length}\r\nConnection: ${connection}\r\n\r\n`;
+
+  it.each([
+    ["application/json", 413],
+    ["text/plain", 415],
+  ])("of type %s is answered once a client that closes has sent it", async (type, status) => {
+    const served = await serve();
+    const answer = await conversation(served, [head(2 * MANY.length, type, "close"), MANY, MANY]);
+    expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} .*"error"`, "s"));
+  });
+
+  it("leaves the connection to the next request", async () => {
+    const served = await serve();
+    const right = JSON.stringify({ prompt: "we", max_tokens: 1 });
+    const answer = await conversation(served, [
+      head(2 * MANY.length, "application/json", "keep-alive"),
+      MANY + MANY,
+      head(5, "application/json", "keep-alive") + "{wat}",
+      head(right.length, "application/json", "close") + right,
+    ]);
+    expect(answer.match(/HTTP\/1.1 \d+/g)).toEqual(["HTTP/1.1 413", "HTTP/1.1 400", "HTTP/1.1 200"]);
   });
 });
 

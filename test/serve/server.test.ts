@@ -345,6 +345,7 @@ describe("tokens", () => {
       ["token_id:7"],
       [],
     ]);
+    expect((await post(COMPLETIONS, { prompt: [1], max_tokens: 1, stop: [] })).status).toBe(200);
     for (const [path, body] of [
       [COMPLETIONS, { prompt: "we" }],
       [COMPLETIONS, { prompt: "" }],
