@@ -245,6 +245,22 @@ describe("bodies that are none", () => {
     }
   });
 
+  it("are not sent back", async () => {
+    const { server } = await serve();
+    const long = "k".repeat(100_000);
+    for (const body of [
+      { [long]: 1 },
+      { model: long },
+      { logit_bias: { [long]: 1 } },
+      { stream_options: { [long]: 1 } },
+      { user: [long] },
+    ]) {
+      const payload = { prompt: "we", ...body };
+      const response = await server.app.inject({ method: "POST", url: COMPLETIONS, payload });
+      expect([response.statusCode < 500, response.body.length < 1_000]).toEqual([true, true]);
+    }
+  });
+
   it("say why they cannot be read", async () => {
     const { server } = await serve();
     const headers = { "content-type": "application/json" };
