@@ -5,7 +5,7 @@ import { type Logger, pino } from "pino";
 import { EnvironmentError, InputError } from "../core/errors.js";
 import type { InferenceEngine } from "../infer/engine.js";
 import { addBodies } from "./bodies.js";
-import { connectionOptions, refuseConnection } from "./connections.js";
+import { connectionOptions, refuseConnection, whenOver } from "./connections.js";
 import { ApiError, CLIENT_GONE, apiError } from "./errors.js";
 import { DEFAULT_ADDRESS, checkAddress, checkKeys, keyCheck } from "./keys.js";
 import { type Limits, limitsOf } from "./limits.js";
@@ -176,7 +176,7 @@ function addLog(app: FastifyInstance, { metrics, outcomes, elapsedMs }: Service,
   app.addHook("onRequest", (request, reply, done) => {
     elapsedMs(request);
     reply.header("x-request-id", request.id);
-    reply.raw.once("close", () => {
+    whenOver(request, reply, () => {
       const status = reply.raw.writableFinished ? reply.raw.statusCode : CLIENT_GONE;
       const route = request.routeOptions.url ?? "unknown";
       metrics.answered(route, status);
