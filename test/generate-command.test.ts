@@ -54,6 +54,7 @@ it.each([
   [["a", "--prompt", "b"], /^scmoe: generate goes on from one prompt/],
   [["--batch", "requests.jsonl", "a"], /^scmoe: --batch has prompts of its own/],
   [["--prompt-file", "none"], /^scmoe: .*the prompt none: /],
+  [["a", "--stop", ""], /^scmoe: A stop string is empty/],
   [["a", "--logprobs", "2"], /^scmoe: --logprobs .*--json/],
   [["a", "--quantize", "int3"], /^scmoe: option '--quantize <form>'/],
   [["a", "--policy", "magic"], /^scmoe: Unknown policy "magic"/],

@@ -32,10 +32,10 @@ export interface AnswerForm {
   whole(head: AnswerHead, choices: readonly WholeChoice[], usage: Usage): unknown;
   /** Of an event; `choices` is empty in the one with the usage. */
   event(head: AnswerHead, choices: readonly unknown[]): object;
-  /** @param isFirst of this choice */
-  piece(index: number, piece: ChoicePiece, isFirst: boolean): unknown;
-  /** @param isFirst whether the choice had no piece */
-  end(index: number, end: ChoiceEnd, isFirst: boolean): unknown;
+  /** What a choice begins with, before its first piece or its end; undefined: nothing. */
+  begin?(index: number): unknown;
+  piece(index: number, piece: ChoicePiece): unknown;
+  end(index: number, end: ChoiceEnd): unknown;
 }
 
 export interface AnswerOptions {
@@ -109,17 +109,18 @@ async function streamed(
   // Once asked for, it is a key of every event, as OpenAI has it.
   const nothing = includeUsage ? { usage: null } : {};
   const started = new Set<number>();
-  const send = (index: number, choiceOf: (isFirst: boolean) => unknown): void => {
-    const isFirst = !started.has(index);
+  const write = (choice: unknown): void => events.send({ ...form.event(head, [choice]), ...nothing });
+  const send = (index: number, choice: unknown): void => {
+    if (form.begin !== undefined && !started.has(index)) write(form.begin(index));
     started.add(index);
-    events.send({ ...form.event(head, [choiceOf(isFirst)]), ...nothing });
+    write(choice);
   };
   try {
     await service.generate(http, of.choices, {
-      piece: (index, piece) => send(index, (isFirst) => form.piece(index, piece, isFirst)),
+      piece: (index, piece) => send(index, form.piece(index, piece)),
       end(index, end, newTokens) {
         counted.written += newTokens;
-        send(index, (isFirst) => form.end(index, end, isFirst));
+        send(index, form.end(index, end));
       },
     });
   } catch (error) {

@@ -27,10 +27,20 @@ export function addBodies(app: FastifyInstance, limit: number): void {
       if (text.trim() === "") return done(notJson("it is empty"));
       parse(request, text, (error, value) => {
         if (error === null || error === undefined) done(null, value);
-        else done(notJson(error.message));
+        else done(notJson(whyNot(text)));
       });
     },
   );
+}
+
+/** Of a text that was refused. */
+function whyNot(text: string): string {
+  try {
+    JSON.parse(text);
+    return "a key is __proto__, or constructor with a prototype; wanted other names";
+  } catch (error) {
+    return (error as Error).message;
+  }
 }
 
 const notJson = (why: string): ApiError =>

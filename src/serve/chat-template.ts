@@ -55,7 +55,16 @@ export function chatTemplate({ template, tokens }: TemplateSource, file = "the c
     isPlain: template === undefined,
     stops: template === undefined ? PLAIN_STOPS : [],
     render(messages, { add_generation_prompt, continue_final_message, variables }) {
-      const all = { ...variables, ...tokens, messages, add_generation_prompt };
+      const given = continue_final_message ? withMark(messages) : messages;
+      // Templates ask whether tools are none; they are not undefined.
+      const all = {
+        tools: null,
+        documents: null,
+        ...variables,
+        ...tokens,
+        messages: given,
+        add_generation_prompt,
+      };
       let text: string;
       try {
         text = parsed.render(all);
@@ -66,7 +75,7 @@ export function chatTemplate({ template, tokens }: TemplateSource, file = "the c
           "chat_template_error",
         );
       }
-      return continue_final_message ? untilEndOf(text, messages[messages.length - 1].content) : text;
+      return continue_final_message ? untilMark(text) : text;
     },
   };
 }
@@ -79,17 +88,24 @@ function parse(template: string, file: string): Template {
   }
 }
 
-/** What templates put behind the last message is cut off; most trim its content. */
-function untilEndOf(text: string, content: string): string {
-  const trimmed = content.trim();
-  const at = text.lastIndexOf(trimmed);
-  if (trimmed === "" || at < 0)
+/** Stands behind the content of a message that is to be continued; a character that no text should have, and one that templates trim. */
+const MARK = "\ufdd0 ";
+
+/** What templates write behind a message may look like its content: where that ends is known by a mark. */
+function withMark(messages: readonly ChatMessage[]): ChatMessage[] {
+  const last = messages[messages.length - 1];
+  return [...messages.slice(0, -1), { ...last, content: last.content + MARK }];
+}
+
+/** What templates put behind the last message is cut off. Most trim its content, which then ends without spaces. */
+function untilMark(text: string): string {
+  const at = text.lastIndexOf(MARK.trim());
+  if (at < 0)
     throw invalid(
       "continue_final_message wants a last message whose content stands in the conversation as the template writes it",
       "continue_final_message",
     );
-  const whole = text.startsWith(content, at - content.indexOf(trimmed));
-  return text.slice(0, whole ? at - content.indexOf(trimmed) + content.length : at + trimmed.length);
+  return text.startsWith(MARK, at) ? text.slice(0, at) : text.slice(0, at).trimEnd();
 }
 
 /**

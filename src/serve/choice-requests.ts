@@ -35,7 +35,7 @@ export function choiceRequests(
 ): ChoiceRequest[] {
   const { logprobs, echo, promptParam } = wanted;
   const stops = [...(keys.stop === undefined ? [] : [keys.stop].flat()), ...wanted.stops];
-  if (keys.stop !== undefined) tokenizerOf(model, "stop");
+  if (keys.stop !== undefined && keys.stop.length > 0) tokenizerOf(model, "stop");
   const namedStops = new Set(keys.stop_token_ids ?? []);
   const ends = keys.ignore_eos ? [] : model.endTokens;
   const unknownStop = [...namedStops].find((id) => id >= vocabSize);

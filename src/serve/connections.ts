@@ -1,6 +1,7 @@
-/** What happens before there is a request: connections that say nothing that can be read, or say it too slowly. */
+/** Connections: those that say nothing that can be read, or say it too slowly; and when one has no more use for an answer. */
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
+import type { FastifyReply, FastifyRequest } from "fastify";
 import { ApiError } from "./errors.js";
 import type { Limits } from "./limits.js";
 
@@ -43,4 +44,25 @@ export function refuseConnection(error: NodeJS.ErrnoException, socket: Socket): 
     );
   }
   socket.destroySoon();
+}
+
+/** What is to be done when a connection closes, by connection: one listener, however many requests it has. */
+const onClose = new WeakMap<Socket, Set<() => void>>();
+
+/**
+ * Calls back once: when the answer is out, or the client has gone, whichever way. An answer that waits behind another on its connection
+ * hears nothing of that closing, so the connection itself is asked.
+ */
+export function whenOver({ raw: { socket } }: FastifyRequest, { raw }: FastifyReply, act: () => void): void {
+  const acts = onClose.get(socket) ?? new Set();
+  if (!onClose.has(socket)) {
+    onClose.set(socket, acts);
+    socket.once("close", () => [...acts].forEach((over) => over()));
+  }
+  const over = (): void => {
+    if (acts.delete(over)) act();
+  };
+  acts.add(over);
+  raw.once("close", over);
+  if (raw.closed || raw.destroyed || socket.destroyed) over();
 }

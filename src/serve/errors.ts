@@ -2,6 +2,9 @@
 import { InputError } from "../core/errors.js";
 import { oneLine } from "../core/shown.js";
 
+/** Characters of a key's name: clients choose names, too. */
+const MOST_OF_PARAM = 200;
+
 type ErrorType = "invalid_request_error" | "rate_limit_error" | "server_error";
 
 /** A failure that has a status and words for the client. */
@@ -26,7 +29,9 @@ export class ApiError extends Error {
   /** `{ error: { message, type, param, code } }` */
   get body(): ErrorBody {
     const { param = null, code = null } = this.details;
-    return { error: { message: this.message, type: typeOf(this.status), param, code } };
+    const named =
+      param === null || param.length <= MOST_OF_PARAM ? param : `${param.slice(0, MOST_OF_PARAM)}…`;
+    return { error: { message: this.message, type: typeOf(this.status), param: named, code } };
   }
 }
 

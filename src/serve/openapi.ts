@@ -18,7 +18,7 @@ interface Operation {
   readonly isOpen?: boolean;
 }
 
-const GENERATION = [404, 413, 429, 503, 504];
+const GENERATION = [404, 429, 503, 504];
 export const OPERATIONS: readonly Operation[] = [
   { path: "/v1/models", method: "get", summary: "the model that is served" },
   { path: "/v1/models/{model}", method: "get", summary: "one model", statuses: [404] },
@@ -41,14 +41,14 @@ export const OPERATIONS: readonly Operation[] = [
     method: "post",
     summary: "token ids of a text or a conversation",
     body: z.union([tokenizeText, tokenizeConversation]),
-    statuses: [404, 413],
+    statuses: [404],
   },
   {
     path: "/detokenize",
     method: "post",
     summary: "the text of token ids",
     body: detokenizeBody,
-    statuses: [404, 413],
+    statuses: [404],
   },
   { path: "/health", method: "get", summary: "whether it lives", statuses: [503], isOpen: true },
   { path: "/ready", method: "get", summary: "whether it takes requests", statuses: [503], isOpen: true },
@@ -103,7 +103,7 @@ function pathsOf(): Record<string, unknown> {
   const paths: Record<string, Record<string, unknown>> = {};
   for (const operation of OPERATIONS) {
     const { path, method, summary, body, type = "application/json", statuses = [], isOpen } = operation;
-    const all = [...(body === undefined ? [] : [400]), ...(isOpen ? [] : [401]), ...statuses];
+    const all = [...(body === undefined ? [] : [400, 408, 413, 415]), ...(isOpen ? [] : [401]), ...statuses];
     const error = { content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } } };
     const failures = all.map((status) => [status, { description: "an error", ...error }]);
     paths[path] = {

@@ -5,7 +5,7 @@ import { type Logger, pino } from "pino";
 import { EnvironmentError, InputError } from "../core/errors.js";
 import type { InferenceEngine } from "../infer/engine.js";
 import { addBodies } from "./bodies.js";
-import { connectionOptions, refuseConnection } from "./connections.js";
+import { connectionOptions, refuseConnection, whenOver } from "./connections.js";
 import { ApiError, CLIENT_GONE, apiError } from "./errors.js";
 import { DEFAULT_ADDRESS, checkAddress, checkKeys, keyCheck } from "./keys.js";
 import { type Limits, limitsOf } from "./limits.js";
@@ -95,12 +95,16 @@ export function createServer(options: ServerOptions): Server {
     if (!OPEN.has(request.routeOptions.url ?? "")) check(request.headers.authorization);
     done();
   });
-  app.setErrorHandler((error, request, reply) => {
+  app.setErrorHandler(async (error, request, reply) => {
     const known = apiError(error);
     if (known.status === 500 && known !== error) logFailure(request, error);
+    await bodyDropped(request, reply);
     return sendError(error, request, reply);
   });
-  app.setNotFoundHandler((request, reply) => sendError(unknownUrl(app, request, reply), request, reply));
+  app.setNotFoundHandler(async (request, reply) => {
+    await bodyDropped(request, reply);
+    return sendError(unknownUrl(app, request, reply), request, reply);
+  });
   addCompletions(app, service);
   addChat(app, service);
   addTokens(app, service);
@@ -148,14 +152,15 @@ function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply)
   const { status, body, details } = known;
   if (details.retryAfter !== undefined) reply.header("retry-after", String(details.retryAfter));
   if (status === 401) reply.header("www-authenticate", "Bearer");
-  // What is left of a body that is not read would be taken for the next request.
-  if (status === 413) reply.header("connection", "close");
+  // Fastify would close the connection of a client that may still be sending.
+  reply.removeHeader("connection");
   return reply.header("x-request-id", request.id).code(status).send(body);
 }
 
 function unknownUrl(app: FastifyInstance, { method, url }: FastifyRequest, reply: FastifyReply): ApiError {
   const [path] = url.split("?");
-  const methods = (["GET", "POST"] as const).filter((other) => app.hasRoute({ method: other, url: path }));
+  const route = path.replace(/(?<=.)\/$/, "").replace(/^\/v1\/models\/.+/, "/v1/models/*");
+  const methods = (["GET", "POST"] as const).filter((other) => app.hasRoute({ method: other, url: route }));
   if (methods.length === 0)
     return new ApiError(404, `Unknown request URL: ${method} ${path}; see /openapi.json`, {
       code: "unknown_url",
@@ -171,7 +176,7 @@ function addLog(app: FastifyInstance, { metrics, outcomes, elapsedMs }: Service,
   app.addHook("onRequest", (request, reply, done) => {
     elapsedMs(request);
     reply.header("x-request-id", request.id);
-    reply.raw.once("close", () => {
+    whenOver(request, reply, () => {
       const status = reply.raw.writableFinished ? reply.raw.statusCode : CLIENT_GONE;
       const route = request.routeOptions.url ?? "unknown";
       metrics.answered(route, status);
@@ -186,6 +191,16 @@ function addLog(app: FastifyInstance, { metrics, outcomes, elapsedMs }: Service,
     });
     done();
   });
+}
+
+/**
+ * Reads and drops what is left of a refused request's body, as long as that may take to arrive. Many clients read an answer only when they
+ * have sent all; if the connection closes behind the answer, as the client may have asked for, they would lose it.
+ */
+async function bodyDropped({ raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
+  raw.resume();
+  if (reply.raw.shouldKeepAlive || raw.complete || raw.destroyed) return;
+  await new Promise<void>((resolve) => raw.once("end", resolve).once("close", resolve));
 }
 
 function listenError(error: unknown, host: string, port: number): Error {

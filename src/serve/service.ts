@@ -2,6 +2,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { InferenceEngine } from "../infer/engine.js";
 import type { ChoiceRequest } from "./choice.js";
+import { whenOver } from "./connections.js";
 import { ApiError, CLIENT_GONE, apiError, draining, engineLost } from "./errors.js";
 import { type Generation, type GenerationReader, startGeneration } from "./generation.js";
 import { type Limits, admit } from "./limits.js";
@@ -103,14 +104,14 @@ export function createService(of: {
     },
     async generate({ request, reply }, choices, reader) {
       const clock = latencies(metrics, () => elapsedMs(request), choices.length);
-      const closed = whenClosed(reply);
+      const closed = new Promise<void>((resolve) => whenOver(request, reply, resolve));
       let problem: ApiError | undefined;
       const generation = attempt(
         () => startGeneration(engine, choices, reader, clock),
         (error) => fail(apiError(error)),
       );
-      active.set(generation, closed.promise);
-      void closed.promise.then(() => {
+      active.set(generation, closed);
+      void closed.then(() => {
         active.delete(generation);
         generation.cancel(new ApiError(CLIENT_GONE, "The client has gone", { code: "client_gone" }));
       });
@@ -165,15 +166,6 @@ const tooLate = (ms: number): ApiError =>
   new ApiError(504, `The request took longer than ${ms / 1e3} s; ask for fewer tokens`, {
     code: "request_timeout",
   });
-
-/** When the answer is out, or the client has gone, whichever way. */
-function whenClosed({ raw }: FastifyReply): { readonly promise: Promise<void> } {
-  const promise = new Promise<void>((resolve) => {
-    if (raw.closed || raw.destroyed || raw.socket?.destroyed) resolve();
-    else raw.once("close", resolve);
-  });
-  return { promise };
-}
 
 /** Tells the metrics of each sequence's tokens. */
 function latencies(metrics: Metrics, elapsedMs: () => number, choices: number) {

@@ -5,16 +5,24 @@ import { type ApiError, invalid } from "./errors.js";
 
 /** Values within a body, lists of tokens aside (their schemas look at them as a whole): nobody needs more. */
 const MOST_VALUES = 50_000;
+/** Objects and lists within each other: what follows them by calling itself must not run out of stack. */
+const MOST_LEVELS = 32;
+/** Keys whose values are taken as they are: lists of tokens, and what a template may be told to be null. */
+const AS_THEY_ARE = new Set(["prompt", "tokens", "chat_template_kwargs"]);
 
 /**
- * Keys whose value is null are as if they were not there.
+ * Keys whose value is null are as if they were not there, within other values, too.
  * @throws ApiError of status 400 naming the key, what was found and what was wanted
  */
 export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
   if (typeof body !== "object" || body === null || Array.isArray(body))
     throw invalid(`The body is ${shown(body)}; wanted a JSON object`, undefined, "invalid_type");
-  const given = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null));
-  refuseMultitudes(given);
+  refuseMultitudes(body as Readonly<Record<string, unknown>>);
+  const given = Object.fromEntries(
+    Object.entries(body).flatMap(([key, value]: [string, unknown]) =>
+      value === null ? [] : [[key, AS_THEY_ARE.has(key) ? value : withoutNulls(value)]],
+    ),
+  );
   const result = schema.safeParse(given, { reportInput: true });
   if (result.success) return result.data;
   throw problem(result.error.issues[0]);
@@ -22,17 +30,30 @@ export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.outp
 
 /** A schema says all that is wrong with a value: of a million wrong ones that would take all memory. */
 function refuseMultitudes({ prompt: _, tokens: __, ...rest }: Readonly<Record<string, unknown>>): void {
-  const open: unknown[] = [rest];
+  let level: readonly unknown[] = [rest];
   let count = 0;
-  while (open.length > 0) {
-    const value = open.pop();
-    if (typeof value !== "object" || value === null) continue;
-    const parts = Object.values(value);
-    count += parts.length;
-    if (count > MOST_VALUES)
-      throw invalid(`The body has more than ${MOST_VALUES} values`, undefined, "too_many_values");
-    for (const part of parts) if (typeof part === "object") open.push(part);
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > MOST_LEVELS)
+      throw invalid(`The body is nested more than ${MOST_LEVELS} levels deep`, undefined, "too_deep");
+    const next: unknown[] = [];
+    for (const value of level) {
+      const parts: unknown[] = Object.values(value as object);
+      count += parts.length;
+      if (count > MOST_VALUES)
+        throw invalid(`The body has more than ${MOST_VALUES} values`, undefined, "too_many_values");
+      for (const part of parts) if (typeof part === "object" && part !== null) next.push(part);
+    }
+    level = next;
   }
+}
+
+/** Entries of lists stay: their places count. */
+function withoutNulls(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([key, part]) => (part === null ? [] : [[key, withoutNulls(part)]])),
+  );
 }
 
 function problem(issue: z.core.$ZodIssue): ApiError {
@@ -43,14 +64,20 @@ function problem(issue: z.core.$ZodIssue): ApiError {
     const name = pathOf([...inner.path, inner.keys[0]]);
     return invalid(`Unrecognized request argument supplied: ${name}`, name, "unknown_parameter");
   }
-  if (inner.code === "invalid_type" && inner.input === undefined)
+  if (inner.input === undefined)
     return invalid(`Missing required parameter: '${param}'`, param, "missing_required_parameter");
-  const code = inner.code === "invalid_type" ? "invalid_type" : "invalid_value";
+  const code = isOfType(inner) ? "invalid_type" : "invalid_value";
   return invalid(
     `${place}${inner.message}${isScalar(inner.input) ? `; found ${shown(inner.input)}` : ""}`,
     param,
     code,
   );
+}
+
+/** Whether the value is of another kind than wanted, whatever it is. */
+function isOfType(issue: z.core.$ZodIssue): boolean {
+  if (issue.code === "custom") return issue.params?.isOfType === true;
+  return issue.code === "invalid_type" || issue.code === "invalid_union";
 }
 
 /** Of a union that no branch fits, what the branch says that came nearest. */

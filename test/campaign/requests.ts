@@ -138,6 +138,7 @@ const logitBias: Make = (dice) =>
 const message: Make = (dice) => ({
   role: dice.pick(["user", "assistant", "system", "developer", "tool"]),
   content: dice.chance(0.7) ? text(dice) : [{ type: dice.pick(["text", "text", "image"]), text: text(dice) }],
+  ...(dice.chance(0.2) ? { refusal: null, tool_calls: [], annotations: [] } : {}),
 });
 const messages = list(message, 4);
 

@@ -15,7 +15,15 @@ async function complete(address: string, tokens = TOKENS): Promise<unknown> {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({
-      ...{ prompt: [[1, 2, 3], [4, 5], [6, 7, 8, 9]], max_tokens: tokens, ignore_eos: true },
+      ...{
+        prompt: [
+          [1, 2, 3],
+          [4, 5],
+          [6, 7, 8, 9],
+        ],
+        max_tokens: tokens,
+        ignore_eos: true,
+      },
       ...{ seed: 3, logprobs: 1, return_tokens_as_token_ids: true },
     }),
   });

@@ -33,8 +33,21 @@ describe("chatTemplate()", () => {
     const messages = [...MESSAGES, { role: "assistant", content: " Our nation " }];
     expect(chatTemplate({ tokens }).render(messages, how)).toMatch(/### assistant\n Our nation $/);
     expect(chatTemplate({ template: OWN, tokens }).render(messages, how)).toMatch(/\[assistant\]Our nation$/);
-    const empty = [...MESSAGES, { role: "assistant", content: " " }];
-    expect(() => chatTemplate({ tokens }).render(empty, how)).toThrow(/continue_final_message wants/);
+    const begun = [...MESSAGES, { role: "assistant", content: "" }];
+    expect(chatTemplate({ tokens }).render(begun, how)).toMatch(/### assistant\n$/);
+    // What stands behind it may look like it.
+    const template = "{% for m in messages %}<|start|>{{ m.content }}<|end|>{% endfor %}";
+    for (const content of ["end", "|", ">", "<|end|>"])
+      expect(chatTemplate({ template, tokens }).render([{ role: "assistant", content }], how)).toBe(
+        `<|start|>${content}`,
+      );
+    const first = chatTemplate({ template: "{{ messages[0].content }}", tokens });
+    expect(() => first.render(messages, how)).toThrow(/continue_final_message wants/);
+  });
+
+  it("says that there are no tools and no documents, as templates expect", () => {
+    const template = "{% for x in [tools, documents] %}{{ 'none ' if x is none else 'some ' }}{% endfor %}";
+    expect(chatTemplate({ template, tokens }).render(MESSAGES, options)).toBe("none none ");
   });
 
   it("hands on variables, but not over what the server says", () => {

@@ -65,6 +65,25 @@ it("one that goes leaves the others alone", async () => {
   expect(engine.cancelled).toHaveLength(1);
 });
 
+it.each(Object.keys(LEAVE) as (keyof typeof LEAVE)[])(
+  "one that %s while its requests wait behind each other has them all cancelled",
+  async (way) => {
+    const { server, url, engine, get } = await serve({ manual: true, script: [65] });
+    const text = JSON.stringify({ prompt: [5], max_tokens: 100, ignore_eos: true });
+    const head = `POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: ${text.length}\r\n\r\n`;
+    const socket = connect(Number(new URL(url).port), "127.0.0.1");
+    socket.write((head + text).repeat(15));
+    await engine.until(() => engine.requests.length === 15);
+    LEAVE[way](socket);
+    await engine.until(() => engine.cancelled.length === 15);
+    expect(await (await get("/metrics")).text()).toContain(
+      'http_requests_total{handler="/v1/completions",status="499"} 15',
+    );
+    // Nothing is left that it would wait for.
+    await server.drain(2 ** 30);
+  },
+);
+
 it("one that does not read is given up", async () => {
   const served = await serve({ contextLength: 1 << 20, script: [65] }, { limits: { maxUnreadBytes: 1_024 } });
   const { engine } = served;

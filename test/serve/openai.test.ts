@@ -121,9 +121,25 @@ describe("OpenAI's client", () => {
       max_tokens: 4,
       n: 2,
       seed: 2,
+      logprobs: true,
     });
     const { choices } = await stream.finalChatCompletion();
     expect(choices.map(({ finish_reason }) => finish_reason)).toEqual(["length", "length"]);
+    // It counts those of the first chunk twice.
+    for (const { logprobs } of choices) expect(logprobs?.content).toHaveLength(4);
+  });
+
+  it("goes on with a conversation by its own answers", async () => {
+    const { openai, engine } = await client({ script: [65] });
+    const messages: OpenAI.ChatCompletionMessageParam[] = [...MESSAGES];
+    const say = { model: "tiny", max_tokens: 3 };
+    messages.push((await openai.chat.completions.create({ ...say, messages })).choices[0].message);
+    messages.push(await openai.chat.completions.stream({ ...say, messages }).finalMessage());
+    messages.push({ role: "assistant", content: "B", refusal: null, tool_calls: [], audio: null });
+    await openai.chat.completions.create({ ...say, messages });
+    expect(tokenizer.decode(engine.requests.at(-1)!.prompt)).toMatch(
+      /(### assistant\nAAA\n\n){2}### assistant\nB\n\n### assistant\n$/,
+    );
   });
 
   it("gets errors as its own classes", async () => {

@@ -1,7 +1,9 @@
 /** What is wrong with a request is said in OpenAI's form, by name; whatever it is, the server lives. */
+import { once } from "node:events";
+import { connect } from "node:net";
 import { describe, expect, it } from "vitest";
 import { requestCases } from "../campaign/requests.js";
-import { END, serve } from "./served.js";
+import { END, type Served, serve } from "./served.js";
 
 const COMPLETIONS = "/v1/completions";
 const CHAT = "/v1/chat/completions";
@@ -47,8 +49,9 @@ const SAMPLING: Wrong[] = [
   ],
 ];
 const COMPLETION: Wrong[] = [
-  [{ prompt: undefined }, "prompt", /Missing required parameter: 'prompt'|wanted a prompt/],
-  [{ prompt: 5 }, "prompt", /wanted a text, a list of texts/],
+  [{ prompt: undefined }, "prompt", /^Missing required parameter: 'prompt'$/, "missing_required_parameter"],
+  [{ prompt: null }, "prompt", /^Missing required parameter: 'prompt'$/, "missing_required_parameter"],
+  [{ prompt: 5 }, "prompt", /wanted a text, a list of texts/, "invalid_type"],
   [{ prompt: [] }, "prompt", /empty/],
   [{ prompt: [[]] }, "prompt", /prompt 0 is empty/],
   [{ prompt: [1, 2.5] }, "prompt", /token ids: whole numbers/],
@@ -64,13 +67,25 @@ const COMPLETION: Wrong[] = [
   [{ messages: MESSAGES }, "messages", /Unrecognized/, "unknown_parameter"],
 ];
 const CHATS: Wrong[] = [
-  [{ messages: undefined }, "messages", /Missing required parameter|wanted a list of messages/],
+  [{ messages: undefined }, "messages", /^Missing required parameter/, "missing_required_parameter"],
   [{ messages: [] }, "messages", /at least one/],
   [{ messages: "we" }, "messages", /wanted a list of messages/],
   [{ messages: [5] }, "messages[0]", /wanted a message/],
   [{ messages: [{ role: "tool", content: "x" }] }, "messages[0].role", /tools are not supported/],
-  [{ messages: [{ role: "user" }] }, "messages[0].content", /Missing required parameter|wanted a text/],
-  [{ messages: [{ role: "user", content: 1 }] }, "messages[0].content", /list of parts/],
+  [{ messages: [{ content: "a" }] }, "messages[0].role", /^Missing/, "missing_required_parameter"],
+  [{ messages: [{ role: "user" }] }, "messages[0].content", /^Missing/, "missing_required_parameter"],
+  [{ messages: [{ role: "user", content: null }] }, "messages[0].content", /^Missing required parameter/],
+  [{ messages: [{ role: "user", content: 1 }] }, "messages[0].content", /list of parts/, "invalid_type"],
+  [
+    { messages: [{ role: "user", content: "a", tool_calls: [{}] }] },
+    "messages[0].tool_calls",
+    /not supported/,
+  ],
+  [
+    { chat_template_kwargs: { a: [1] } },
+    "chat_template_kwargs.a",
+    /wanted a text, a number, true, false or null/,
+  ],
   [
     { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "x" } }] }] },
     "messages[0].content[0].type",
@@ -121,13 +136,19 @@ describe("takes", () => {
       seed: null,
       stop: null,
       n: null,
+      stream: true,
+      stream_options: { include_usage: null },
     };
     for (const [path, body] of [
       [COMPLETIONS, { prompt: "we", best_of: 1, suffix: null, logit_bias: null, max_tokens: 1 }],
       [
         CHAT,
         {
-          messages: MESSAGES,
+          messages: [
+            ...MESSAGES,
+            { role: "assistant", content: "a", name: null, refusal: null, tool_calls: [] },
+          ],
+          chat_template_kwargs: { a: null },
           tools: [],
           tool_choice: "none",
           response_format: { type: "text" },
@@ -193,12 +214,15 @@ describe("bodies that are none", () => {
     ["a prototype", '{"prompt": "we", "__proto__": {"n": 3}}', 400, "invalid_json"],
     ["invalid UTF-8", Buffer.from('{"prompt": "\xff\xfe"}', "latin1"), 400, "invalid_utf8"],
     ["deep", `{"prompt": ${"[".repeat(100_000)}${"]".repeat(100_000)}}`, 400, "invalid_value"],
-    [
-      "deep elsewhere",
-      `{"prompt": "we", "stop": ${"[".repeat(40_000)}${"]".repeat(40_000)}}`,
-      400,
-      "invalid_type",
-    ],
+    ...["stop", "suffix", "metadata", "unknown"].map(
+      (key) =>
+        [
+          `deep ${key}`,
+          `{"prompt": "we", "${key}": ${"[".repeat(40_000)}${"]".repeat(40_000)}}`,
+          400,
+          "too_deep",
+        ] as const,
+    ),
     ["many values", `{"prompt": "we", "stop": [${"0,".repeat(100_000)}0]}`, 400, "too_many_values"],
     ["a long list of wrong ids", `{"prompt": [${"0.5,".repeat(400_000)}0]}`, 400, "invalid_value"],
     ["too large", JSON.stringify({ prompt: "x".repeat(5 << 20) }), 413, "request_too_large"],
@@ -221,6 +245,33 @@ describe("bodies that are none", () => {
     }
   });
 
+  it("are not sent back", async () => {
+    const { server } = await serve();
+    const long = "k".repeat(100_000);
+    for (const body of [
+      { [long]: 1 },
+      { model: long },
+      { logit_bias: { [long]: 1 } },
+      { stream_options: { [long]: 1 } },
+      { user: [long] },
+    ]) {
+      const payload = { prompt: "we", ...body };
+      const response = await server.app.inject({ method: "POST", url: COMPLETIONS, payload });
+      expect([response.statusCode < 500, response.body.length < 1_000]).toEqual([true, true]);
+    }
+  });
+
+  it("say why they cannot be read", async () => {
+    const { server } = await serve();
+    const headers = { "content-type": "application/json" };
+    const why = async (payload: string) =>
+      (await server.app.inject({ method: "POST", url: COMPLETIONS, headers, payload })).json<{
+        error: { message: string };
+      }>().error.message;
+    expect(await why('{"prompt": we}')).toMatch(/^The body is not JSON that can be read: .*Unexpected token/);
+    expect(await why('{"__proto__": {}}')).toMatch(/: a key is __proto__, or constructor/);
+  });
+
   it("of other types are refused, as are unknown URLs and methods", async () => {
     const { server, get } = await serve();
     const form = await server.app.inject({
@@ -237,8 +288,53 @@ describe("bodies that are none", () => {
     expect([unknown.status, await unknown.json()]).toMatchObject([404, { error: { code: "unknown_url" } }]);
     const method = await get(COMPLETIONS);
     expect([method.status, method.headers.get("allow")]).toEqual([405, "POST"]);
+    for (const path of ["/v1/models/tiny", "/v1/models/other/model", "/v1/models/", "/health/"]) {
+      const other = await server.app.inject({ method: "DELETE", url: path });
+      expect([path, other.statusCode, other.headers.allow]).toEqual([path, 405, "GET"]);
+    }
     const url = await get("/v1/models/%");
     expect([url.status, await url.json()]).toMatchObject([400, { error: { code: "invalid_url" } }]);
+  });
+});
+
+/** Sends pieces on one connection, each after the server has answered another request; what came back until it closed. */
+async function conversation({ url, get }: Served, pieces: readonly string[]): Promise<string> {
+  const socket = connect(Number(new URL(url).port), "127.0.0.1");
+  let answer = "";
+  socket.on("data", (data) => (answer += data.toString()));
+  const closed = once(socket, "close");
+  for (const piece of pieces) {
+    await new Promise((resolve) => socket.write(piece, resolve));
+    await get("/health");
+  }
+  await closed;
+  return answer;
+}
+
+describe("a body that is refused unread", () => {
+  const MANY = "x".repeat(3 << 20);
+  const head = (length: number, type: string, connection: string): string =>
+    `POST ${COMPLETIONS} HTTP/1.1\r\nHost: a\r\nContent-Type: ${type}\r\nContent-Length: ${length}\r\nConnection: ${connection}\r\n\r\n`;
+
+  it.each([
+    ["application/json", 413],
+    ["text/plain", 415],
+  ])("of type %s is answered once a client that closes has sent it", async (type, status) => {
+    const served = await serve();
+    const answer = await conversation(served, [head(2 * MANY.length, type, "close"), MANY, MANY]);
+    expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} .*"error"`, "s"));
+  });
+
+  it("leaves the connection to the next request", async () => {
+    const served = await serve();
+    const right = JSON.stringify({ prompt: "we", max_tokens: 1 });
+    const answer = await conversation(served, [
+      head(2 * MANY.length, "application/json", "keep-alive"),
+      MANY + MANY,
+      head(5, "application/json", "keep-alive") + "{wat}",
+      head(right.length, "application/json", "close") + right,
+    ]);
+    expect(answer.match(/HTTP\/1.1 \d+/g)).toEqual(["HTTP/1.1 413", "HTTP/1.1 400", "HTTP/1.1 200"]);
   });
 });
 

@@ -13,6 +13,12 @@ const COMPLETIONS = "/v1/completions";
 const BODY = { prompt: "we", max_tokens: 1 };
 const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
 
+interface ObjectSchema {
+  readonly properties: Readonly<
+    Record<string, { minimum?: number; maximum?: number; exclusiveMinimum?: number; enum?: unknown[] }>
+  >;
+}
+
 describe("keys", () => {
   const keys = ["first-key-1234", "second-key-567"];
 
@@ -206,6 +212,46 @@ describe("status", () => {
     });
   });
 
+  it("says of every key what is taken, and nothing more", async () => {
+    const { get, server } = await serve();
+    const { paths } = (await (await get("/openapi.json")).json()) as {
+      paths: Record<string, { post: { requestBody: { content: Record<string, { schema: ObjectSchema }> } } }>;
+    };
+    for (const [url, body] of [
+      ["/v1/completions", { prompt: "we" }],
+      ["/v1/chat/completions", { messages: [{ role: "user", content: "we" }] }],
+    ] as const) {
+      const { properties } = paths[url].post.requestBody.content["application/json"].schema;
+      let checked = 0;
+      const isRefused = async (key: string, value: unknown): Promise<boolean> => {
+        checked++;
+        const others =
+          key === "top_logprobs"
+            ? { logprobs: true }
+            : key === "best_of"
+              ? { n: Math.min(128, Math.max(1, Number(value))) }
+              : {};
+        const payload = { ...body, ...others, [key]: value };
+        const { param } = (await server.app.inject({ method: "POST", url, payload })).json<{
+          error?: { param: string };
+        }>().error ?? { param: null };
+        return param === key;
+      };
+      for (const [key, { minimum, maximum, exclusiveMinimum, enum: values }] of Object.entries(properties)) {
+        for (const edge of [minimum, maximum, ...(values ?? [])])
+          if (edge !== undefined) expect([key, edge, await isRefused(key, edge)]).toEqual([key, edge, false]);
+        for (const beyond of [
+          ...(minimum === undefined ? [] : [minimum - 1]),
+          ...(maximum === undefined ? [] : [maximum + 1]),
+          ...(exclusiveMinimum === undefined ? [] : [exclusiveMinimum]),
+          ...(values === undefined ? [] : ["odd"]),
+        ])
+          expect([key, beyond, await isRefused(key, beyond)]).toEqual([key, beyond, true]);
+      }
+      expect(checked).toBeGreaterThan(40);
+    }
+  });
+
   it("has an id for each request, the client's own where it is harmless", async () => {
     const { get } = await serve();
     expect((await get("/health")).headers.get("x-request-id")).toMatch(/^req-/);
@@ -299,6 +345,7 @@ describe("tokens", () => {
       ["token_id:7"],
       [],
     ]);
+    expect((await post(COMPLETIONS, { prompt: [1], max_tokens: 1, stop: [] })).status).toBe(200);
     for (const [path, body] of [
       [COMPLETIONS, { prompt: "we" }],
       [COMPLETIONS, { prompt: "" }],

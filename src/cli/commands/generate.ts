@@ -7,6 +7,7 @@ import { BOUNDS, fits } from "../../core/bounds.js";
 import { InputError } from "../../core/errors.js";
 import type { Generator, Written } from "../../infer/generate.js";
 import { generateBatch } from "../../infer/generate-batch.js";
+import { checkStopStrings } from "../../infer/text/stop-strings.js";
 import { SAMPLING, type WritingOptions, tokensAtMost } from "../../infer/writing-options.js";
 import { QUANTISED_FORMS } from "../../kernel/quantise.js";
 import { IGNORE_MEMORY, RANKS, byteSize, collect, numberIn, printJson } from "../options.js";
@@ -197,8 +198,10 @@ async function withGenerator(
   }
 }
 
+/** @throws InputError when a stop string is not one; the model need not be read for that */
 function writingOf(flags: Flags): WritingOptions {
-  const { temperature, topK, topP, minP, seed, stop, logprobs } = flags;
+  const { temperature, topK, topP, minP, seed, stop = [], logprobs } = flags;
+  checkStopStrings(stop);
   const { tokens: maxNewTokens, repetitionPenalty, presencePenalty, frequencyPenalty } = flags;
   return {
     ...{ maxNewTokens, temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty },

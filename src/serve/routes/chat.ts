@@ -75,15 +75,17 @@ function formOf({ vocabulary }: ServedModel, body: ChatBody): AnswerForm {
       model,
       choices,
     }),
-    piece: (index, { text, tokens }, isFirst) => ({
+    // As OpenAI does: its client counts the log probabilities of a choice's first chunk twice.
+    begin: (index) => ({ index, delta: { role, content: "" }, logprobs: null, finish_reason: null }),
+    piece: (index, { text, tokens }) => ({
       index,
-      delta: { ...(isFirst ? { role } : {}), content: text },
+      delta: { content: text },
       logprobs: logprobsOf(tokens),
       finish_reason: null,
     }),
-    end: (index, { finishReason, stopReason }, isFirst) => ({
+    end: (index, { finishReason, stopReason }) => ({
       index,
-      delta: isFirst ? { role, content: "" } : {},
+      delta: {},
       logprobs: null,
       finish_reason: finishReason,
       stop_reason: stopReason,

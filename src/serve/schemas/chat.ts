@@ -16,18 +16,26 @@ const part = z.strictObject({
   text: z.string({ error: "wanted a text" }),
 });
 
-const message = z.strictObject(
-  {
-    role: z.enum(["system", "developer", "user", "assistant"], {
-      error: 'wanted "system", "developer", "user" or "assistant"; tools are not supported',
-    }),
-    content: z
-      .union([z.string(), z.array(part)], { error: "wanted a text, or a list of parts of type text" })
-      .transform((value) => (typeof value === "string" ? value : value.map(({ text }) => text).join("\n"))),
-    name: z.string({ error: "wanted a text" }).optional(),
-  },
-  { error: (issue) => (issue.code === "invalid_type" ? "wanted a message: an object" : undefined) },
-);
+/** Keys of answers, which clients send back as they got them, are taken where they say nothing. */
+const message = z
+  .strictObject(
+    {
+      role: z.enum(["system", "developer", "user", "assistant"], {
+        error: 'wanted "system", "developer", "user" or "assistant"; tools are not supported',
+      }),
+      content: z
+        .union([z.string(), z.array(part)], { error: "wanted a text, or a list of parts of type text" })
+        .transform((value) => (typeof value === "string" ? value : value.map(({ text }) => text).join("\n"))),
+      name: z.string({ error: "wanted a text" }).optional(),
+      refusal: unsupported("refusal", ""),
+      annotations: unsupported("annotations", []),
+      audio: unsupported("audio"),
+      tool_calls: unsupported("tool_calls", []),
+      function_call: unsupported("function_call"),
+    },
+    { error: (issue) => (issue.code === "invalid_type" ? "wanted a message: an object" : undefined) },
+  )
+  .transform(({ role, content, name }) => ({ role, content, ...(name === undefined ? {} : { name }) }));
 
 const wantedMessages = "wanted a list of messages, at least one";
 
@@ -46,9 +54,13 @@ export const conversation = {
       "what texts begin with is put before the prompt unless it is there (vLLM); default: only with the plain template",
     ),
   chat_template_kwargs: z
-    .record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()]), {
-      error: "wanted an object of texts, numbers and booleans",
-    })
+    .record(
+      z.string(),
+      z.union([z.string(), z.number(), z.boolean(), z.null()], {
+        error: "wanted a text, a number, true, false or null",
+      }),
+      { error: "wanted an object of texts, numbers and booleans" },
+    )
     .optional()
     .describe("variables of the chat template (vLLM)"),
 };

@@ -33,7 +33,8 @@ const bias = z
     error: ({ code }) =>
       code === "invalid_key" ? "wanted token ids as keys" : "wanted an object of token ids and numbers",
   })
-  .refine((value) => Object.keys(value).length <= 1024, { error: "wanted at most 1024 tokens" });
+  .refine((value) => Object.keys(value).length <= 1024, { error: "wanted at most 1024 tokens" })
+  .meta({ maxProperties: 1024 });
 
 /** Keys that change nothing here, whatever OpenAI's servers do with them. */
 const ignored = {
@@ -50,12 +51,16 @@ export const modelName = z
   .optional()
   .describe("as /v1/models has it; default: the one that is served");
 
+const SHARE = "wanted a number above 0, to 1";
+
 export const sampling = {
   model: modelName,
   n: whole(1, 128).default(1).describe("choices for each prompt; they differ, with a seed too"),
   temperature: number(0, 100).default(1).describe("0: always the likeliest token"),
-  top_p: number(0, 1)
-    .refine((share) => share > 0, { error: "wanted a number above 0, to 1" })
+  top_p: z
+    .number({ error: SHARE })
+    .gt(0, { error: SHARE })
+    .max(1, { error: SHARE })
     .default(1)
     .describe("only the likeliest tokens that together have this probability"),
   top_k: whole(-1, MANY).default(0).describe("only the k likeliest tokens; 0 or -1: all (vLLM)"),
@@ -100,7 +105,7 @@ export const unsupported = (name: string, ...harmless: readonly unknown[]) =>
       { error: `${name} is not supported` },
     )
     .optional()
-    .describe("not supported: refused unless it asks for nothing");
+    .meta({ enum: [...harmless, null], description: "not supported: refused unless it asks for nothing" });
 
 /** `stream_options` says something only of streams. */
 export const refineStream = <T extends { stream: boolean; stream_options?: object | undefined }>(
