@@ -131,6 +131,7 @@ const BEYOND: readonly (readonly [string, RegExp])[] = [
   ["plan --link-efficiency 0", /'--link-efficiency <x>'.*above 0, to 1/],
   ["plan --imbalance 0.5", /'--imbalance <x>'.*from 1/],
   ["plan --imbalance 9 --steps 1", /imbalance is 9; the busiest of 8 ranks/],
+  ["plan --cluster 0x8xH100-IB", /Unknown cluster "0x8xH100-IB"/],
   ["plan --steps 0", /'--steps <n>'.*from 1/],
   ["plan --ep 3", /size 3 does not divide the 8 devices/],
   ["plan --ep 16 --cluster 2x8xA800 --preset gpt2-moe-small", /size 16 does not divide the 8 experts/],

@@ -2,17 +2,19 @@ import type { Command } from "commander";
 import { architecture } from "../../model/architectures.js";
 import { preset } from "../../model/presets.js";
 import { modelInputAt } from "../../api/memory.js";
-import { DEFAULT_CASES, type PlanOptions, type PlanRow, plan } from "../../api/plan.js";
+import { DEFAULT_CASES, type PlanRow, plan } from "../../api/plan.js";
+import type { PlanOptions } from "../../api/plan-question.js";
 import { CLUSTERS } from "../../simulate/clusters.js";
 import { BOUNDS } from "../../core/bounds.js";
 import { InputError } from "../../core/errors.js";
 import { findCluster, readCalibration } from "../plan-files.js";
+import { gigabytes, memoryLines } from "../plan-memory.js";
 import { writePictures } from "../comparison.js";
 import { type Column, columnTable, numberIn, percent, printJson } from "../options.js";
 
 interface Flags extends Pick<
   PlanOptions,
-  "batch" | "sequence" | "imbalance" | "steps" | "efficiency" | "linkEfficiency"
+  "batch" | "sequence" | "imbalance" | "steps" | "efficiency" | "linkEfficiency" | "recompute" | "zero"
 > {
   readonly cluster?: string;
   readonly preset?: string;
@@ -51,6 +53,10 @@ const COLUMNS: readonly Column<PlanRow>[] = [
   },
   { name: "hidden", text: (row) => percent(row.overlapShare) },
   { name: "bound", text: (row) => ms(row.lowerBoundMs) },
+  {
+    name: "memory",
+    text: (row) => `${gigabytes(row.memory.total)}${row.fits === false ? ", does not fit" : ""}`,
+  },
 ];
 
 export function addPlan(program: Command): void {
@@ -88,6 +94,8 @@ export function addPlan(program: Command): void {
     )
     .option("--efficiency <x>", "achieved share of the device's matrix rate", numberIn(BOUNDS.efficiency))
     .option("--link-efficiency <x>", "achieved share of the links' rates", numberIn(BOUNDS.efficiency))
+    .option("--recompute", "blocks' activations are computed again in the backward pass")
+    .option("--zero", "optimiser states are spread over the ranks (ZeRO-1)")
     .option("-o, --out <dir>", "write timeline.html, timeline.json and chart.svg there")
     .option("--markdown", "print the table as Markdown")
     .option("--json", "print the result as JSON")
@@ -102,7 +110,7 @@ export function addPlan(program: Command): void {
       const calibration = flags.calibration === undefined ? undefined : readCalibration(flags.calibration);
       if (flags.mode !== "train" && flags.mode !== "forward")
         throw new InputError(`--mode is train or forward; found "${flags.mode}"`);
-      const { batch, sequence, imbalance, steps, efficiency, linkEfficiency } = flags;
+      const { batch, sequence, imbalance, steps, efficiency, linkEfficiency, recompute, zero } = flags;
       const { rows, cluster, epSize } = plan({
         model,
         cluster: flags.cluster === undefined ? undefined : findCluster(flags.cluster),
@@ -116,6 +124,8 @@ export function addPlan(program: Command): void {
         steps,
         efficiency,
         linkEfficiency,
+        recompute,
+        zero,
       });
       if (flags.out !== undefined) {
         const titled = rows.map(({ arch, policy, timeline }) => ({
@@ -129,7 +139,9 @@ export function addPlan(program: Command): void {
         );
       }
       if (flags.json) return printJson(rows.map(({ timeline: _timeline, ...row }) => row));
-      const best = rows.reduce((a, b) => (b.stepMs < a.stepMs ? b : a));
+      const fitting = rows.filter(({ fits }) => fits !== false);
+      const candidates = fitting.length > 0 ? fitting : rows;
+      const best = candidates.reduce((a, b) => (b.stepMs < a.stepMs ? b : a));
       const rates =
         calibration === undefined
           ? `constants: ${cluster.source}; achieved shares: compute ${cluster.computeEfficiency}, links ${cluster.linkEfficiency}`
@@ -139,10 +151,13 @@ export function addPlan(program: Command): void {
           `${directory ?? flags.preset ?? DEFAULT_PRESET} on ${cluster.name}, EP ${epSize}, ${flags.mode}`,
           columnTable(COLUMNS, rows, flags.markdown),
           "",
-          `best architecture: ${best.arch}${positionOf(best.arch)}, ${best.policy}`,
-          ...equallyFast(rows, best),
+          fitting.length > 0
+            ? `best architecture: ${best.arch}${positionOf(best.arch)}, ${best.policy}`
+            : `nothing fits; fastest, had the devices the memory: ${best.arch}${positionOf(best.arch)}, ${best.policy}`,
+          ...equallyFast(candidates, best),
           ...(best.placement === "" ? [] : [`best placement: ${best.placement}`]),
           best.note,
+          ...memoryLines(rows, best, cluster),
           rates,
         ].join("\n")}\n`,
       );
