@@ -10,7 +10,7 @@ import { buildTrainingProgram } from "../model/training-program.js";
 import { analyticCosts } from "../simulate/analytic.js";
 import { type Calibration, type MeasuredWork, calibrate, measuredWork } from "../simulate/calibration.js";
 import { unevenLoads } from "../simulate/cluster-network.js";
-import { CLUSTERS, type Cluster, cluster } from "../simulate/clusters.js";
+import { CLUSTERS, cluster } from "../simulate/clusters.js";
 import { findCluster, readCalibration } from "../cli/plan-files.js";
 import { plan } from "./plan.js";
 import { type PlanOptions, withDefaults } from "./plan-question.js";
