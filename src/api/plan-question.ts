@@ -144,6 +144,8 @@ function describe({ cluster: asked, calibration, efficiency, linkEfficiency }: P
     name: `${calibration.ranks} calibrated ranks`,
     nodes: calibration.ranks,
     devicesPerNode: 1,
+    // Of a machine that has been measured, not described.
+    memoryBytes: undefined,
   };
   const base = typeof asked === "string" ? cluster(asked) : (asked ?? alone ?? usual);
   const link = calibration?.link;

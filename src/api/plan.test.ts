@@ -221,6 +221,14 @@ describe("calibration", () => {
     expect(readCalibration(file("c.json", JSON.stringify(found)))).toEqual(found);
   });
 
+  it("says of a calibrated machine what a rank needs, in f32, but not whether it has that", () => {
+    const cases = [{ arch: "shared", policy: "sequential" }];
+    const { rows } = plan({ model: base.model, sequence: 1024, cases, calibration: truth });
+    const { fits, memory } = rows[0];
+    expect(fits).toBeUndefined();
+    expect(memory.optimizer / memory.weights).toBe(2);
+  });
+
   it("refuses files that are not one, naming the key", () => {
     const bad = file("bad.json", JSON.stringify({ ...truth, flop_per_ms: {} }));
     expect(() => readCalibration(bad)).toThrow(
