@@ -154,7 +154,7 @@ function busyTimes(operators: readonly Operator[], costs: Costs, question: Quest
 }
 
 /** Two and three of the blocks that repeat, or nothing where blocks differ or are few. */
-function shortModels({ config }: PlannedModel): readonly [PlannedModel, PlannedModel] | undefined {
+function shortModels({ config, kernels }: PlannedModel): readonly [PlannedModel, PlannedModel] | undefined {
   const period = config.moe_layer_interval * (config.architecture.shareMoe ?? 1);
   const isRegular =
     config.num_hidden_layers % period === 0 &&
@@ -164,7 +164,7 @@ function shortModels({ config }: PlannedModel): readonly [PlannedModel, PlannedM
   if (!isRegular) return undefined;
   const short = (periods: number): PlannedModel => {
     const shortened = { ...config, num_hidden_layers: periods * period };
-    return { config: shortened, parameters: listParameters(shortened) };
+    return { config: shortened, parameters: listParameters(shortened), kernels };
   };
   return [short(2), short(3)];
 }

@@ -56,14 +56,14 @@ export function caseProgram(
   chunks: number,
   model = question.modelOf(arch),
 ): CaseProgram {
-  const { config } = model;
+  const { config, kernels } = model;
   const { batch, sequence, epSize, ranks, mode, elementBytes, recompute } = question;
   if (config.architecture.routed !== "none" && config.num_experts % epSize !== 0)
     throw new InputError(
       `The expert-parallel size ${epSize} does not divide the ${config.num_experts} experts of ${arch}; every rank has equally many`,
     );
   const wire = elementBytes === 2 ? ("bf16" as const) : ("f32" as const);
-  const shape = { batch, sequence, epSize, ranks, chunks, wire };
+  const shape = { batch, sequence, epSize, ranks, chunks, wire, kernels };
   if (mode === "forward") {
     const { program, symbols, output } = buildProgram(config, { ...shape, head: "losses" });
     return { model, program, symbols, keep: new Set([output]) };

@@ -2,6 +2,7 @@
 import { BOUNDS, checkBounds, defaultSequence } from "../core/bounds.js";
 import { greatestDivisor } from "../core/divisor.js";
 import { InputError } from "../core/errors.js";
+import type { Kernel } from "../kernel/kernel.js";
 import { type ModelConfig, type ModelInput, resolveModel } from "../model/config.js";
 import { listParameters } from "../model/parameters.js";
 import type { ParameterInfo } from "../model/parts/part.js";
@@ -46,6 +47,8 @@ export interface PlanOptions {
 export interface PlannedModel {
   readonly config: ModelConfig;
   readonly parameters: readonly ParameterInfo[];
+  /** Of its parts, as far as a program has needed them: they do not depend on the sizes of a micro-batch. */
+  readonly kernels: Map<string, Kernel>;
 }
 
 /** Options with their defaults. */
@@ -130,7 +133,10 @@ function modelsOf(input: ModelInput): Question["modelOf"] {
     let found = known.get(arch);
     if (found === undefined) {
       const config = resolveModel(arch === input.arch ? input : { ...model, arch });
-      known.set(arch, (found = { config, parameters: listParameters(config) }));
+      known.set(
+        arch,
+        (found = { config, parameters: listParameters(config), kernels: new Map<string, Kernel>() }),
+      );
     }
     return found;
   };
