@@ -102,7 +102,7 @@ export function addPlan(program: Command): void {
     .option("--zero", "optimiser states are spread over the ranks (ZeRO-1)")
     .option(
       "--search",
-      "the fastest optimiser steps that fit, over expert-parallel size × micro-batch × architecture × policy; --batch is per rank and step",
+      "the fastest optimiser steps that fit, over expert-parallel size × micro-batch × architecture × policy; --batch is per rank and step, --archs names what is combined",
     )
     .option("--top <n>", "rows of --search (default: 10)", numberIn(BOUNDS.rows))
     .option("-o, --out <dir>", "write timeline.html, timeline.json and chart.svg there")
