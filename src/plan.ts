@@ -79,4 +79,16 @@ export {
   parseCalibration,
 } from "./simulate/calibration.js";
 export { describeCluster } from "./simulate/cluster-keys.js";
-export { DEFAULT_CASES, type PlanOptions, type PlanRow, type Prediction, plan } from "./api/plan.js";
+export { DEFAULT_CASES, type PlanRow, type Prediction, plan } from "./api/plan.js";
+export type { PlannedCase } from "./api/plan-case.js";
+export {
+  type Layout,
+  type LayoutRow,
+  type SearchOptions,
+  type SearchResult,
+  searchLayouts,
+} from "./api/plan-search.js";
+export type { LayoutStep } from "./api/layout-step.js";
+export type { Remedy } from "./api/plan-fit.js";
+export type { PlanOptions } from "./api/plan-question.js";
+export type { DeviceMemory } from "./run/device-memory.js";

@@ -20,25 +20,29 @@ function isThere(path: string): boolean {
   return sources.some((file) => basename(file) === path);
 }
 
-it.each(["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/method.md", "docs/testing.md"])(
-  "%s names only files that exist",
-  (document) => {
-    const text = read(document);
-    const folders = readdirSync(join(ROOT, "src")).concat(
-      "src",
-      "test",
-      "docs",
-      "native",
-      "scripts",
-      "examples",
-    );
-    const named = matches(text, /`([\w.-]+(?:\/[\w.-]*)*)`/g).filter(
-      (path) => path.endsWith(".ts") || (path.includes("/") && folders.includes(path.split("/")[0])),
-    );
-    expect(named.length).toBeGreaterThan(0);
-    expect(named.filter((path) => !isThere(path))).toEqual([]);
-  },
-);
+it.each([
+  "ARCHITECTURE.md",
+  "CONTRIBUTING.md",
+  "docs/glossary.md",
+  "docs/method.md",
+  "docs/predictions.md",
+  "docs/testing.md",
+])("%s names only files that exist", (document) => {
+  const text = read(document);
+  const folders = readdirSync(join(ROOT, "src")).concat(
+    "src",
+    "test",
+    "docs",
+    "native",
+    "scripts",
+    "examples",
+  );
+  const named = matches(text, /`([\w.-]+(?:\/[\w.-]*)*)`/g).filter(
+    (path) => path.endsWith(".ts") || (path.includes("/") && folders.includes(path.split("/")[0])),
+  );
+  expect(named.length).toBeGreaterThan(0);
+  expect(named.filter((path) => !isThere(path))).toEqual([]);
+});
 
 it("comments cite sections of docs/method.md that it has", () => {
   const cited = sources.flatMap((file) =>

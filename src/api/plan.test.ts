@@ -12,7 +12,8 @@ import { type Calibration, type MeasuredWork, calibrate, measuredWork } from "..
 import { unevenLoads } from "../simulate/cluster-network.js";
 import { CLUSTERS, cluster } from "../simulate/clusters.js";
 import { findCluster, readCalibration } from "../cli/plan-files.js";
-import { type PlanOptions, plan } from "./plan.js";
+import { plan } from "./plan.js";
+import { type PlanOptions, withDefaults } from "./plan-question.js";
 
 const directory = mkdtempSync(join(tmpdir(), "scmoe-plan-"));
 function file(name: string, content: string): string {
@@ -51,7 +52,8 @@ function replicatedBytes(arch: string): number {
 describe("plan()", () => {
   it("orders the architectures as the paper does, on every cluster", () => {
     for (const described of CLUSTERS) {
-      const { rows } = plan({ ...base, cluster: described });
+      const model = { ...preset("gpt2-moe-small"), num_hidden_layers: 6 };
+      const { rows } = plan({ ...base, model, cluster: described });
       const [top2, pipelined, shared, pos2, pos3] = rows.map((row) => row.stepMs);
       expect(pipelined).toBeLessThan(top2);
       expect(pos2).toBeLessThan(shared);
@@ -101,6 +103,50 @@ describe("plan()", () => {
       expect(others[0], `at ${linkEfficiency}`).not.toBe(others[1]);
       expect(advised, `at ${linkEfficiency}`).toBeCloseTo(Math.min(...others), 9);
     }
+  });
+
+  it("says what a rank needs: 16 bytes per weight in two-byte training, activations by tokens, and whether it fits", () => {
+    const cases = [{ arch: "shared", policy: "sequential" }];
+    const at = (more: Partial<PlanOptions>) => plan({ ...base, cases, ...more }).rows[0];
+    const { parameters } = withDefaults(base).modelOf("shared");
+    const elements = (list: typeof parameters): number =>
+      list.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0);
+    const [experts, replicated] = [true, false].map((isExpert) =>
+      elements(parameters.filter(({ expert }) => (expert !== undefined) === isExpert)),
+    );
+    const local = replicated + experts / 8;
+    const { memory, fits } = at({});
+    expect([memory.weights, memory.gradients, memory.optimizer]).toEqual([2 * local, 2 * local, 12 * local]);
+    expect(fits).toBe(true);
+    expect(at({ zero: true }).memory.optimizer / (12 * (replicated / 8 + experts / 8))).toBeCloseTo(1, 5);
+    expect(at({ batch: 16 }).memory.activations / memory.activations).toBeCloseTo(2, 2);
+    expect(at({ recompute: true }).memory.activations).toBeLessThan(0.5 * memory.activations);
+    expect(at({ mode: "forward" }).memory).toMatchObject({ gradients: 0, optimizer: 0 });
+    const total = Object.entries(memory).reduce((sum, [part, b]) => (part === "total" ? sum : sum + b), 0);
+    expect(memory.total).toBeCloseTo(total, 0);
+  });
+
+  it("says of what does not fit what would, by itself or all at once, and nothing where the memory is unknown", () => {
+    const cases = [{ arch: "shared", policy: "sequential" }];
+    const at = (memoryBytes: number | undefined) =>
+      plan({ ...base, cases, epSize: 2, cluster: { ...A30, memoryBytes } }).rows[0];
+    const { total, optimizer } = at(undefined).memory;
+    expect(at(undefined)).toMatchObject({ fits: undefined, remedies: undefined });
+    expect(at(total / 0.9)).toMatchObject({ fits: true, remedies: undefined });
+    const tight = at((total - 1) / 0.9);
+    expect(tight.fits).toBe(false);
+    expect(tight.remedies?.map(({ change }) => change)).toEqual([
+      { batch: 4 },
+      { recompute: true },
+      { zero: true },
+      { epSize: 4 },
+    ]);
+    for (const { fits, bytes } of tight.remedies ?? []) {
+      expect(fits).toBe(true);
+      expect(bytes).toBeLessThan(total);
+    }
+    const [all] = at(optimizer / 4).remedies ?? [];
+    expect(all).toMatchObject({ fits: false, change: { batch: 1, recompute: true, zero: true, epSize: 8 } });
   });
 
   it("takes longer when experts are uneven", () => {
@@ -175,6 +221,14 @@ describe("calibration", () => {
     expect(readCalibration(file("c.json", JSON.stringify(found)))).toEqual(found);
   });
 
+  it("says of a calibrated machine what a rank needs, in f32, but not whether it has that", () => {
+    const cases = [{ arch: "shared", policy: "sequential" }];
+    const { rows } = plan({ model: base.model, sequence: 1024, cases, calibration: truth });
+    const { fits, memory } = rows[0];
+    expect(fits).toBeUndefined();
+    expect(memory.optimizer / memory.weights).toBe(2);
+  });
+
   it("refuses files that are not one, naming the key", () => {
     const bad = file("bad.json", JSON.stringify({ ...truth, flop_per_ms: {} }));
     expect(() => readCalibration(bad)).toThrow(
@@ -185,15 +239,47 @@ describe("calibration", () => {
   });
 });
 
+describe("clusters", () => {
+  it("have any number of nodes of eight: links within, and between", () => {
+    expect(cluster("128x8xB200-IB")).toMatchObject({
+      nodes: 128,
+      devicesPerNode: 8,
+      memoryBytes: 180e9,
+      intraBytesPerMs: 9e8,
+      interBytesPerMs: 5e7,
+    });
+    expect(cluster("8xH200")).toMatchObject({ nodes: 1, memoryBytes: 141e9, interBytesPerMs: 4.5e8 });
+    for (const name of ["0x8xH100-IB", "8xZ9", "4x4xH100", "8xconstructor1"])
+      expect(() => cluster(name)).toThrow(/Unknown cluster/);
+  });
+
+  it("sum gradients within nodes first: between nodes each device takes its own part", () => {
+    const grads = 2 * replicatedBytes("shared");
+    const cases = [{ arch: "shared", policy: "sequential" }];
+    // A link between nodes that everything waits for.
+    const slow = { ...cluster("4x8xH100-IB"), interBytesPerMs: 1e4, linkEfficiency: 1 };
+    const { rows } = plan({ ...base, cases, cluster: slow, epSize: 8 });
+    const experts = withDefaults(base)
+      .modelOf("shared")
+      .parameters.filter(({ expert }) => expert !== undefined)
+      .reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 2), 0);
+    // An eighth of the replicated gradients; a rank's experts, which no other of its node has.
+    const sent = (grads / 8 + (2 * experts) / 8) * (3 / 4);
+    const added = (rows[0].reducedMs as number) - rows[0].stepMs;
+    expect(added / (sent / 1e4)).toBeCloseTo(1, 2);
+  });
+});
+
 describe("findCluster()", () => {
   it("reads a description in data-sheet units", () => {
     const text =
-      "devices_per_node: 4\nnodes: 2\ntflops: 100\nmemory_gb_per_s: 900\nintra_gb_per_s: 30\nuplink_gb_per_s: 5\n";
+      "devices_per_node: 4\nnodes: 2\ntflops: 100\nmemory_gb_per_s: 900\nmemory_gb: 40\nintra_gb_per_s: 30\nuplink_gb_per_s: 5\n";
     expect(findCluster(file("lab.yaml", text))).toMatchObject({
       nodes: 2,
       devicesPerNode: 4,
       flopsPerMs: 1e11,
       memoryBytesPerMs: 9e8,
+      memoryBytes: 40e9,
       intraBytesPerMs: 3e7,
       interBytesPerMs: 3e7,
       uplinkBytesPerMs: 5e6,
@@ -202,7 +288,7 @@ describe("findCluster()", () => {
   });
 
   it("refuses unknown names and keys with a suggestion", () => {
-    expect(() => findCluster("8xA800")).toThrow(/Unknown cluster "8xA800"/);
+    expect(() => findCluster("8xA100")).toThrow(/Unknown cluster "8xA100"/);
     expect(() => findCluster(file("typo.yaml", "device_per_node: 4\n"))).toThrow(/typo\.yaml/);
   });
 });

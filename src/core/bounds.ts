@@ -61,6 +61,8 @@ export const BOUNDS = {
   imbalance: { from: 1, to: MOST_RANKS },
   simulatedSteps: whole(1, 1_000),
   policyArgument: whole(1, 4_096),
+  /** Of a table. */
+  rows: whole(1, 1_000),
   /** Of an exported file: not so small that there are more files than tensors. */
   shardGb: { above: 0, to: 1_000 },
   messageBytes: whole(4, 2 ** 30),

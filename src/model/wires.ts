@@ -24,6 +24,11 @@ export interface WireOptions {
   readonly cache?: number;
   /** A document sees nothing of those before it in its sequence, and its positions start at 0 (method 2.5). Default false. */
   readonly documents?: boolean;
+  /**
+   * Kernels that were made for programs of the same model and sequence length: equal parts share them, and what is derived
+   * from them, too. Those made now are added. Default: none.
+   */
+  readonly kernels?: Map<string, Kernel> | undefined;
 }
 
 /** Where a block's attention keeps the keys and values of earlier rows: states of the program, [B, heads, C, width]. */
@@ -47,13 +52,14 @@ export class Wires {
   readonly noise: number[] = [];
   /** In the order of the blocks. */
   readonly caches: BlockCache[] = [];
-  readonly #kernels = new Map<string, Kernel>();
+  readonly #kernels: Map<string, Kernel>;
 
   constructor(
     readonly width: number,
     readonly options: WireOptions,
   ) {
     const { batch, sequence, anyLength, cache } = options;
+    this.#kernels = options.kernels ?? new Map<string, Kernel>();
     this.tokens = batch * sequence;
     this.symbols = new Map([
       ["T", this.tokens],

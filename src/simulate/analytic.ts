@@ -14,17 +14,61 @@ export interface AnalyticOptions {
   readonly elementBytes: number;
   /** Ranks that meet in what all ranks do together (gradient reduction). */
   readonly ranks: number;
+  /** Ranks that share one copy of the experts: copies of an expert are so far from each other. Default 1. */
+  readonly epSize?: number;
 }
 
-/** How many ranks meet in a transfer. */
-export function groupSize(op: Operator, ranks: number): number {
-  return op.kind === "transfer" ? op.data.shape.epSize : ranks;
+/** Ranks there are, and how they lie in nodes. */
+export interface RankLayout extends Pick<AnalyticOptions, "ranks" | "epSize"> {
+  readonly devicesPerNode: number;
 }
 
-/** Bytes that go from a rank to each of the others it meets in a transfer, evenly spread. */
-export function bytesPerPeer(op: Operator, ranks: number): number {
-  const size = groupSize(op, ranks);
+/** What a transfer takes from a rank to others, in bytes, evenly spread. */
+export interface LevelBytes {
+  /** To ranks of its node, and to those of other nodes. */
+  readonly intra: number;
+  readonly inter: number;
+  /** Ranks of a node that do the same at the same time. */
+  readonly sharers: number;
+}
+
+/** Bytes that go from a rank to each of those that share the experts with it, evenly spread. */
+export function bytesPerPeer(op: Operator): number {
+  const size = op.kind === "transfer" ? op.data.shape.epSize : 1;
   return size === 1 ? 0 : op.work.bytes / (size - 1);
+}
+
+/**
+ * Rows go straight to whom they are for. Gradients are summed within nodes first, so that of a bucket each device takes its
+ * own part to other nodes, and back in the same way.
+ */
+export function levelBytes(op: Operator, { ranks, epSize = 1, devicesPerNode }: RankLayout): LevelBytes {
+  if (op.kind === "reduce-scatter" || op.kind === "all-gather") {
+    const isWorld = op.data.group === "world";
+    const members = isWorld ? ranks : ranks / epSize;
+    const inNode = isWorld ? devicesPerNode : Math.max(1, Math.floor(devicesPerNode / epSize));
+    const local = Math.min(members, inNode);
+    const nodes = members / local;
+    const bucket = members === 1 ? 0 : (op.work.bytes * members) / (members - 1);
+    return {
+      intra: (bucket * (local - 1)) / local,
+      inter: ((bucket / local) * (nodes - 1)) / nodes,
+      sharers: Math.min(ranks, devicesPerNode),
+    };
+  }
+  const size = op.kind === "transfer" ? op.data.shape.epSize : ranks;
+  const local = Math.min(size, devicesPerNode);
+  const perPeer = size === 1 ? 0 : op.work.bytes / (size - 1);
+  return {
+    intra: perPeer * (local - 1),
+    inter: perPeer * (size - local),
+    sharers: Math.min(ranks, devicesPerNode),
+  };
+}
+
+/** Equal for operators that do the same work among the same ranks. */
+export function trafficKey(op: Operator): string {
+  return op.kind === "reduce-scatter" || op.kind === "all-gather" ? `${op.data.group} ${op.cost}` : op.cost;
 }
 
 /**
@@ -34,8 +78,9 @@ export function bytesPerPeer(op: Operator, ranks: number): number {
 export function analyticCosts(options: AnalyticOptions): Costs {
   const known = new Map<string, number>();
   return (op) => {
-    let ms = known.get(op.cost);
-    if (ms === undefined) known.set(op.cost, (ms = analyticCost(op, options)));
+    const key = trafficKey(op);
+    let ms = known.get(key);
+    if (ms === undefined) known.set(key, (ms = analyticCost(op, options)));
     return ms;
   };
 }
@@ -58,15 +103,12 @@ function computeMs({ pass, work }: Operator, options: AnalyticOptions): number {
   return Math.max(work.flops / rate, (work.bytes * elementBytes) / 4 / memoryRate);
 }
 
-/** Each rank to each it meets, within and between nodes at once; ranks of a node may share one way out. */
-function transferMs(op: Operator, { cluster, ranks }: AnalyticOptions): number {
-  const size = groupSize(op, ranks);
-  const perPeer = bytesPerPeer(op, ranks);
-  if (perPeer === 0) return 0;
-  const local = Math.min(size, cluster.devicesPerNode);
-  const { intraBytesPerMs, interBytesPerMs, uplinkBytesPerMs, linkEfficiency, latencyMs } = cluster;
-  const intra = (perPeer * (local - 1)) / intraBytesPerMs;
-  const inter = (perPeer * (size - local)) / interBytesPerMs;
-  const shared = uplinkBytesPerMs === undefined ? 0 : (local * perPeer * (size - local)) / uplinkBytesPerMs;
-  return Math.max(intra, inter, shared) / linkEfficiency + latencyMs;
+/** Within and between nodes at once; ranks of a node may share one way out. */
+function transferMs(op: Operator, { cluster, ranks, epSize }: AnalyticOptions): number {
+  const { devicesPerNode, intraBytesPerMs, interBytesPerMs, uplinkBytesPerMs, linkEfficiency, latencyMs } =
+    cluster;
+  const { intra, inter, sharers } = levelBytes(op, { ranks, epSize, devicesPerNode });
+  if (intra + inter === 0) return 0;
+  const shared = uplinkBytesPerMs === undefined ? 0 : (sharers * inter) / uplinkBytesPerMs;
+  return Math.max(intra / intraBytesPerMs, inter / interBytesPerMs, shared) / linkEfficiency + latencyMs;
 }

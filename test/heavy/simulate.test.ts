@@ -1,5 +1,6 @@
 /** The time that planning and simulating may take; bounds are generous, the figures are printed. */
 import { expect, it } from "vitest";
+import { searchLayouts } from "../../src/api/plan-search.js";
 import { resolveModel } from "../../src/model/config.js";
 import { preset } from "../../src/model/presets.js";
 import { buildTrainingProgram } from "../../src/model/training-program.js";
@@ -64,5 +65,13 @@ it("simulates 61 layers on 1,024 ranks in less than 10 seconds", () => {
   );
   expect(result.summary.stepMs).toBeGreaterThan(0);
   expect(result.events.length).toBe(program.operators.length);
+  expect(ms).toBeLessThan(10_000);
+});
+
+it("searches the layouts of 1,024 ranks in less than 10 seconds", () => {
+  const { result, ms } = timed("layouts of gpt2-moe-medium on 128 nodes of 8 H100, searched", () =>
+    searchLayouts({ model: "gpt2-moe-medium", cluster: "128x8xH100-IB" }),
+  );
+  expect(result.rows).toHaveLength(10);
   expect(ms).toBeLessThan(10_000);
 });

@@ -2,17 +2,21 @@ import type { Command } from "commander";
 import { architecture } from "../../model/architectures.js";
 import { preset } from "../../model/presets.js";
 import { modelInputAt } from "../../api/memory.js";
-import { DEFAULT_CASES, type PlanOptions, type PlanRow, plan } from "../../api/plan.js";
+import { DEFAULT_CASES, type PlanRow, plan } from "../../api/plan.js";
+import type { PlanOptions } from "../../api/plan-question.js";
+import { searchLayouts } from "../../api/plan-search.js";
 import { CLUSTERS } from "../../simulate/clusters.js";
 import { BOUNDS } from "../../core/bounds.js";
 import { InputError } from "../../core/errors.js";
 import { findCluster, readCalibration } from "../plan-files.js";
+import { layoutTable } from "../layout-table.js";
+import { gigabytes, memoryLines } from "../plan-memory.js";
 import { writePictures } from "../comparison.js";
-import { type Column, columnTable, numberIn, percent, printJson } from "../options.js";
+import { type Column, columnTable, numberIn, percent, print, printJson } from "../options.js";
 
 interface Flags extends Pick<
   PlanOptions,
-  "batch" | "sequence" | "imbalance" | "steps" | "efficiency" | "linkEfficiency"
+  "batch" | "sequence" | "imbalance" | "steps" | "efficiency" | "linkEfficiency" | "recompute" | "zero"
 > {
   readonly cluster?: string;
   readonly preset?: string;
@@ -23,6 +27,8 @@ interface Flags extends Pick<
   readonly markdown?: boolean;
   readonly out?: string;
   readonly json?: boolean;
+  readonly search?: boolean;
+  readonly top?: number;
 }
 
 const DEFAULT_PRESET = "gpt2-moe-medium";
@@ -51,6 +57,10 @@ const COLUMNS: readonly Column<PlanRow>[] = [
   },
   { name: "hidden", text: (row) => percent(row.overlapShare) },
   { name: "bound", text: (row) => ms(row.lowerBoundMs) },
+  {
+    name: "memory",
+    text: (row) => `${gigabytes(row.memory.total)}${row.fits === false ? ", does not fit" : ""}`,
+  },
 ];
 
 export function addPlan(program: Command): void {
@@ -88,6 +98,13 @@ export function addPlan(program: Command): void {
     )
     .option("--efficiency <x>", "achieved share of the device's matrix rate", numberIn(BOUNDS.efficiency))
     .option("--link-efficiency <x>", "achieved share of the links' rates", numberIn(BOUNDS.efficiency))
+    .option("--recompute", "blocks' activations are computed again in the backward pass")
+    .option("--zero", "optimiser states are spread over the ranks (ZeRO-1)")
+    .option(
+      "--search",
+      "the fastest optimiser steps that fit, over expert-parallel size × micro-batch × architecture × policy; --batch is per rank and step, --archs names what is combined",
+    )
+    .option("--top <n>", "rows of --search (default: 10)", numberIn(BOUNDS.rows))
     .option("-o, --out <dir>", "write timeline.html, timeline.json and chart.svg there")
     .option("--markdown", "print the table as Markdown")
     .option("--json", "print the result as JSON")
@@ -102,7 +119,9 @@ export function addPlan(program: Command): void {
       const calibration = flags.calibration === undefined ? undefined : readCalibration(flags.calibration);
       if (flags.mode !== "train" && flags.mode !== "forward")
         throw new InputError(`--mode is train or forward; found "${flags.mode}"`);
-      const { batch, sequence, imbalance, steps, efficiency, linkEfficiency } = flags;
+      if (flags.search) return search(model, directory ?? flags.preset ?? DEFAULT_PRESET, calibration, flags);
+      if (flags.top !== undefined) throw new InputError("--top is of --search; leave it out");
+      const { batch, sequence, imbalance, steps, efficiency, linkEfficiency, recompute, zero } = flags;
       const { rows, cluster, epSize } = plan({
         model,
         cluster: flags.cluster === undefined ? undefined : findCluster(flags.cluster),
@@ -116,6 +135,8 @@ export function addPlan(program: Command): void {
         steps,
         efficiency,
         linkEfficiency,
+        recompute,
+        zero,
       });
       if (flags.out !== undefined) {
         const titled = rows.map(({ arch, policy, timeline }) => ({
@@ -129,7 +150,9 @@ export function addPlan(program: Command): void {
         );
       }
       if (flags.json) return printJson(rows.map(({ timeline: _timeline, ...row }) => row));
-      const best = rows.reduce((a, b) => (b.stepMs < a.stepMs ? b : a));
+      const fitting = rows.filter(({ fits }) => fits !== false);
+      const candidates = fitting.length > 0 ? fitting : rows;
+      const best = candidates.reduce((a, b) => (b.stepMs < a.stepMs ? b : a));
       const rates =
         calibration === undefined
           ? `constants: ${cluster.source}; achieved shares: compute ${cluster.computeEfficiency}, links ${cluster.linkEfficiency}`
@@ -139,14 +162,55 @@ export function addPlan(program: Command): void {
           `${directory ?? flags.preset ?? DEFAULT_PRESET} on ${cluster.name}, EP ${epSize}, ${flags.mode}`,
           columnTable(COLUMNS, rows, flags.markdown),
           "",
-          `best architecture: ${best.arch}${positionOf(best.arch)}, ${best.policy}`,
-          ...equallyFast(rows, best),
+          fitting.length > 0
+            ? `best architecture: ${best.arch}${positionOf(best.arch)}, ${best.policy}`
+            : `nothing fits; fastest, had the devices the memory: ${best.arch}${positionOf(best.arch)}, ${best.policy}`,
+          ...equallyFast(candidates, best),
           ...(best.placement === "" ? [] : [`best placement: ${best.placement}`]),
           best.note,
+          ...memoryLines(rows, best, cluster),
           rates,
         ].join("\n")}\n`,
       );
     });
+}
+
+/** What a search has no use for, and what it is left out as. */
+const NOT_SEARCHED = { mode: "train", imbalance: 1, out: undefined } as const;
+
+function search(
+  model: PlanOptions["model"],
+  name: string,
+  calibration: PlanOptions["calibration"],
+  flags: Flags,
+): void {
+  for (const key of Object.keys(NOT_SEARCHED) as (keyof typeof NOT_SEARCHED)[])
+    if (flags[key] !== NOT_SEARCHED[key])
+      throw new InputError(
+        `plan --search does not go with --${key}: it looks for whole steps of training, evenly routed`,
+      );
+  const { batch, sequence, efficiency, linkEfficiency, recompute, zero, top, ep } = flags;
+  const asked = flags.archs?.split(/\s+/).map((one) => one.split(":"));
+  const policies = asked?.flatMap(([, policy]) => (policy === undefined ? [] : [policy])) ?? [];
+  const result = searchLayouts({
+    model,
+    cluster: flags.cluster === undefined ? undefined : findCluster(flags.cluster),
+    calibration,
+    archs: asked && [...new Set(asked.map(([arch]) => arch))],
+    policies: policies.length === 0 ? undefined : [...new Set(policies)],
+    epSizes: ep === undefined ? undefined : [ep],
+    batch,
+    sequence,
+    efficiency,
+    linkEfficiency,
+    recompute,
+    zero,
+    top,
+  });
+  const { cluster } = result;
+  const ranks = cluster.nodes * cluster.devicesPerNode;
+  const of = `${name} on ${cluster.name}, ${ranks} ranks, ${batch} sequences of ${result.sequence} per rank and step`;
+  print(flags, result, layoutTable(result, of, flags.markdown));
 }
 
 function casesText(cases: NonNullable<PlanOptions["cases"]>): string {
