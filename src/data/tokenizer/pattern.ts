@@ -231,7 +231,8 @@ class Parser {
     this.#at++;
     endOperand();
     const plain: CodePoints = (c) => operands.every((operand) => operand(c));
-    const has: CodePoints = flags.ignoreCase ? (c) => variants(c).some(plain) : plain;
+    // Remembered: within one another, sets would ask for variants of variants, twice as often with each.
+    const has: CodePoints = flags.ignoreCase ? remembered((c) => variants(c).some(plain)) : plain;
     return isNegative ? not(has) : has;
   }
 

@@ -74,6 +74,11 @@ describe("patterns", () => {
     expect(cut({ Regex: "a+b" }, "aaac aab")).toEqual(["aaac ", "aab"]);
   });
 
+  it("looks once at each variant of a character, however deep its set lies in others", () => {
+    const deep = `(?i:${"[".repeat(40)}s${"]".repeat(40)})+`;
+    expect(cut({ Regex: deep }, "aSſsb")).toEqual(cut({ Regex: "(?i:[s])+" }, "aSſsb"));
+  });
+
   it("says where a group is repeated too often for the stack", () => {
     const text = "ab".repeat(500_000);
     expect(() => cut({ Regex: "(?:ab)+" }, text)).toThrow(InputError);
