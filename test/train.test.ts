@@ -41,6 +41,15 @@ describe("a run", () => {
     expect(JSON.parse(text.stdout)).toMatchObject({ prompt: "The", text: expect.any(String) });
   });
 
+  it("on one rank says nothing of an overlap", () => {
+    const { code, stderr } = scmoe(
+      ["train", "-o", "alone", ...MINI, "--set", "train.steps=9", "--set", "schedule.policy=adaptive"],
+      dir,
+    );
+    expect(code).toBe(0);
+    expect(stderr).not.toMatch(/cost|Warning/);
+  });
+
   it.each([2, 4])("on %i ranks it is the run on one", (ranks) => {
     const global = ["--set", "model.balance_statistics=global"];
     expect(train(`one-${ranks}`, ...global).code).toBe(0);

@@ -52,8 +52,8 @@ export class Placer {
   readonly #policy: Policy;
   #sessions: StepSessions;
   #placedCosts: CostTable | undefined;
-  /** Last micro-batches of the steps to be judged; undefined once they have been. */
-  #unjudged: RunResult[] | undefined = [];
+  /** Last micro-batches of the steps to be judged; undefined once they have been, and on one rank. */
+  #unjudged: RunResult[] | undefined;
   #steps = 0;
 
   constructor(
@@ -61,6 +61,8 @@ export class Placer {
     readonly options: PlacerOptions,
   ) {
     this.#policy = parsePolicy(options.policy);
+    // Alone, nothing is measured that could be judged.
+    this.#unjudged = rank.world.size === 1 ? undefined : [];
     this.#sessions = openStep(rank, this.program, this.#scheduler());
   }
 
@@ -152,8 +154,7 @@ export class Placer {
       measured: byWait[byWait.length >> 1],
       predicted: simulate(program, schedule, { costs: Array.from({ length: world.size }, () => costs) }),
     });
-    // One rank with the default policy is no surprise to anyone.
-    if (found !== undefined && found.cause !== "one rank") this.options.say(`Warning: ${found.message}`);
+    if (found !== undefined) this.options.say(`Warning: ${found.message}`);
   }
 
   #costsOf(table: CostTable): Costs {
