@@ -64,15 +64,30 @@ export function quantisedBytes(
   return { packed: (blocks * block * bits) / 8, scales: blocks * 4 };
 }
 
-export function emptyMatrix(dims: readonly number[], bits: WeightBits): QuantisedMatrix {
+/** Where a matrix lies; default: memory of its own. */
+export interface MatrixMemory {
+  u8(length: number): Uint8Array;
+  f32(length: number): Float32Array;
+}
+
+const OWN_MEMORY: MatrixMemory = {
+  u8: (length) => new Uint8Array(length),
+  f32: (length) => new Float32Array(length),
+};
+
+export function emptyMatrix(
+  dims: readonly number[],
+  bits: WeightBits,
+  memory: MatrixMemory = OWN_MEMORY,
+): QuantisedMatrix {
   const [rows, columns] = dims;
   const bytes = quantisedBytes(dims, bits);
   return {
     bits,
     block: blockSize(columns, bits),
     dims: [rows, columns],
-    packed: new Uint8Array(bytes.packed),
-    scales: new Float32Array(bytes.scales / 4),
+    packed: memory.u8(bytes.packed),
+    scales: memory.f32(bytes.scales / 4),
   };
 }
 

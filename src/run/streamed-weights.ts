@@ -7,7 +7,7 @@ import { collectGarbage } from "../core/garbage.js";
 import { numElements } from "../core/tensor.js";
 import type { Arena } from "../engine/arena.js";
 import type { Engine, Executable } from "../engine/engine.js";
-import { type QuantisedMatrix, blockSize, quantiseRows, quantisedBytes } from "../kernel/quantise.js";
+import { type QuantisedMatrix, emptyMatrix, quantiseRows } from "../kernel/quantise.js";
 import { type BucketLayout, localParameters } from "../model/buckets.js";
 import type { ModelConfig } from "../model/config.js";
 import { listParameters } from "../model/parameters.js";
@@ -77,15 +77,11 @@ export class StreamedWeights implements OperatorWeights {
   }
 
   quantised(names: ParameterSpan, { dims, bits }: QuantisedShape): QuantisedMatrix {
-    const [rows, columns] = dims;
-    const bytes = quantisedBytes(dims, bits);
-    const matrix: QuantisedMatrix = {
-      bits,
-      block: blockSize(columns, bits),
-      dims: [rows, columns],
-      packed: this.#lend((desk) => desk.u8(bytes.packed)),
-      scales: this.#lend((desk) => desk.f32(bytes.scales / 4)),
-    };
+    const columns = dims[1];
+    const matrix = emptyMatrix(dims, bits, {
+      u8: (length) => this.#lend((desk) => desk.u8(length)),
+      f32: (length) => this.#lend((desk) => desk.f32(length)),
+    });
     const rowsAtOnce = Math.max(1, Math.floor(PIECE / columns));
     const piece = this.#lend((desk) => desk.f32(rowsAtOnce * columns));
     let first = 0;

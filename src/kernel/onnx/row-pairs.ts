@@ -7,22 +7,21 @@ import type { OpName } from "../ops.js";
 import type { OnnxGraph } from "./graph.js";
 
 /** Ops that make of each row the same whether there are more. */
-const ROW_WISE: ReadonlySet<OpName> = new Set([
-  ...([
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "neg",
-    "tanh",
-    "sigmoid",
-    "erf",
-    "softplus",
-    "gelu",
-    "silu",
-    "clamp",
-  ] as const),
-  ...(["layerNorm", "rmsNorm"] as const),
+const ROW_WISE: ReadonlySet<OpName> = new Set<OpName>([
+  "add",
+  "sub",
+  "mul",
+  "div",
+  "neg",
+  "tanh",
+  "sigmoid",
+  "erf",
+  "softplus",
+  "gelu",
+  "silu",
+  "clamp",
+  "layerNorm",
+  "rmsNorm",
 ]);
 
 const key = (x: string): string => `pairs of ${x}`;
