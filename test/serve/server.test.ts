@@ -7,17 +7,11 @@ import { EnvironmentError, InputError } from "../../src/core/errors.js";
 import { OPERATIONS } from "../../src/serve/openapi.js";
 import { createServer } from "../../src/serve/server.js";
 import { FakeEngine } from "./fake-engine.js";
-import { chunksOf, model, serve, tokenizer } from "./served.js";
+import { model, serve, tokenizer } from "./served.js";
 
 const COMPLETIONS = "/v1/completions";
 const BODY = { prompt: "we", max_tokens: 1 };
 const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
-
-interface ObjectSchema {
-  readonly properties: Readonly<
-    Record<string, { minimum?: number; maximum?: number; exclusiveMinimum?: number; enum?: unknown[] }>
-  >;
-}
 
 describe("keys", () => {
   const keys = ["first-key-1234", "second-key-567"];
@@ -187,71 +181,6 @@ describe("status", () => {
     expect(response.headers.get("content-type")).toBe("text/html; charset=utf-8");
   });
 
-  it("describes itself: every route, and the keys that requests are checked with", async () => {
-    const { get, server } = await serve();
-    const document = (await (await get("/openapi.json")).json()) as {
-      openapi: string;
-      paths: Record<string, Record<string, { requestBody?: { content: Record<string, { schema: never }> } }>>;
-    };
-    expect(document.openapi).toBe("3.1.0");
-    const routes = Object.entries(document.paths).flatMap(([path, methods]) =>
-      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace("{model}", "*")}`),
-    );
-    const known = ["GET", "POST"].flatMap((method) =>
-      [...new Set(OPERATIONS.map(({ path }) => path.replace("{model}", "*")))]
-        .filter((url) => server.app.hasRoute({ method: method, url }))
-        .map((url) => `${method} ${url}`),
-    );
-    expect(routes.sort()).toEqual(known.sort());
-    const schema = document.paths["/v1/completions"].post.requestBody?.content["application/json"]
-      .schema as unknown;
-    expect(schema).toMatchObject({
-      additionalProperties: false,
-      required: ["prompt"],
-      properties: { prompt: { anyOf: expect.any(Array) }, temperature: { maximum: 100 }, n: { default: 1 } },
-    });
-  });
-
-  it("says of every key what is taken, and nothing more", async () => {
-    const { get, server } = await serve();
-    const { paths } = (await (await get("/openapi.json")).json()) as {
-      paths: Record<string, { post: { requestBody: { content: Record<string, { schema: ObjectSchema }> } } }>;
-    };
-    for (const [url, body] of [
-      ["/v1/completions", { prompt: "we" }],
-      ["/v1/chat/completions", { messages: [{ role: "user", content: "we" }] }],
-    ] as const) {
-      const { properties } = paths[url].post.requestBody.content["application/json"].schema;
-      let checked = 0;
-      const isRefused = async (key: string, value: unknown): Promise<boolean> => {
-        checked++;
-        const others =
-          key === "top_logprobs"
-            ? { logprobs: true }
-            : key === "best_of"
-              ? { n: Math.min(128, Math.max(1, Number(value))) }
-              : {};
-        const payload = { ...body, ...others, [key]: value };
-        const { param } = (await server.app.inject({ method: "POST", url, payload })).json<{
-          error?: { param: string };
-        }>().error ?? { param: null };
-        return param === key;
-      };
-      for (const [key, { minimum, maximum, exclusiveMinimum, enum: values }] of Object.entries(properties)) {
-        for (const edge of [minimum, maximum, ...(values ?? [])])
-          if (edge !== undefined) expect([key, edge, await isRefused(key, edge)]).toEqual([key, edge, false]);
-        for (const beyond of [
-          ...(minimum === undefined ? [] : [minimum - 1]),
-          ...(maximum === undefined ? [] : [maximum + 1]),
-          ...(exclusiveMinimum === undefined ? [] : [exclusiveMinimum]),
-          ...(values === undefined ? [] : ["odd"]),
-        ])
-          expect([key, beyond, await isRefused(key, beyond)]).toEqual([key, beyond, true]);
-      }
-      expect(checked).toBeGreaterThan(40);
-    }
-  });
-
   it("has an id for each request, the client's own where it is harmless", async () => {
     const { get } = await serve();
     expect((await get("/health")).headers.get("x-request-id")).toMatch(/^req-/);
@@ -310,55 +239,4 @@ it("a bug of ours is a 500 that says nothing, ends the sequences, and is in the 
   expect(lines).toHaveLength(2);
   for (const line of lines) expect(JSON.parse(line)).toMatchObject({ err: { message: "a bug" } });
   expect((await post(COMPLETIONS, BODY)).status).toBe(200);
-});
-
-describe("tokens", () => {
-  it("of texts and conversations, and back", async () => {
-    const { post } = await serve({ contextLength: 99 });
-    const tokens = tokenizer.encode("the é");
-    const made = await post("/tokenize", { prompt: "the é", return_token_strs: true });
-    expect(await made.json()).toMatchObject({ count: tokens.length, max_model_len: 99, tokens });
-    const back = await post("/detokenize", { tokens });
-    expect(await back.json()).toEqual({ prompt: "the é" });
-    const chat = await post("/tokenize", { messages: [{ role: "user", content: "we" }] });
-    expect(await chat.json()).toMatchObject({ tokens: tokenizer.encode("### user\nwe\n\n### assistant\n") });
-    const long = await post("/tokenize", { prompt: "we the people ".repeat(5_000) });
-    expect(((await long.json()) as { count: number }).count).toBeGreaterThan(10_000);
-    const unknown = await post("/detokenize", { tokens: [300] });
-    expect(await unknown.json()).toMatchObject({ error: { code: "unknown_token", param: "tokens" } });
-    expect((await post("/tokenize", { prompt: "a", model: "other" })).status).toBe(404);
-  });
-
-  it("are all there is where a model has no tokenizer", async () => {
-    const { vocabularyOf } = await import("../../src/serve/vocabulary.js");
-    const bare = { ...model, tokenizer: undefined, vocabulary: vocabularyOf(undefined), endTokens: [] };
-    const { post } = await serve({ script: [7] }, { model: bare });
-    const response = await post(COMPLETIONS, { prompt: [1, 2], max_tokens: 2, logprobs: 0, echo: true });
-    expect(await response.json()).toMatchObject({
-      choices: [{ text: "", logprobs: { tokens: ["token_id:1", "token_id:2", "token_id:7", "token_id:7"] } }],
-    });
-    const streamed = await post(COMPLETIONS, { prompt: [1], max_tokens: 3, logprobs: 0, stream: true });
-    const chunks = await chunksOf(streamed);
-    expect(chunks.map(({ choices }) => choices[0].logprobs?.tokens ?? [])).toEqual([
-      ["token_id:7"],
-      ["token_id:7"],
-      ["token_id:7"],
-      [],
-    ]);
-    expect((await post(COMPLETIONS, { prompt: [1], max_tokens: 1, stop: [] })).status).toBe(200);
-    for (const [path, body] of [
-      [COMPLETIONS, { prompt: "we" }],
-      [COMPLETIONS, { prompt: "" }],
-      [COMPLETIONS, { prompt: [1], stop: "a" }],
-      ["/v1/chat/completions", { messages: [{ role: "user", content: "we" }] }],
-      ["/tokenize", { prompt: "we" }],
-      ["/detokenize", { tokens: [1] }],
-    ] as const) {
-      const refused = await post(path, body);
-      expect([refused.status, await refused.json()], path).toMatchObject([
-        400,
-        { error: { code: "no_tokenizer" } },
-      ]);
-    }
-  });
 });
