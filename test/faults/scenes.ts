@@ -3,26 +3,16 @@
  * there after it.
  */
 import { spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { exportModel } from "../../src/api/export.js";
 import { singleCommunicator } from "../../src/comm/single.js";
 import { prepareData } from "../../src/data/prepare.js";
-import { listCheckpoints, newestCheckpoint, stepOf } from "../../src/storage/checkpoint-names.js";
-import { CheckpointReader } from "../../src/storage/checkpoint-reader.js";
+import { newestCheckpoint } from "../../src/storage/checkpoint-names.js";
 import { type RunSource, openRun, refuseToMix } from "../../src/train/open-run.js";
 import { trainJob } from "../../src/train/train-job.js";
+import { contentOf, differences, filesOf, lost } from "./remains.js";
 
 const HERE = new URL("../../", import.meta.url);
 const CLI = fileURLToPath(new URL("dist/cli/main.js", HERE));
@@ -115,7 +105,7 @@ export class Stage {
   /** What is wrong after a fault: with what is there, and with what it comes to when the user goes on. */
   async problems(scene: Scene): Promise<readonly string[]> {
     if (scene === exportScene) return this.#problemsOfExport();
-    const found = scene.args[0] === "data" ? [] : lost(runOf(this.work), scene.saved);
+    const found = scene.args[0] === "data" ? [] : lost(runOf(this.work), scene.saved, KEEP);
     if (found.length > 0) return found;
     const key = contentOf(this.work, scene.ranks);
     const known = this.#ends.get(key);
@@ -164,7 +154,7 @@ export class Stage {
     }
     const whole = this.#template(isPreparing ? "prepared" : `whole-${scene.ranks}`);
     if (isPreparing) return differences(filesOf(cacheOf(whole)), filesOf(cacheOf(work)));
-    return [...lost(runOf(work), STEPS), ...differences(filesOf(runOf(whole)), filesOf(runOf(work)))];
+    return [...lost(runOf(work), STEPS, KEEP), ...differences(filesOf(runOf(whole)), filesOf(runOf(work)))];
   }
 
   async #undisturbed(scene: Scene): Promise<void> {
@@ -280,79 +270,6 @@ function isOfCommand(work: string): boolean {
   if (existsSync(join(runOf(work), "lock.json"))) return true;
   const record = join(runOf(work), "run.json");
   return existsSync(record) && readFileSync(record, "utf8").includes(`"../corpus.txt"`);
-}
-
-/** Which checkpoints should be there and are not, or are not whole. @param least steps that were saved before */
-function lost(run: string, least: number): string[] {
-  const parent = join(run, "checkpoints");
-  const steps = listCheckpoints(parent).map((name) => stepOf(name) ?? 0);
-  const newest = steps.at(-1) ?? 0;
-  const found = newest < least ? [`step ${least} was saved, the newest is ${newest}`] : [];
-  for (let step = Math.max(1, newest - KEEP + 1); step <= newest; step++)
-    if (!steps.includes(step))
-      found.push(`the checkpoint of step ${step} is gone; there are ${steps.join()}`);
-  for (const name of listCheckpoints(parent))
-    try {
-      const reader = new CheckpointReader(join(parent, name), false);
-      reader.verify();
-      reader.close();
-    } catch (error) {
-      found.push((error as Error).message);
-    }
-  return found;
-}
-
-/** Files of a directory and what is in them, without what is different every time. */
-function filesOf(directory: string, below = ""): Map<string, string> {
-  const files = new Map<string, string>();
-  if (!existsSync(directory)) return files;
-  for (const name of readdirSync(directory).sort()) {
-    const path = join(directory, name);
-    const key = join(below, name).replace(/\.tmp-\w+/, ".tmp-*");
-    if (name.startsWith("events.out.tfevents.")) continue;
-    if (statSync(path).isDirectory()) {
-      files.set(`${key}/`, "");
-      for (const [inner, content] of filesOf(path, key)) files.set(inner, content);
-    } else files.set(key, steady(name, readFileSync(path)));
-  }
-  return files;
-}
-
-function steady(name: string, bytes: Buffer): string {
-  if (/^(run|facts)\.json/.test(name))
-    return String(bytes).replace(/"(started|corpus|cache)": ?"[^"]*"/g, "");
-  if (!name.startsWith("metrics.jsonl") && !name.startsWith("timeline."))
-    return createHash("sha256").update(bytes).digest("hex");
-  if (name.startsWith("timeline.")) return "";
-  return String(bytes)
-    .split("\n")
-    .map((line) => {
-      try {
-        const { step, loss, lm_loss, validation_loss } = JSON.parse(line) as Record<string, number>;
-        return JSON.stringify({ step, loss, lm_loss, validation_loss });
-      } catch {
-        return line === "" ? "" : "cut off";
-      }
-    })
-    .join("\n");
-}
-
-function contentOf(directory: string, ranks: number): string {
-  return JSON.stringify([ranks, ...filesOf(directory)]);
-}
-
-function differences(wanted: ReadonlyMap<string, string>, found: ReadonlyMap<string, string>): string[] {
-  const all = new Set([...wanted.keys(), ...found.keys()]);
-  return (
-    [...all]
-      .filter((file) => wanted.get(file) !== found.get(file))
-      // What a killed process leaves in the cache is removed by the next that prepares; what could not be rotated away stays.
-      .filter((file) => !file.includes(".tmp-*") && (wanted.has(file) || !/step-\d+\//.test(file)))
-      .map((file) => {
-        if (!found.has(file)) return `${file} is missing in the end`;
-        return `${file} is ${wanted.has(file) ? "different" : "left over"} in the end`;
-      })
-  );
 }
 
 /** A few kilobytes of English-like text. */

@@ -2,14 +2,12 @@
 import { deserialize, serialize } from "node:v8";
 import { allGather, broadcastJson } from "../../../src/comm/collectives.js";
 import type { Communicator } from "../../../src/comm/communicator.js";
-import { sliceOf } from "../../../src/comm/regions.js";
 import { fnv1a } from "../../../src/core/hash.js";
 import { philox } from "../../../src/core/rng.js";
 import type { Engine } from "../../../src/engine/engine.js";
 import { resolveModel } from "../../../src/model/config.js";
 import type { ModelProgram } from "../../../src/model/language-model.js";
 import type { RoutingValue } from "../../../src/run/actions/gate.js";
-import { groupOf } from "../../../src/run/actions/reduction.js";
 import type { Routing } from "../../../src/run/moe/routing.js";
 import { eager } from "../../../src/schedule/list-schedule.js";
 import { parsePolicy } from "../../../src/schedule/policy.js";
@@ -29,6 +27,7 @@ import { type Trainee, createTrainee } from "../../../src/train/trainee.js";
 import type { Case } from "./case.js";
 import { moveCheckpoint } from "./checkpoint.js";
 import { piece, sequencesOf, setWeights } from "./feed.js";
+import { type Slice, assemble, hashOf, momentSlices, slicesOfRank } from "./slices.js";
 
 /** Of one routing in one step, by token of the step. */
 export interface Choices {
@@ -208,47 +207,6 @@ interface Found {
   readonly routings: readonly Routing[];
 }
 
-/** Elements of a tensor from `start` on. */
-interface Slice {
-  readonly name: string;
-  readonly start: number;
-  readonly size: number;
-  readonly data: Float32Array;
-}
-
-/** What this rank answers for: its slice of each bucket. */
-function slicesOfRank(
-  rank: Trainee,
-  arrayOf: (bucket: Trainee["weights"]["buckets"][number]) => Float32Array,
-): Slice[] {
-  return rank.weights.buckets.flatMap((bucket) => {
-    const group = rank[groupOf(bucket)];
-    const own = sliceOf(bucket.size, group.rank, group.size);
-    return bucket.tensors.flatMap(({ info, offset, size }) => {
-      const [start, end] = [Math.max(offset, own.start), Math.min(offset + size, own.end)];
-      if (start >= end) return [];
-      return [{ name: info.name, start: start - offset, size, data: arrayOf(bucket).slice(start, end) }];
-    });
-  });
-}
-
-/** Of all that ranks update, the part that this rank has moments of. */
-function momentSlices(rank: Trainee): Slice[] {
-  return (["expAvg", "expAvgSq"] as const).flatMap((which) =>
-    rank.weights.buckets.flatMap((bucket) => {
-      const moments = rank.moments.get(bucket);
-      if (moments === undefined) return [];
-      return bucket.tensors.flatMap(({ info, offset, size }) => {
-        const start = Math.max(offset, moments.start);
-        const end = Math.min(offset + size, moments.end);
-        if (start >= end) return [];
-        const data = moments[which].slice(start - moments.start, end - moments.start);
-        return [{ name: `${info.name}.${which}`, start: start - offset, size, data }];
-      });
-    }),
-  );
-}
-
 function gatherPlayed(
   rank: Trainee,
   of: Case,
@@ -312,17 +270,6 @@ function gatherPlayed(
   };
 }
 
-/** Tensors of their slices; what nobody has is NaN. */
-function assemble(slices: readonly Slice[]): Map<string, Float32Array> {
-  const tensors = new Map<string, Float32Array>();
-  for (const { name, start, size, data } of slices) {
-    const tensor = tensors.get(name) ?? new Float32Array(size).fill(NaN);
-    tensor.set(data, start);
-    tensors.set(name, tensor);
-  }
-  return tensors;
-}
-
 function byToken(T: number, found: readonly Found[]): Choices[] {
   return (found[0]?.routings ?? []).map(({ classes: { classOf }, topK: K }, index) => {
     const N = classOf.length;
@@ -344,15 +291,4 @@ function gather<T>(world: Communicator, value: T): T[] {
   return allGather(world, serialize(value), "what was played")
     .wait()
     .map((bytes) => deserialize(Buffer.from(bytes)) as T);
-}
-
-export function hashOf(data: Float32Array): string {
-  const words = new Int32Array(data.buffer, data.byteOffset, data.length);
-  let [a, b] = [0x811c9dc5, 0x9747b28c];
-  for (const word of words) {
-    a = Math.imul(a ^ word, 0x01000193);
-    b = Math.imul(b ^ (word >>> 7) ^ (word << 25), 0x85ebca6b);
-    b ^= b >>> 13;
-  }
-  return `${data.length} ${a} ${b}`;
 }
