@@ -93,7 +93,8 @@ export class Bench {
     const chunk = { shape, chunk: 0, chunks: 1 };
     if (kind === "encode")
       this.builder.add({ ...common, kind, data: { ...chunk, input, routing, send: output } });
-    else if (kind === "statistics") this.builder.add({ ...common, kind, data: { routings: reads, output } });
+    else if (kind === "statistics")
+      this.builder.add({ ...common, kind, data: { routings: reads.map((read) => [read]), output } });
     else {
       const data = { ...chunk, direction: "to-tokens", bringsCounts: false } as const;
       this.builder.add({ ...common, kind, data: { ...data, input, routing, counts: input, output } });

@@ -97,7 +97,9 @@ export function reductionBuckets(
     bytes: size * elementBytes,
     group: kind === "replicated" ? "world" : "replicas",
     ranks: kind === "replicated" ? ranks : ranks / epSize,
-    gather: true,
+    gathers: "gradients",
+    // In the model's own type.
+    wire: "f32",
   }));
 }
 

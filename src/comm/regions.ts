@@ -26,9 +26,24 @@ export function sliceOf(length: number, rank: number, ranks: number): Slice {
   return { start: Math.floor((length * rank) / ranks), end: Math.floor((length * (rank + 1)) / ranks) };
 }
 
-/** Each rank's slice of an array, at its place. */
-export function slicesOf(array: Float32Array, ranks: number): Regions {
-  const slices = Array.from({ length: ranks }, (_, r) => sliceOf(array.length, r, ranks));
+/** The `piece`-th of `pieces` equal parts of every slice. */
+export interface Piece {
+  readonly piece: number;
+  readonly pieces: number;
+}
+
+const WHOLE: Piece = { piece: 0, pieces: 1 };
+
+/** A piece of the slice that a rank owns of `length` elements. */
+export function pieceOf(length: number, rank: number, ranks: number, { piece, pieces }: Piece): Slice {
+  const { start, end } = sliceOf(length, rank, ranks);
+  const part = sliceOf(end - start, piece, pieces);
+  return { start: start + part.start, end: start + part.end };
+}
+
+/** Each rank's slice of an array, or a piece of it, at its place. */
+export function slicesOf(array: Float32Array, ranks: number, piece = WHOLE): Regions {
+  const slices = Array.from({ length: ranks }, (_, r) => pieceOf(array.length, r, ranks, piece));
   return {
     buffer: bytesOf(array),
     offsets: slices.map((s) => s.start * 4),
@@ -36,9 +51,9 @@ export function slicesOf(array: Float32Array, ranks: number): Regions {
   };
 }
 
-/** One rank's slice of an array, to every rank. */
-export function sliceToEach(array: Float32Array, rank: number, ranks: number): Regions {
-  const { start, end } = sliceOf(array.length, rank, ranks);
+/** One rank's slice of an array, or a piece of it, to every rank. */
+export function sliceToEach(array: Float32Array, rank: number, ranks: number, piece = WHOLE): Regions {
+  const { start, end } = pieceOf(array.length, rank, ranks, piece);
   return {
     buffer: bytesOf(array),
     offsets: new Array<number>(ranks).fill(start * 4),

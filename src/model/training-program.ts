@@ -104,7 +104,7 @@ function addStatistics(
     writes: [output],
     // Counts and probability sums of each routing, and the number of tokens.
     work: { class: "statistics", flops: 0, bytes: (routings.length * 2 * (N + Z) + 1) * 4 * (ranks - 1) },
-    data: { routings, output },
+    data: { routings: routings.map((routing) => [routing]), output },
   });
   return output;
 }

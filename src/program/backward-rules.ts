@@ -227,7 +227,7 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
 
   // Statistics take no part in the chain rule: they enter the gate's gradient as constants.
   statistics({ data }, walk) {
-    for (const routing of data.routings) walk.statistics.set(routing, data.output);
+    for (const routing of data.routings.flat()) walk.statistics.set(routing, data.output);
   },
 
   // What a sum receives each of its operands receives: the same value, no copy.
@@ -245,4 +245,5 @@ export const BACKWARD_RULES: RuleTable<[walk: BackwardWalk], void> = {
   "reduce-scatter": notDifferentiable,
   "reduce-sum": notDifferentiable,
   "all-gather": notDifferentiable,
+  update: notDifferentiable,
 };

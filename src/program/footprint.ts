@@ -116,10 +116,16 @@ const FOOTPRINTS: RuleTable<[sizes: Sizes], Exceptions> = {
   "decode'": ({ data: { forward, dRows } }, sizes) => ofTokens(forward.shape, dRows, sizes),
   sum: asBound,
   statistics: asBound,
-  "reduce-scatter": asBound,
+  "reduce-scatter": wireBuffers,
   "reduce-sum": asBound,
-  "all-gather": asBound,
+  "all-gather": wireBuffers,
+  update: asBound,
 };
+
+/** Halves of a piece on the way out, and of all pieces on the way in. */
+function wireBuffers({ data: { wire }, work }: OperatorOf<"reduce-scatter" | "all-gather">): Exceptions {
+  return wire === "bf16" ? { scratchBytes: 2 * work.bytes } : {};
+}
 
 export function footprint(
   op: Operator,

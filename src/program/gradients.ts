@@ -27,6 +27,7 @@ const GRADIENTS: RuleTable<[], readonly string[]> = {
   "reduce-scatter": none,
   "reduce-sum": none,
   "all-gather": none,
+  update: none,
 };
 
 export function gradientsWritten(op: Operator): readonly string[] {

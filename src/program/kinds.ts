@@ -24,6 +24,7 @@ export interface KindData {
   readonly "reduce-scatter": ScatterData;
   readonly "reduce-sum": SumSlicesData;
   readonly "all-gather": GatherData;
+  readonly update: UpdateData;
 }
 
 /** Where a kernel parameter lives: one tensor, or several that lie one after another in memory (q, k, v). */
@@ -210,28 +211,43 @@ export interface SumData {
 
 /** Sums the routing statistics of all routings over all ranks of the world. */
 export interface StatisticsData {
-  readonly routings: readonly number[];
+  /** Of each of the model's routings: those of every micro-batch that is counted. */
+  readonly routings: readonly (readonly number[])[];
   readonly output: number;
 }
 
 /** Ranks that meet in a transfer: all, those that share one set of experts, those that hold copies of the same experts. */
 export type Group = "world" | "ep" | "replicas";
 
-/** Slices of a bucket's gradients to their owners. */
-export interface ScatterData {
+/** A piece of a bucket: the `piece`-th of `pieces` equal parts of every rank's slice. */
+export interface PieceData {
   readonly bucket: string;
   readonly group: Group;
+  readonly piece: number;
+  readonly pieces: number;
+  /** Type of the numbers on the network. */
+  readonly wire: "f32" | "bf16";
+}
+/** Slices of gradients to their owners. */
+export interface ScatterData extends PieceData {
   readonly output: number;
 }
 /** What arrived is summed in rank order. */
-export interface SumSlicesData {
-  readonly bucket: string;
-  readonly group: Group;
+export interface SumSlicesData extends PieceData {
   readonly input: number;
+  /** Leaves what the wire can carry, so that the owner has the bits that it will send to the others. */
+  readonly isRounded: boolean;
 }
-/** Every rank's slice of a bucket to every rank: of summed gradients, or (ZeRO-1) of updated weights. */
-export interface GatherData {
-  readonly bucket: string;
-  readonly group: Group;
+/** Every rank's slice to every rank: of summed gradients, or (ZeRO-1) of updated weights. */
+export interface GatherData extends PieceData {
   readonly part: "gradients" | "weights";
+}
+
+/** The optimiser's step on what this rank updates of a bucket. */
+export interface UpdateData {
+  readonly bucket: string;
+  /** Fed: what all buckets are updated with (`train/optimizer.ts`). */
+  readonly update: number;
+  /** Leaves gradients at zero, for those of the next step. */
+  readonly clears: boolean;
 }

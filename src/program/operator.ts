@@ -36,6 +36,7 @@ export const STREAM_OF: { readonly [K in Kind]: Stream } = {
   "reduce-scatter": "network",
   "reduce-sum": "compute",
   "all-gather": "network",
+  update: "compute",
 };
 
 interface Common {

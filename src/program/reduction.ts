@@ -1,26 +1,38 @@
 /**
- * Appends gradient reduction to a program (method 6.5): per bucket a scatter of slices (network), their sum in rank order (compute)
- * and a gather (network). A bucket may start once every operator that adds to its gradients has finished, so an
- * overlapping schedule hides it behind the rest of the backward pass.
+ * What a step does with gradients when they are complete, as operators (method 6.5, 6.6): per piece of a bucket a scatter of slices
+ * (network) and their sum in rank order (compute), behind the backward pass; and, ahead of the next forward pass, a gather
+ * (network) and the optimiser's step (compute). Between the two lies the only thing that needs all gradients: their norm.
  */
 import { ProgramBuilder } from "./builder.js";
 import { gradientsWritten } from "./gradients.js";
-import type { GatherData, Group } from "./kinds.js";
+import type { GatherData, Group, PieceData } from "./kinds.js";
 import type { Program } from "./program.js";
+import { weightsRead } from "./weights-read.js";
 import type { OperatorClass, Work } from "./work.js";
 
 export interface ReductionBucket {
   readonly name: string;
   /** Families of the parameters in it, as operators name them. */
   readonly families: readonly string[];
+  /** Of its gradients, f32 or as a plan has them. */
   readonly bytes: number;
   readonly group: Group;
   /** Ranks that hold a copy; buckets with one copy are not reduced. */
   readonly ranks: number;
-  /** ZeRO-1 gathers updated weights after the optimiser instead of gradients. */
-  readonly gather: boolean;
+  /** Gradients are gathered and every rank updates all; or (ZeRO-1) each rank updates its slice, and weights are gathered. */
+  readonly gathers: "gradients" | "weights";
+  /** Of gradients on the network. Weights keep their type. */
+  readonly wire: "f32" | "bf16";
 }
 
+/** Bytes of a piece on the network: a dispatch that is ready waits for no more than what is under way. */
+const PIECE_BYTES = 2 ** 19;
+const MAX_PIECES = 16;
+
+/**
+ * Appends the scatter half of gradient reduction. A bucket may start once every operator that adds to its gradients has
+ * finished, so an overlapping schedule hides it behind the rest of the backward pass.
+ */
 export function withReduction(program: Program, buckets: readonly ReductionBucket[]): Program {
   const writers = new Map<string, number[]>();
   for (const op of program.operators)
@@ -34,63 +46,147 @@ export function withReduction(program: Program, buckets: readonly ReductionBucke
     .sort((a, b) => (a.after.at(-1) ?? -1) - (b.after.at(-1) ?? -1));
 
   const builder = new ProgramBuilder(program);
-  for (const { bucket, after } of ready) {
-    const { name, group, bytes, ranks } = bucket;
-    const slices = builder.value(`${name}.slices`, bytes);
-    const common = { pass: "backward" } as const;
-    builder.add({
-      ...common,
-      work: sendingWork("reduce-scatter", bucket),
-      name: `reduce ${name}.scatter`,
-      kind: "reduce-scatter",
-      reads: [],
-      writes: [slices],
-      after,
-      data: { bucket: name, group, output: slices },
-    });
-    const sum = builder.add({
-      ...common,
-      name: `reduce ${name}.sum`,
-      kind: "reduce-sum",
-      reads: [slices],
-      writes: [],
-      work: { class: "reduce-sum", flops: 0, bytes: bytes + bytes / ranks },
-      data: { bucket: name, group, input: slices },
-    });
-    if (bucket.gather) addGather(builder, bucket, { part: "gradients", after: [sum] });
-  }
+  for (const { bucket, after } of ready)
+    for (const { label, data } of piecesOf(bucket, bucket.wire))
+      addScatter(builder, bucket, { label, data, after });
   return builder.build(program.name);
 }
 
-/** ZeRO-1, after the optimiser (method 6.6): every rank's slice of updated weights to every rank. */
-export function weightGathering(buckets: readonly ReductionBucket[]): Program {
-  const builder = new ProgramBuilder();
-  for (const bucket of buckets)
-    if (!bucket.gather && bucket.ranks > 1) addGather(builder, bucket, { part: "weights", after: [] });
-  return builder.build("gathering of weights");
+interface Piece {
+  /** For names: nothing where a bucket is not cut. */
+  readonly label: string;
+  readonly data: PieceData;
 }
 
-function addGather(
+function piecesOf(bucket: ReductionBucket, wire: PieceData["wire"]): Piece[] {
+  const { name, group } = bucket;
+  const pieces = Math.min(MAX_PIECES, Math.max(1, Math.ceil(sentBytes(bucket, wire) / PIECE_BYTES)));
+  return Array.from({ length: pieces }, (_, piece) => ({
+    label: pieces === 1 ? name : `${name}.${piece}`,
+    data: { bucket: name, group, piece, pieces, wire },
+  }));
+}
+
+/** Sending all slices but the own: (ranks − 1) / ranks of the bucket. */
+function sentBytes({ bytes, ranks }: ReductionBucket, wire: PieceData["wire"]): number {
+  return ((wire === "bf16" ? bytes / 2 : bytes) * (ranks - 1)) / ranks;
+}
+
+function sendingWork(of: OperatorClass, bucket: ReductionBucket, { wire, pieces }: PieceData): Work {
+  return { class: of, flops: 0, bytes: sentBytes(bucket, wire) / pieces };
+}
+
+function addScatter(
   builder: ProgramBuilder,
   bucket: ReductionBucket,
-  how: { readonly part: GatherData["part"]; readonly after: readonly number[] },
+  { label, data, after }: Piece & { readonly after: readonly number[] },
 ): void {
-  const { name, group } = bucket;
-  const { part, after } = how;
-  const isGradients = part === "gradients";
+  const { bytes, ranks, gathers } = bucket;
+  const { pieces, wire } = data;
+  const slices = builder.value(`${label}.slices`, bytes / pieces / (wire === "bf16" ? 2 : 1));
   builder.add({
-    name: isGradients ? `reduce ${name}.gather` : `weights ${name}`,
-    kind: "all-gather",
+    name: `reduce ${label}.scatter`,
+    kind: "reduce-scatter",
     pass: "backward",
     reads: [],
-    writes: [],
+    writes: [slices],
     after,
-    work: sendingWork(isGradients ? "all-gather" : "weights", bucket),
-    data: { bucket: name, group, part },
+    work: sendingWork("reduce-scatter", bucket, data),
+    data: { ...data, output: slices },
+  });
+  builder.add({
+    name: `reduce ${label}.sum`,
+    kind: "reduce-sum",
+    pass: "backward",
+    reads: [slices],
+    writes: [],
+    work: { class: "reduce-sum", flops: 0, bytes: (bytes + bytes / ranks) / pieces },
+    data: { ...data, input: slices, isRounded: wire === "bf16" && gathers === "gradients" },
   });
 }
 
-/** Each of these sends all slices but the own: (ranks − 1) / ranks of the bucket. */
-function sendingWork(of: OperatorClass, { bytes, ranks }: ReductionBucket): Work {
-  return { class: of, flops: 0, bytes: (bytes * (ranks - 1)) / ranks };
+/** A program that begins with the update of the weights, and the value that it is fed with (`UpdateData`). */
+export interface UpdatingProgram {
+  readonly program: Program;
+  readonly update: number;
+}
+
+/**
+ * Puts what the step before has left to be done ahead of a program: per bucket the gather half, and the optimiser's step. An operator
+ * waits for no more than the weights that it reads. Values keep their ids.
+ * @param program which may have no operators
+ * @param options `clears`: gradients are left at zero, for the program to add to
+ */
+export function withUpdates(
+  program: Program,
+  buckets: readonly ReductionBucket[],
+  { clears }: { readonly clears: boolean },
+): UpdatingProgram {
+  const firstReader = new Map<string, number>();
+  for (const op of program.operators)
+    for (const family of weightsRead(op)) if (!firstReader.has(family)) firstReader.set(family, op.id);
+  const wantedAt = ({ families }: ReductionBucket): number =>
+    Math.min(...families.map((family) => firstReader.get(family) ?? Infinity));
+
+  const builder = new ProgramBuilder({ ...program, operators: [] });
+  const update = builder.value("update", 64);
+  /** By family: the operators after which its weights are new on this rank. */
+  const updated = new Map<string, readonly number[]>();
+  for (const bucket of buckets.toSorted((a, b) => compare(wantedAt(a), wantedAt(b)))) {
+    const isShared = bucket.ranks > 1;
+    const gathered =
+      isShared && bucket.gathers === "gradients"
+        ? addGather(builder, bucket, { part: "gradients", after: [] })
+        : [];
+    const own = isShared && bucket.gathers === "weights" ? bucket.bytes / bucket.ranks : bucket.bytes;
+    const stepped = builder.add({
+      name: `update ${bucket.name}`,
+      kind: "update",
+      pass: "backward",
+      reads: [update],
+      writes: [],
+      after: gathered,
+      // Weights and two moments are read and written, gradients read and cleared.
+      work: { class: "update", flops: 0, bytes: 8 * own },
+      data: { bucket: bucket.name, update, clears },
+    });
+    const done =
+      isShared && bucket.gathers === "weights"
+        ? addGather(builder, bucket, { part: "weights", after: [stepped] })
+        : [stepped];
+    for (const family of bucket.families) updated.set(family, [...(updated.get(family) ?? []), ...done]);
+  }
+  const first = builder.nextId;
+  for (const op of program.operators) {
+    const after = new Set(op.after.map((id) => first + id));
+    for (const family of weightsRead(op)) for (const id of updated.get(family) ?? []) after.add(id);
+    builder.add({ ...op, after: [...after].sort((a, b) => a - b) });
+  }
+  return { program: builder.build(program.name), update };
+}
+
+/** Infinity is not less than itself, nor can it be subtracted. */
+function compare(a: number, b: number): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** @returns the ids of the pieces' operators */
+function addGather(
+  builder: ProgramBuilder,
+  bucket: ReductionBucket,
+  { part, after }: { readonly part: GatherData["part"]; readonly after: readonly number[] },
+): number[] {
+  const isGradients = part === "gradients";
+  return piecesOf(bucket, isGradients ? bucket.wire : "f32").map(({ label, data }) =>
+    builder.add({
+      name: isGradients ? `reduce ${label}.gather` : `weights ${label}`,
+      kind: "all-gather",
+      pass: "backward",
+      reads: [],
+      writes: [],
+      after,
+      work: sendingWork(isGradients ? "all-gather" : "weights", bucket, data),
+      data: { ...data, part },
+    }),
+  );
 }

@@ -107,10 +107,14 @@ const RENUMBERED: Renumbered = {
     dIdentity: optional(data.dIdentity, to),
   }),
   sum: (data, to) => ({ operands: data.operands.map(to), output: to(data.output) }),
-  statistics: (data, to) => ({ routings: data.routings.map(to), output: to(data.output) }),
+  statistics: (data, to) => ({
+    routings: data.routings.map((ofMicroBatches) => ofMicroBatches.map(to)),
+    output: to(data.output),
+  }),
   "reduce-scatter": (data, to) => ({ ...data, output: to(data.output) }),
   "reduce-sum": (data, to) => ({ ...data, input: to(data.input) }),
   "all-gather": (data) => data,
+  update: (data, to) => ({ ...data, update: to(data.update) }),
 };
 
 /** What an operator carries, with every value's id replaced. */

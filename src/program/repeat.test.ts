@@ -7,8 +7,8 @@ import { expertWindows } from "../schedule/placement.js";
 import { sequential } from "../schedule/sequential.js";
 import { gradientsWritten } from "./gradients.js";
 import { ancestorsOf } from "./graph.js";
-import type { Operator } from "./operator.js";
-import { type ReductionBucket, withReduction } from "./reduction.js";
+import type { Operator, OperatorOf } from "./operator.js";
+import { type ReductionBucket, withReduction, withUpdates } from "./reduction.js";
 import { renumber } from "./renumber.js";
 import { repeatProgram } from "./repeat.js";
 import { whyIllegal } from "./validate.js";
@@ -42,7 +42,8 @@ const bucketOf = ({ operators }: { operators: readonly Operator[] }): ReductionB
   bytes: 4096,
   group: "world",
   ranks: 2,
-  gather: true,
+  gathers: "gradients",
+  wire: "f32",
 });
 
 describe("renumber()", () => {
@@ -51,9 +52,9 @@ describe("renumber()", () => {
     ({ arch, ...options }) => {
       const { program } = training(arch, options);
       const programs = [buildProgram(config(arch), { ...SIZES, head: "losses" }).program, program];
-      for (const op of [...programs, withReduction(program, [bucketOf(program)])].flatMap(
-        (p) => p.operators,
-      )) {
+      const bucket = bucketOf(program);
+      const step = withUpdates(withReduction(program, [bucket]), [bucket], { clears: true });
+      for (const op of [...programs, step.program].flatMap((p) => p.operators)) {
         const reached = new Set<number>();
         const moved = renumber(op, (value) => {
           reached.add(value);
@@ -86,29 +87,25 @@ describe("repeatProgram()", () => {
       const original = model.program;
       const { program, values } = repeatProgram(original, 3, { shared: new Set([model.scales]) });
       const n = original.operators.length;
-      expect(program.operators.slice(0, n)).toEqual(original.operators);
       expect(program.values.slice(0, original.values.length)).toEqual(original.values);
       expect(program.operators).toHaveLength(3 * n);
       expect(new Set(program.operators.map(({ name }) => name)).size).toBe(3 * n);
       program.values.forEach(({ id }, i) => expect(id).toBe(i));
-      for (const copy of [1, 2]) {
+      for (const copy of [0, 1, 2]) {
         const to = values[copy];
         original.operators.forEach((op, i) => {
-          const copied = program.operators[copy * n + i];
-          expect(copied).toMatchObject({
-            id: copy * n + i,
-            name: `m${copy}.${op.name}`,
-            kind: op.kind,
-            cost: op.cost,
-          });
+          const copied = program.operators[3 * i + copy];
+          const name = copy === 0 ? op.name : `m${copy}.${op.name}`;
+          expect(copied).toMatchObject({ id: 3 * i + copy, name, kind: op.kind, cost: op.cost });
           expect(copied.reads).toEqual(op.reads.map((value) => to[value]));
           expect(copied.writes).toEqual(op.writes.map((value) => to[value]));
-          expect(copied.after).toEqual(expect.arrayContaining(op.after.map((id) => copy * n + id)));
-          for (const value of copied.writes)
-            expect(program.values[value].name).toMatch(new RegExp(`^m${copy}\\.`));
+          expect(copied.after).toEqual(expect.arrayContaining(op.after.map((id) => 3 * id + copy)));
+          if (copy > 0)
+            for (const value of copied.writes)
+              expect(program.values[value].name).toMatch(new RegExp(`^m${copy}\\.`));
         });
         expect(to[model.scales]).toBe(model.scales);
-        expect(to[model.tokens]).not.toBe(model.tokens);
+        expect(to[model.tokens] === model.tokens).toBe(copy === 0);
       }
       const all = values.flatMap((ids) => ids.filter((id) => id !== model.scales));
       expect(new Set(all).size).toBe(all.length);
@@ -135,17 +132,36 @@ describe("repeatProgram()", () => {
     const { program: original } = training("scmoe-pos2");
     const { program } = repeatProgram(original, 2);
     const ancestors = ancestorsOf(program);
-    for (const { id, pass } of program.operators)
-      if (pass === "forward" && id >= original.operators.length)
-        for (let earlier = 0; earlier < original.operators.length; earlier++)
-          expect(ancestors.has(id, earlier)).toBe(false);
+    for (const { id, pass, microBatch } of program.operators)
+      if (pass === "forward")
+        for (const other of program.operators)
+          if (other.microBatch !== microBatch) expect(ancestors.has(id, other.id)).toBe(false);
+  });
+
+  it("counts the routings of all copies once, where their statistics are shared, before any gate goes backward", () => {
+    const model = training("scmoe-pos2");
+    const statistics = model.statistics as number;
+    const shared = new Set([model.scales, statistics]);
+    const { program, values } = repeatProgram(model.program, 3, { shared });
+    const counting = program.operators.filter(({ kind }) => kind === "statistics");
+    expect(counting).toHaveLength(1);
+    const [{ id, data, reads }] = counting as [OperatorOf<"statistics">];
+    expect(data.routings).toEqual(
+      model.routings.map((route) => values.map((ofCopy) => ofCopy[route.data.routing])),
+    );
+    expect(reads).toEqual(data.routings.flat());
+    const ancestors = ancestorsOf(program);
+    const backward = program.operators.filter(({ kind }) => kind === "route'");
+    expect(backward).toHaveLength(3 * model.routings.length);
+    for (const op of backward) expect(ancestors.has(op.id, id)).toBe(true);
+    expect(whyIllegal(program, sequential(program))).toBeUndefined();
   });
 
   it("is followed by one reduction of each bucket, after the last copy", () => {
     const { program } = repeatProgram(training("scmoe-pos2").program, 3);
     const reduced = withReduction(program, [bucketOf(program)]);
     const added = reduced.operators.slice(program.operators.length);
-    expect(added.map(({ kind }) => kind)).toEqual(["reduce-scatter", "reduce-sum", "all-gather"]);
+    expect(added.map(({ kind }) => kind)).toEqual(["reduce-scatter", "reduce-sum"]);
     const writers = program.operators.flatMap((op) => (gradientsWritten(op).length > 0 ? [op.id] : []));
     expect(writers.some((id) => program.operators[id].microBatch === 2)).toBe(true);
     expect(added[0].after).toEqual(writers);
@@ -156,7 +172,7 @@ describe("repeatProgram()", () => {
     const model = buildProgram(config("top2"), { ...SIZES, head: "logits" });
     const { program, values } = repeatProgram(model.program, 2);
     expect(whyIllegal(program, sequential(program))).toBeUndefined();
-    expect(program.operators[model.program.operators.length].reads).toEqual([values[1][model.tokens]]);
+    expect(program.operators[1].reads).toEqual([values[1][model.tokens]]);
     expect(() => repeatProgram(model.program, 2, { shared: new Set([model.output]) })).toThrow(
       /head writes a value that all copies should share/,
     );

@@ -27,6 +27,7 @@ export const CLASSES = {
   "reduce-sum": { role: "small", label: "sum of gradients" },
   "all-gather": { role: "small", label: "gradients from their owners" },
   weights: { role: "small", label: "weights from their owners" },
+  update: { role: "small", label: "optimiser" },
 } as const satisfies Readonly<
   Record<string, { role: "large" | "expert" | "rows" | "edge" | "small"; label: string }>
 >;

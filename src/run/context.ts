@@ -6,6 +6,7 @@ import type { RuleTable } from "../program/operator.js";
 import type { Gradients } from "./gradients.js";
 import type { Allocation, Memory } from "./memory.js";
 import type { OperatorWeights } from "./operator-weights.js";
+import type { Bucket } from "./weights.js";
 
 /** What a value holds while it lives: its content, and the memory to release with it. */
 export interface Held {
@@ -20,6 +21,8 @@ export interface Services {
   readonly weights: OperatorWeights;
   /** Only where a program has a backward pass. */
   readonly gradients?: Gradients;
+  /** Only where a program updates weights: the optimiser's step on one bucket, with what the program is fed. */
+  readonly optimizer?: (bucket: Bucket, update: unknown) => void;
   /** All ranks, and the ranks that share one set of experts. */
   readonly world: Communicator;
   readonly ep: Communicator;

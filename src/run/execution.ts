@@ -9,12 +9,15 @@ import { type Tensor, numElements } from "../core/tensor.js";
 import { waitAny } from "../comm/wait-any.js";
 import { type Operator, STREAMS } from "../program/operator.js";
 import type { Program } from "../program/program.js";
-import { Stepper, type Steps } from "../program/stepper.js";
+import type { Schedule } from "../program/schedule.js";
+import { Stepper, stepsOf } from "../program/stepper.js";
 import type { EventOperator, ExposedInterval, TimelineEvent } from "../timeline/timeline.js";
 import type { Held, Run, RunContext, Services, Transfer } from "./context.js";
 import type { Allocation } from "./memory.js";
 
 export interface RunResult {
+  readonly program: Program;
+  readonly schedule: Schedule;
   /** Content of a kept value; valid until `release`. */
   read<T>(value: number): T;
   release(): void;
@@ -59,9 +62,9 @@ export class Execution {
 
   constructor(
     readonly bound: Bound,
-    steps: Steps,
+    readonly schedule: Schedule,
   ) {
-    this.#stepper = new Stepper(steps);
+    this.#stepper = new Stepper(stepsOf(bound.program, schedule));
     this.#readersLeft = [...bound.numReaders];
     this.#held = new Map(bound.state);
     this.#context = this.#makeContext();
@@ -82,6 +85,8 @@ export class Execution {
     }
     assert(stepper.isDone, "every operator has run");
     return {
+      program: this.bound.program,
+      schedule: this.schedule,
       read: <T>(value: number) => this.#context.read<T>(value),
       release: () => {
         for (const value of [...this.#held.keys()]) this.#drop(value);

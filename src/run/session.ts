@@ -7,7 +7,6 @@ import type { Symbols } from "../kernel/symbols.js";
 import { applyRule } from "../program/operator.js";
 import type { Program } from "../program/program.js";
 import type { Schedule } from "../program/schedule.js";
-import { stepsOf } from "../program/stepper.js";
 import { whyIllegal } from "../program/validate.js";
 import { eventOperator } from "../timeline/timeline.js";
 import { ACTIONS } from "./actions/index.js";
@@ -68,7 +67,7 @@ export class Session {
         throw new InputError(`The schedule ${schedule.policy} is not legal: ${reason}`);
       this.#legal.add(schedule);
     }
-    return new Execution(this.#bound, stepsOf(this.program, schedule)).run(feeds);
+    return new Execution(this.#bound, schedule).run(feeds);
   }
 
   /** Activation memory that a run will need at most, as far as sizes are known beforehand. */

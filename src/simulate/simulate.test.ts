@@ -7,7 +7,7 @@ import { buildProgram } from "../model/language-model.js";
 import { buildTrainingProgram } from "../model/training-program.js";
 import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";
-import { withReduction } from "../program/reduction.js";
+import { withUpdates } from "../program/reduction.js";
 import { parsePolicy } from "../schedule/policy.js";
 import { type Costs, classCosts } from "./costs.js";
 import { type Network, type Traffic, loadTraffic } from "./network.js";
@@ -144,9 +144,10 @@ it("an operator that writes no value sends the bytes of its work", () => {
     bytes: 400,
     group: "world",
     ranks: 4,
-    gather: true,
+    gathers: "gradients",
+    wire: "f32",
   } as const;
-  const program = withReduction(programOf("top1"), [bucket]);
+  const { program } = withUpdates(programOf("top1"), [bucket], { clears: true });
   const gather = program.operators.find((op) => op.kind === "all-gather") as Operator;
   expect(gather.writes).toEqual([]);
   const { events } = simulate(program, parsePolicy("sequential").schedule(program), { costs: [() => 1] });
@@ -234,7 +235,8 @@ it("predicts the bytes that an operator sends, whether or not it has outputs", (
   const builder = new ProgramBuilder();
   builder.value("first", 1000);
   const work = { class: "all-gather", flops: 0, bytes: 48 } as const;
-  const data = { bucket: "replicated.0", group: "world", part: "gradients" } as const;
+  const piece = { piece: 0, pieces: 1, wire: "f32" } as const;
+  const data = { bucket: "replicated.0", group: "world", part: "gradients", ...piece } as const;
   builder.add({ name: "gather", kind: "all-gather", reads: [], writes: [], work, data });
   const program = builder.build("gather");
   const [event] = simulate(program, parsePolicy("sequential").schedule(program), { costs: [() => 1] }).events;

@@ -15,7 +15,8 @@ import {
 } from "../storage/checkpoint-writer.js";
 import type { TensorToStore } from "../storage/safetensors.js";
 import { checkpointWeights } from "../storage/weight-source.js";
-import { type OwnedPiece, type Trainee, momentsOf, ownedPieces } from "./trainee.js";
+import { type OwnedPiece, momentsOf, ownedPieces } from "./moments.js";
+import type { Trainee } from "./trainee.js";
 
 export interface TrainerState {
   /** Optimiser steps done. */

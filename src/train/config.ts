@@ -40,6 +40,10 @@ export const trainSchema = z.strictObject({
     .max(BOUNDS.batch.to)
     .optional()
     .describe("Sequences per rank at a time; default: all of the rank's at once"),
+  micro_batches_at_once: positive
+    .max(BOUNDS.batch.to)
+    .optional()
+    .describe("Micro-batches in one program, so that one's transfers hide behind another; default: up to 4"),
   learning_rate: aboveZero.default(1e-3).describe("Peak, after warm-up"),
   min_learning_rate: fromZero.optional().describe("End of the cosine; default a tenth"),
   warmup_steps: z
@@ -128,6 +132,7 @@ export const runSchema = z.strictObject({
         .describe("Ranks that share one copy of the experts; default all"),
       zero: z.boolean().default(false).describe("Shard the optimiser state of replicated weights (ZeRO-1)"),
       wire: z.enum(["f32", "bf16"]).default("f32").describe("Type of rows on the network"),
+      wire_gradients: z.enum(["f32", "bf16"]).default("f32").describe("Type of gradients on the network"),
     })
     .prefault({}),
   schedule: z

@@ -8,7 +8,8 @@ import { whatIsSaved } from "../storage/checkpoint-names.js";
 import type { Observer } from "./observers/observer.js";
 import { stepTiming } from "./observers/report.js";
 import { type PreparedRun, stepInputs } from "./prepare.js";
-import { type StepReport, trainStep } from "./step.js";
+import type { Update } from "./optimizer.js";
+import { type StepReport, applyUpdate, computeStep } from "./step.js";
 
 /** Steps between collections of garbage; the first takes what preparing data and compiling kernels left. */
 const COLLECT_INTERVAL = 100;
@@ -35,12 +36,16 @@ export async function trainLoop(
   let { step } = run.start;
   let validationLoss: number | null = null;
   let isStopped = false;
+  /** What the step before has left to the next one. */
+  let left: Update | undefined;
   while (step < steps && !isStopped) {
     const { batches, options, position } = stepInputs(run, step, skips.total);
     const { sessions } = placer;
     const startMs = nowMs();
-    const report = trainStep(rank, sessions, batches, options);
-    const timing = stepTiming(report, nowMs() - startMs);
+    const computed = computeStep(rank, sessions, batches, options, left);
+    let ms = nowMs() - startMs;
+    let { report } = computed;
+    left = computed.update;
     skips.count(++step, report);
     run.context.completed(step);
     if (step % COLLECT_INTERVAL === 1) collectGarbage();
@@ -48,11 +53,20 @@ export async function trainLoop(
     isStopped = wishes.isStopped;
     const isLast = step === steps;
     const isEvaluated = isLast || (evalInterval !== undefined && step % evalInterval === 0);
+    const at = { step, isLast, ...wishes };
+    const isRead =
+      isLast || isEvaluated || observers.some((observer) => observer.readsWeights?.(at) ?? false);
+    if (left !== undefined && isRead) {
+      const updateMs = nowMs();
+      report = { ...report, runs: [...report.runs, applyUpdate(sessions, left)] };
+      ms += nowMs() - updateMs;
+      left = undefined;
+    }
+    const timing = stepTiming(report, ms);
     if (isEvaluated) validationLoss = evaluator.run();
     const done = {
-      step,
-      isLast,
-      ...wishes,
+      ...at,
+      isUpdated: left === undefined,
       options,
       batches,
       sessions,

@@ -34,7 +34,7 @@ describe("what training needs", () => {
     for (const part of ["weights", "gradients", "moments", "activations"] as const)
       expect(twin[part]).toBe(2 * plain[part]);
     expect(need(["train.recompute=true"]).activations).toBeLessThan(0.7 * plain.activations);
-    const { activations, buffers } = need(["train.micro_batch_size=2"]);
+    const { activations, buffers } = need(["train.micro_batch_size=2", "train.micro_batches_at_once=1"]);
     expect(activations / plain.activations).toBeCloseTo(0.25, 2);
     expect(buffers / plain.buffers).toBeCloseTo(0.25, 2);
   });

@@ -4,8 +4,7 @@ import { greatestDivisor } from "../core/divisor.js";
 import { corpusBytes } from "../data/corpus.js";
 import type { TensorRun } from "../model/buckets.js";
 import type { ModelConfig } from "../model/config.js";
-import { buildTrainingProgram } from "../model/training-program.js";
-import { withReduction } from "../program/reduction.js";
+import { withReduction, withUpdates } from "../program/reduction.js";
 import { forwardPeaks, inferenceNeed, peaks, weightNeed } from "../run/inference-need.js";
 import { type MemoryNeed, type RankPlaces, memoryNeed, rankBase } from "../run/memory-need.js";
 import { peakMemory } from "../run/peak-memory.js";
@@ -13,7 +12,7 @@ import { parsePolicy } from "../schedule/policy.js";
 import { sequential } from "../schedule/sequential.js";
 import { type RunConfig, modelOf } from "./config.js";
 import { divideBatch } from "./prepare.js";
-import { keptValues, reductionBuckets } from "./step-sessions.js";
+import { keptValues, reductionBuckets, stepModel } from "./step-sessions.js";
 import { openTeacher, teacherEpSize, teacherProgram } from "./teacher.js";
 
 /**
@@ -27,13 +26,19 @@ export function trainingNeed(
   const model = modelOf(config);
   const { train, parallel, data } = config;
   const { zero } = parallel;
-  const { batch, sequence } = divideBatch(config, ranks);
+  const { batch, sequence, microBatches, atOnce } = divideBatch(config, ranks);
   const { epSize, runs, ...weights } = weightNeed(model, { ranks, wanted: parallel.expert_parallel });
   const owned = (run: TensorRun): number =>
     zero && run.kind === "replicated" ? sliceOf(run.size, 0, ranks).end : run.size;
 
   const policy = parsePolicy(config.schedule.policy);
-  const training = buildTrainingProgram(model, {
+  const {
+    model: training,
+    values,
+    ...repeated
+  } = stepModel(model, {
+    microBatches,
+    microBatchesAtOnce: atOnce,
     batch,
     sequence,
     epSize,
@@ -46,21 +51,23 @@ export function trainingNeed(
     distill: train.distill && { temperature: train.distill.temperature },
   });
   const groups = { world: { size: ranks }, replicas: { size: ranks / epSize } };
-  const buckets = reductionBuckets({ ...groups, zero, weights: { buckets: runs } });
-  const program = withReduction(training.program, buckets);
+  const buckets = reductionBuckets({ ...groups, zero, weights: { buckets: runs } }, parallel.wire_gradients);
+  const { program } = withUpdates(withReduction(repeated.program, buckets), buckets, { clears: true });
   const schedule = policy.schedule(program);
-  const [keep, { symbols }] = [new Set(keptValues(training)), training];
+  const [keep, { symbols }] = [new Set(keptValues(training, values)), training];
   const step = peaks((spread) => peakMemory(program, schedule, { keep, symbols, spread }));
   const dropless = train.eval_capacity ? model : { ...model, capacity_factor: null };
   const evaluation = forwardPeaks(dropless, { batch, sequence, epSize, head: "losses" });
 
   const teacher = teacherNeed(config, { ranks, epSize, batch, sequence });
   const twin = proveOverlap ? 1 : 0;
-  // A lesson lives as long as the student's step.
+  // Lessons live as long as the run of the student that they are for.
+  const lessons = teacher === undefined ? 0 : (atOnce - 1) * batch * sequence * model.vocab_size * 4;
   const activations = (spread: keyof typeof step): number =>
     Math.max(step[spread].bytes, evaluation[spread].bytes) +
     twin * step[spread].bytes +
-    (teacher?.activations[spread].bytes ?? 0);
+    (teacher?.activations[spread].bytes ?? 0) +
+    lessons;
   return memoryNeed(
     {
       weights: weights.bytes * (1 + twin) + (teacher?.weights ?? 0),

@@ -3,7 +3,7 @@ import { sumScalars } from "../comm/collectives.js";
 import { sliceOf } from "../comm/regions.js";
 import { groupOf } from "../run/actions/reduction.js";
 import type { Bucket } from "../run/weights.js";
-import { type Trainee, ownedPieces } from "./trainee.js";
+import { type Updating, ownedPieces } from "./moments.js";
 
 /** By the names that a config has for them. */
 export interface AdamWOptions {
@@ -18,7 +18,7 @@ export interface AdamWOptions {
  * Norm over every parameter of the model, whichever rank holds it: each rank adds the squares of its slice of each
  * bucket, the sums are added in rank order.
  */
-export function gradientNorm(rank: Trainee): number {
+export function gradientNorm(rank: Updating): number {
   let sum = 0;
   for (const bucket of rank.weights.buckets) {
     const group = rank[groupOf(bucket)];
@@ -34,19 +34,18 @@ export function clipFactor(norm: number, clipNorm: number | null): number {
   return Math.min(1, clipNorm / (norm + 1e-6));
 }
 
+/** What a step has found out about the update of all weights. */
 export interface Update {
   /** Counted from 1. */
   readonly step: number;
   readonly learningRate: number;
   readonly gradScale: number;
+  readonly options: AdamWOptions;
 }
 
-/** One update of what this rank owns. Weight decay applies to tensors with two or more dimensions only. */
-export function adamWStep(rank: Trainee, options: AdamWOptions, update: Update): void {
-  for (const bucket of rank.weights.buckets) updateBucket(rank, bucket, options, update);
-}
-
-function updateBucket(rank: Trainee, bucket: Bucket, options: AdamWOptions, update: Update): void {
+/** One update of what this rank owns of a bucket. Weight decay applies to tensors with two or more dimensions only. */
+export function updateBucket(rank: Updating, bucket: Bucket, update: Update): void {
+  const { options } = update;
   const [beta1, beta2] = options.betas;
   const gradients = rank.gradients.bucket(bucket);
   for (const { tensor, start, end, expAvg, expAvgSq } of ownedPieces(rank, bucket))

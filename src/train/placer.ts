@@ -20,10 +20,13 @@ import { simulate } from "../simulate/simulate.js";
 import { makeTimeline } from "../timeline/summary.js";
 import type { Timeline } from "../timeline/timeline.js";
 import {
+  type Scheduled,
   type Scheduler,
   type StepProgram,
   type StepSessions,
+  mainRun,
   openStep,
+  placedRuns,
   reschedule,
 } from "./step-sessions.js";
 import type { Trainee } from "./trainee.js";
@@ -78,16 +81,16 @@ export class Placer {
   /** Learns from a step; at some steps all ranks look at the costs and may place operators anew. */
   remember(step: readonly RunResult[]): void {
     this.#steps++;
-    // What gathers weights afterwards has nothing to be placed.
-    const runs = this.#sessions.gather === undefined ? step : step.slice(0, -1);
     const { world } = this.rank;
     const isAlone = world.size === 1;
-    if (!isAlone && this.#steps > COMPILING_STEPS) for (const run of runs) this.#costs.add(run.events);
+    if (!isAlone && this.#steps > COMPILING_STEPS) for (const run of step) this.#costs.add(run.events);
     if (this.#policy.usesCosts && !isAlone) {
       if (this.#steps === FIRST_PLACING_STEP) this.#placeAgain(this.#agree(), "costs are known");
       else if (this.#steps > FIRST_PLACING_STEP && this.#steps % LOOK_INTERVAL === 0) this.#look();
     }
-    if (this.#steps > FIRST_PLACING_STEP) this.#unjudged?.push(runs[runs.length - 1]);
+    const { program } = mainRun(this.#sessions).session;
+    if (this.#steps > FIRST_PLACING_STEP)
+      this.#unjudged?.push(...step.filter((run) => run.program === program).slice(-1));
     if (this.#unjudged?.length === JUDGED_STEPS) this.#judge(this.#unjudged);
   }
 
@@ -98,7 +101,7 @@ export class Placer {
   #look(): void {
     const table = this.#agree();
     const before = this.#placedCosts ?? {};
-    const { share, most } = costDrift(this.#sessions.last.session.program, before, table);
+    const { share, most } = costDrift(mainRun(this.#sessions).session.program, before, table);
     if (share < DRIFT || most === undefined) return;
     const [was, is] = [before[most.cost] ?? 0, table[most.cost]];
     this.#placeAgain(
@@ -112,14 +115,14 @@ export class Placer {
     const isFirst = this.#placedCosts === undefined;
     this.#placedCosts = table;
     const costs = this.#costsOf(table);
-    const ms = ({ session: { program }, schedule }: StepSessions["last"]): number =>
+    const ms = ({ session: { program }, schedule }: Scheduled): number =>
       simulate(program, schedule, { costs: [costs], eventsOf: [] }).summary.stepMs;
     const after = reschedule(this.#sessions, this.#scheduler(costs));
-    const [oldMs, newMs] = [ms(this.#sessions.last), ms(after.last)];
+    const [oldMs, newMs] = [ms(mainRun(this.#sessions)), ms(mainRun(after))];
     if (!isFirst && newMs > oldMs * (1 - WORTHWHILE)) return;
     this.#sessions = after;
     this.options.say(
-      `Step ${this.#steps}: ${reason}; ${after.last.schedule.note}${isFirst ? "" : `, ${oldMs.toFixed(1)} ms as it was`}`,
+      `Step ${this.#steps}: ${reason}; ${mainRun(after).schedule.note}${isFirst ? "" : `, ${oldMs.toFixed(1)} ms as it was`}`,
     );
   }
 
@@ -130,7 +133,7 @@ export class Placer {
     const {
       schedule,
       session: { program },
-    } = this.#sessions.last;
+    } = mainRun(this.#sessions);
     if (schedule.policy === "sequential") return;
     const onRanks = gatherJson(
       world,
@@ -158,8 +161,8 @@ export class Placer {
   }
 
   #costsOf(table: CostTable): Costs {
-    const { accumulate, last } = this.#sessions;
-    return estimatedCosts(table, [accumulate.session.program, last.session.program], this.#sayOnce);
+    const programs = placedRuns(this.#sessions).map(({ session }) => session.program);
+    return estimatedCosts(table, programs, this.#sayOnce);
   }
 
   /** Schedules by the run's policy: rank 0 makes them, every rank has them. */

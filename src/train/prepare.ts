@@ -17,7 +17,7 @@ import type { OpenedRun } from "./open-run.js";
 import type { MicroBatch } from "./micro-batch.js";
 import { type Progressed, resume, start } from "./resume.js";
 import type { StepOptions } from "./step.js";
-import type { StepSessions } from "./step-sessions.js";
+import { type StepSessions, runSize } from "./step-sessions.js";
 import { Teacher, openTeacher, refuseOtherTokenizer } from "./teacher.js";
 import { type Trainee, createTrainee } from "./trainee.js";
 
@@ -27,6 +27,8 @@ export interface StepShape {
   readonly batch: number;
   readonly sequence: number;
   readonly microBatches: number;
+  /** Of these, those that are one program. */
+  readonly atOnce: number;
 }
 
 export interface PreparedRun {
@@ -70,10 +72,12 @@ export function prepareRun(context: JobContext<StepEvent>, opened: OpenedRun, en
       batch,
       sequence,
       microBatches,
+      microBatchesAtOnce: shape.atOnce,
       epSize: rank.ep.size,
       recompute: config.train.recompute,
       splitWeightGradients: config.train.split_weight_gradients,
       wire: config.parallel.wire,
+      wireGradients: config.parallel.wire_gradients,
       documents: config.data.document_mask,
       distill: distill && { temperature: distill.temperature },
     },
@@ -116,7 +120,7 @@ function warnings({ train, model }: RunConfig, { gates }: StepSessions, { step }
     );
   if (gates !== undefined)
     lines.push(
-      `The balance loss counts the tokens of all micro-batches of a step, so their gates run ahead, about a quarter of a step more; model.balance_statistics=micro_batch counts each alone (now ${String(model.balance_statistics)})`,
+      `The balance loss counts the tokens of all micro-batches of a step, so their gates run ahead, about a quarter of a step more; train.micro_batches_at_once for all of them, if memory allows, or model.balance_statistics=micro_batch (now ${String(model.balance_statistics)}) does without`,
     );
   return lines;
 }
@@ -159,12 +163,17 @@ function documentEnd({ data }: RunConfig, { tokenizer }: PreparedData): number |
 
 /** @throws InputError when the sequences of a step cannot be dealt evenly */
 export function divideBatch({ train, data }: RunConfig, ranks: number): StepShape {
-  const { batch_size, micro_batch_size } = train;
+  const { batch_size, micro_batch_size, micro_batches_at_once: microBatchesAtOnce } = train;
   const batch = micro_batch_size ?? batch_size / ranks;
   const microBatches = batch_size / (ranks * batch);
   if (!Number.isInteger(microBatches) || !Number.isInteger(batch))
     throw new InputError(
       `train.batch_size ${batch_size} is not a multiple of ${ranks} rank(s)${micro_batch_size ? ` × micro_batch_size ${micro_batch_size}` : ""}`,
     );
-  return { batch, sequence: data.sequence_length, microBatches };
+  const atOnce = runSize({ microBatches, microBatchesAtOnce });
+  if (microBatches % atOnce !== 0)
+    throw new InputError(
+      `train.micro_batches_at_once ${atOnce} does not divide the ${microBatches} micro-batches of a step and rank`,
+    );
+  return { batch, sequence: data.sequence_length, microBatches, atOnce };
 }

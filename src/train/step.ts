@@ -1,29 +1,15 @@
 /** One optimiser step of one rank: micro-batches forward and backward, reduction, clipping, update. */
-import { sumScalars } from "../comm/collectives.js";
-import type { Tensor } from "../core/tensor.js";
-import { type TrainingProgram, hasBalanceLoss } from "../model/training-program.js";
+import { assert } from "../core/errors.js";
+import { hasBalanceLoss } from "../model/training-program.js";
 import type { LossScales } from "../program/kinds.js";
-import type { RoutingValue } from "../run/actions/gate.js";
 import type { RunResult } from "../run/execution.js";
-import { type ClassCounts, balanceLoss } from "../run/moe/balance-classes.js";
-import { type Routing, zLoss } from "../run/moe/routing.js";
-import {
-  type BalanceStatistics,
-  type LoadCounts,
-  type LoadStatistics,
-  countLoad,
-  loadStatistics,
-} from "../run/moe/statistics.js";
-import {
-  type StepRoutings,
-  balanceCounts,
-  balanceOf,
-  stepStatistics,
-  updateSelectionBias,
-} from "./balance.js";
+import type { Routing } from "../run/moe/routing.js";
+import type { BalanceStatistics } from "../run/moe/statistics.js";
+import { stepStatistics, updateSelectionBias } from "./balance.js";
+import { type StepLosses, lossesOf, readLosses, routingsOf } from "./losses.js";
 import { type MicroBatch, feedBatch } from "./micro-batch.js";
 import { isFiniteStep, whereNonFinite } from "./non-finite.js";
-import { type AdamWOptions, adamWStep, clipFactor, gradientNorm } from "./optimizer.js";
+import { type AdamWOptions, type Update, clipFactor, gradientNorm } from "./optimizer.js";
 import type { GateSession, StepSessions } from "./step-sessions.js";
 import type { Trainee } from "./trainee.js";
 
@@ -37,120 +23,147 @@ export interface StepOptions {
   readonly optimizer: AdamWOptions;
 }
 
-export interface StepReport {
-  /** Means over all tokens of all ranks. */
-  readonly lmLoss: number;
-  /** Of a student: mean divergence from its teacher, and what the teacher's forward passes took on this rank, in ms. */
-  readonly distillLoss?: number | undefined;
+export interface StepReport extends StepLosses {
+  /** What a student's teacher took for its forward passes on this rank, in ms. */
   readonly teacherMs?: number | undefined;
-  /** Of the tokens that the loss counts; where it has no such term, of all tokens of the step. */
-  readonly balanceLoss: number;
-  readonly zLoss: number;
-  readonly loss: number;
   readonly gradientNorm: number;
-  /** Load per MoE routing over the tokens of all ranks, in the order of `model.routings`. */
-  readonly loads: readonly LoadStatistics[];
-  /** What was not finite, with its layer: then nothing has been applied, on any rank. */
+  /** What was not finite, with its layer: then the step is not applied, on any rank. */
   readonly nonFinite?: string | undefined;
-  /** Timelines of all that ran, in the order of `runsOfStep`. */
+  /** All that ran, in order. */
   readonly runs: readonly RunResult[];
 }
 
-/** @throws CommError when a peer does not answer or is lost */
+/** A step whose weights are not updated yet. */
+export interface OpenStep {
+  readonly report: StepReport;
+  /** What the weights will be updated with: by the next step, on its way, or by `applyUpdate`; undefined when not at all. */
+  readonly update: Update | undefined;
+}
+
+/** A whole step. @throws CommError when a peer does not answer or is lost */
 export function trainStep(
   rank: Trainee,
   sessions: StepSessions,
   microBatches: readonly MicroBatch[],
   options: StepOptions,
 ): StepReport {
-  const report = forwardBackward(rank, sessions, microBatches, options);
+  const { report, update } = computeStep(rank, sessions, microBatches, options);
+  return update === undefined ? report : { ...report, runs: [...report.runs, applyUpdate(sessions, update)] };
+}
+
+/**
+ * A step as far as the norm of its gradients, which is the first to need all of them. Updating the weights, and gathering what
+ * that needs, is left to the next step, which hides it behind its forward pass.
+ * @param before what the step before left
+ * @throws CommError when a peer does not answer or is lost
+ */
+export function computeStep(
+  rank: Trainee,
+  sessions: StepSessions,
+  microBatches: readonly MicroBatch[],
+  options: StepOptions,
+  before?: Update,
+): OpenStep {
+  const found = forwardBackward(rank, sessions, microBatches, options, before);
   // Losses, loads and the norm are sums over ranks: all ranks see the same, and decide the same.
-  const numbers = { ...report, gradientNorm: gradientNorm(rank) };
+  const numbers = { ...found, gradientNorm: gradientNorm(rank) };
   const nonFinite = isFiniteStep(numbers) ? undefined : whereNonFinite(rank, sessions.model, numbers);
-  if (nonFinite === undefined) {
-    adamWStep(rank, options.optimizer, {
-      step: options.step + 1 - (options.skipped ?? 0),
-      learningRate: options.learningRate,
-      gradScale: clipFactor(numbers.gradientNorm, options.optimizer.clip_norm),
-    });
-    updateSelectionBias(rank, sessions.model, report.loads);
-  }
-  const runs = [...report.runs];
-  if (sessions.gather !== undefined) {
-    const run = sessions.gather.session.run(sessions.gather.schedule, new Map());
-    run.release();
-    runs.push(run);
-  }
-  return { ...numbers, nonFinite, runs };
+  const report = { ...numbers, nonFinite };
+  if (nonFinite !== undefined) return { report, update: undefined };
+  updateSelectionBias(rank, sessions.model, numbers.loads);
+  const { step, skipped = 0, learningRate, optimizer } = options;
+  const gradScale = clipFactor(numbers.gradientNorm, optimizer.clip_norm);
+  return { report, update: { step: step + 1 - skipped, learningRate, gradScale, options: optimizer } };
 }
 
-interface MicroResult {
-  readonly lm: number;
-  readonly divergence: number;
-  readonly balance: number;
-  readonly z: number;
+/** Updates the weights with what a step left. */
+export function applyUpdate({ updates }: StepSessions, update: Update): RunResult {
+  const run = updates.session.run(updates.schedule, new Map([[updates.update, update]]));
+  run.release();
+  return run;
 }
 
-/** Gradients of a step, summed over micro-batches and ranks (method 9.1), left in the rank's buckets. */
+/** What a step finds before its norm is known. */
+export type StepFound = Omit<StepReport, "gradientNorm" | "nonFinite">;
+
+/**
+ * Gradients of a step, summed over micro-batches and ranks (method 9.1), left in the rank's buckets: this rank's slice of each is
+ * complete.
+ * @param before what the step before left
+ */
 export function forwardBackward(
   rank: Trainee,
   sessions: StepSessions,
   microBatches: readonly MicroBatch[],
   options: Pick<StepOptions, "step" | "seed">,
-): Omit<StepReport, "gradientNorm" | "nonFinite"> {
+  before?: Update,
+): StepFound {
   const { config } = rank;
-  rank.gradients.zero();
+  const { gates, updating, accumulate, last } = sessions;
+  assert(
+    microBatches.length === sessions.microBatches,
+    `a step of ${sessions.microBatches} micro-batches is not given ${microBatches.length}`,
+  );
+  const runs: RunResult[] = [];
+  // What comes first takes the update along if it can; then gradients are cleared on the way.
+  const first = before === undefined ? undefined : updating;
+  if (first === undefined) {
+    if (before !== undefined) runs.push(applyUpdate(sessions, before));
+    rank.gradients.zero();
+  }
   const share = 1 / (rank.world.size * microBatches.length);
   const scales: LossScales = {
     balance: hasBalanceLoss(config) ? config.router_aux_loss_coef * share : 0,
     z: config.router_z_loss_coef * share,
   };
-  const ahead =
-    sessions.gates && gatesAhead(rank, sessions.gates, microBatches, { ...options, share, scales });
-  const results: MicroResult[] = [];
-  const runs: RunResult[] = [...(ahead?.runs ?? [])];
-  const routings: Routing[][] = sessions.model.routings.map(() => []);
+  const at = { ...options, share, scales };
+  const ahead = gates && gatesAhead(rank, gates, microBatches, at);
+  runs.push(...(ahead?.runs ?? []));
+  const tally = readLosses(sessions.model, ahead?.statistics);
   let teacherMs = 0;
-  microBatches.forEach((batch, micro) => {
-    const { session, schedule } = micro === microBatches.length - 1 ? sessions.last : sessions.accumulate;
-    const lesson = rank.teacher?.teach(batch);
-    const at = { ...options, share, scales, statistics: ahead?.statistics, lesson };
-    const feeds = feedBatch(rank, sessions.model, batch, at);
-    const run = session.run(schedule, feeds.values);
-    const found = routingsOf(sessions.model, run);
-    found.forEach((routing, index) => routings[index].push(routing));
-    results.push(readLosses(sessions.model, run, { routings: found, statistics: ahead?.statistics }));
+  for (const [index, batches] of inRuns(microBatches, sessions.values.length).entries()) {
+    const isLast = (index + 1) * sessions.values.length >= microBatches.length;
+    const chosen = (index === 0 ? first : undefined) ?? (isLast ? last : (accumulate ?? last));
+    const feeds = feedRun(rank, sessions, batches, { ...at, statistics: ahead?.statistics });
+    if (chosen === first) feeds.values.set(first.update, before);
+    const run = chosen.session.run(chosen.schedule, feeds.values);
+    for (const ids of sessions.values.slice(0, batches.length)) tally.add(run, ids);
     run.release();
     feeds.release();
-    lesson?.release();
-    teacherMs += lesson?.tookMs ?? 0;
+    teacherMs += feeds.teacherMs;
     runs.push(run);
-  });
-  const losses = (["lm", "divergence", "balance", "z"] as const).map((of) => total(results, of) * share);
-  const counts = routings.map(countLoad);
-  const isWatched = routings.length > 0 && !hasBalanceLoss(config);
-  const watched = isWatched ? balanceCounts(routings) : [];
-  const [lmLoss, distillLoss, ofPieces, z, ...sums] = sumScalars(
-    rank.world,
-    [
-      ...losses,
-      ...watched,
-      ...counts.flatMap((c) => [...c.load, c.dropped, c.zero ?? 0, c.wanted, c.nonFinite]),
-    ],
-    "losses and loads",
+  }
+  const losses = lossesOf(rank, tally.results(), share);
+  return { ...losses, ...(rank.teacher === undefined ? {} : { teacherMs }), runs };
+}
+
+/** Micro-batches as they are run together. */
+function inRuns(microBatches: readonly MicroBatch[], size: number): MicroBatch[][] {
+  return Array.from({ length: microBatches.length / size }, (_, i) =>
+    microBatches.slice(i * size, (i + 1) * size),
   );
-  const balance = isWatched
-    ? meanBalance(balanceOf(sums.splice(0, watched.length), routings), routings)
-    : ofPieces;
-  const { weight = 0 } = rank.teacher ?? {};
-  const loss =
-    (1 - weight) * lmLoss +
-    weight * distillLoss +
-    (hasBalanceLoss(config) ? config.router_aux_loss_coef * balance : 0) +
-    config.router_z_loss_coef * z;
-  const loads = statisticsOf(counts, sums);
-  const taught = rank.teacher === undefined ? {} : { distillLoss, teacherMs };
-  return { lmLoss, ...taught, balanceLoss: balance, zLoss: z, loss, loads, runs };
+}
+
+type FeedOptions = Omit<Parameters<typeof feedBatch>[3], "lesson">;
+
+/** What a run's micro-batches are fed, a student's lessons included. */
+function feedRun(
+  rank: Trainee,
+  { model, values: idsOf }: StepSessions,
+  batches: readonly MicroBatch[],
+  at: FeedOptions,
+): { readonly values: Map<number, unknown>; readonly release: () => void; readonly teacherMs: number } {
+  const values = new Map<number, unknown>();
+  const releases: (() => void)[] = [];
+  let teacherMs = 0;
+  batches.forEach((batch, micro) => {
+    const lesson = rank.teacher?.teach(batch);
+    const feeds = feedBatch(rank, model, batch, { ...at, lesson });
+    for (const [value, content] of feeds.values) values.set(idsOf[micro][value], content);
+    releases.push(feeds.release, () => lesson?.release());
+    teacherMs += lesson?.tookMs ?? 0;
+  });
+  return { values, release: () => releases.forEach((release) => release()), teacherMs };
 }
 
 /** Runs every micro-batch as far as its gates: the balance loss of any of them counts the tokens of all. */
@@ -158,7 +171,7 @@ function gatesAhead(
   rank: Trainee,
   { model, session, schedule }: GateSession,
   microBatches: readonly MicroBatch[],
-  at: Parameters<typeof feedBatch>[3],
+  at: FeedOptions,
 ): { readonly statistics: BalanceStatistics; readonly runs: readonly RunResult[] } {
   const routings: Routing[][] = model.routings.map(() => []);
   const runs = microBatches.map((batch) => {
@@ -170,61 +183,4 @@ function gatesAhead(
     return run;
   });
   return { statistics: stepStatistics(rank, routings), runs };
-}
-
-function routingsOf({ routings }: GateSession["model"], run: RunResult): Routing[] {
-  return routings.map(({ data }) => run.read<RoutingValue>(data.routing).routing);
-}
-
-/** @param sums the counts of all ranks, one routing after another */
-function statisticsOf(shape: readonly LoadCounts[], sums: readonly number[]): LoadStatistics[] {
-  let at = 0;
-  return shape.map(({ load: { length }, zero: own }) => {
-    const load = sums.slice(at, at + length);
-    const [dropped, zero, wanted, nonFinite] = sums.slice(at + length, at + length + 4);
-    at += length + 4;
-    return loadStatistics({ load, dropped, zero: own === undefined ? own : zero, wanted, nonFinite });
-  });
-}
-
-function total(results: readonly MicroResult[], key: keyof MicroResult): number {
-  return results.reduce((sum, result) => sum + result[key], 0);
-}
-
-function readLosses(
-  model: TrainingProgram,
-  run: RunResult,
-  of: { readonly routings: readonly Routing[]; readonly statistics: BalanceStatistics | undefined },
-): MicroResult {
-  const mean = (value: number): number => {
-    const { data } = run.read<Tensor<Float32Array>>(value);
-    let sum = 0;
-    for (const loss of data) sum += loss;
-    return sum / data.length;
-  };
-  const counted =
-    of.statistics ??
-    (model.statistics === undefined ? undefined : run.read<BalanceStatistics>(model.statistics));
-  let balance = 0;
-  let z = 0;
-  const lossShare = 1 / of.routings.length;
-  of.routings.forEach((routing, index) => {
-    balance +=
-      lossShare *
-      (counted === undefined
-        ? balanceLoss(routing.classes, routing)
-        : balanceLoss(routing.classes, countsOf(counted, index)));
-    z += lossShare * zLoss(routing);
-  });
-  const divergence = model.distilled === undefined ? 0 : mean(model.distilled.divergences);
-  return { lm: mean(model.output), divergence, balance, z };
-}
-
-function countsOf({ counted, probabilitySums, numTokens }: BalanceStatistics, index: number): ClassCounts {
-  return { counted: counted[index], probabilitySums: probabilitySums[index], numTokens };
-}
-
-function meanBalance(statistics: BalanceStatistics, routings: StepRoutings): number {
-  const losses = routings.map(([{ classes }], i) => balanceLoss(classes, countsOf(statistics, i)));
-  return losses.reduce((sum, loss) => sum + loss, 0) / routings.length;
 }

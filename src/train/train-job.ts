@@ -17,6 +17,7 @@ import { Progress } from "./observers/progress.js";
 import { OverlapProof, type ProofReport } from "./observers/proof.js";
 import { routingNames } from "./observers/report.js";
 import { type PreparedRun, prepareRun } from "./prepare.js";
+import { mainRun, placedRuns } from "./step-sessions.js";
 
 /** What to do beside training. */
 export interface BesideTraining {
@@ -138,8 +139,8 @@ function resultOf(
   const places = { ranks, inProcess: kind === "mpi" ? 1 : ranks };
   const { typical, last } = progress;
   const isIdle = last === undefined;
-  const { model, accumulate, last: reducing } = placer.sessions;
-  const peaks = [accumulate, reducing].map(
+  const { model } = placer.sessions;
+  const peaks = placedRuns(placer.sessions).map(
     ({ session, schedule }) => session.peakMemory(schedule, model.symbols).bytes,
   );
   return {
@@ -151,7 +152,7 @@ function resultOf(
     unigramEntropy: data.unigramEntropy,
     tokensPerSecond: isIdle ? null : (tokensPerStep / typical.stepMs) * 1e3,
     parameters: countParameters(rank.config),
-    schedule: reducing.schedule.note,
+    schedule: mainRun(placer.sessions).schedule.note,
     timeline: picture === undefined ? null : join(directory, "timeline.html"),
     proof: proof?.report ?? null,
     timing: isIdle ? null : typical,

@@ -2,7 +2,8 @@ import { expect, it } from "vitest";
 import { singleCommunicator } from "../comm/single.js";
 import { createReferenceEngine } from "../../test/reference/engine.js";
 import { resolveModel } from "../model/config.js";
-import { createTrainee, momentsOf } from "./trainee.js";
+import { momentsOf } from "./moments.js";
+import { createTrainee } from "./trainee.js";
 
 const GIB = 2 ** 30;
 

@@ -1,22 +1,13 @@
 /** What a rank owns beyond its weights while it trains: gradients, and the optimiser's moments. */
 import { sliceOf } from "../comm/regions.js";
 import { Gradients } from "../run/gradients.js";
+import { type RankOptions, createRank } from "../run/rank.js";
+import { type Bucket, besideWeights } from "../run/weights.js";
+import type { Moments, Updating } from "./moments.js";
+import { type Update, updateBucket } from "./optimizer.js";
 import type { Teacher } from "./teacher.js";
-import { type Rank, type RankOptions, createRank } from "../run/rank.js";
-import { type Bucket, type BucketTensor, besideWeights } from "../run/weights.js";
 
-/** First and second moments of the range [start, end) of a bucket that this rank updates. */
-export interface Moments {
-  readonly start: number;
-  readonly end: number;
-  readonly expAvg: Float32Array;
-  readonly expAvgSq: Float32Array;
-}
-
-export interface Trainee extends Rank {
-  readonly gradients: Gradients;
-  /** By bucket. */
-  readonly moments: ReadonlyMap<Bucket, Moments>;
+export interface Trainee extends Updating {
   /** Whether the optimiser state of replicated weights is sharded over all ranks (ZeRO-1). */
   readonly zero: boolean;
   /** Weights, gradients and moments on this rank. */
@@ -49,35 +40,11 @@ export function createTrainee(options: TraineeOptions): Trainee {
     }),
   );
   const momentBytes = [...moments.values()].reduce((sum, m) => sum + 2 * m.expAvg.byteLength, 0);
+  const updating = { ...rank, gradients, moments };
   return {
-    ...rank,
-    gradients,
-    moments,
+    ...updating,
     zero,
     stateBytes: rank.weights.bytes + gradients.bytes + momentBytes,
+    optimizer: (bucket, update) => updateBucket(updating, bucket, update as Update),
   };
-}
-
-/** The part of a tensor that this rank updates: elements [start, end) of its bucket, with their moments. */
-export interface OwnedPiece {
-  readonly tensor: BucketTensor;
-  readonly start: number;
-  readonly end: number;
-  readonly expAvg: Float32Array;
-  readonly expAvgSq: Float32Array;
-}
-
-export function ownedPieces(rank: Trainee, bucket: Bucket): OwnedPiece[] {
-  const owned = momentsOf(rank, bucket);
-  return bucket.tensors.flatMap((tensor) => {
-    const start = Math.max(tensor.offset, owned.start);
-    const end = Math.min(tensor.offset + tensor.size, owned.end);
-    if (start >= end) return [];
-    const of = (moment: Float32Array) => moment.subarray(start - owned.start, end - owned.start);
-    return [{ tensor, start, end, expAvg: of(owned.expAvg), expAvgSq: of(owned.expAvgSq) }];
-  });
-}
-
-export function momentsOf(rank: Trainee, bucket: Bucket): Moments {
-  return rank.moments.get(bucket) as Moments;
 }

@@ -10,9 +10,9 @@ import { buildProgram } from "../model/language-model.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
 import { type Fixture, openFixture } from "./fixture.js";
-import { adamWStep, clipFactor, gradientNorm } from "./optimizer.js";
+import { clipFactor, gradientNorm } from "./optimizer.js";
 import type { MicroBatch } from "./micro-batch.js";
-import { forwardBackward } from "./step.js";
+import { applyUpdate, forwardBackward } from "./step.js";
 import { openStep } from "./step-sessions.js";
 import { type Trainee, createTrainee } from "./trainee.js";
 import { distance, norm2, relative } from "./distance.js";
@@ -84,7 +84,8 @@ function compare(fixture: Fixture, engine: Engine): FixtureReport {
     const norm = gradientNorm(rank);
     const factor = clipFactor(norm, run.clip_norm);
     if (step === 0) gradients = compareGradients(rank, fixture, factor);
-    adamWStep(rank, run, { step: step + 1, learningRate: run.learning_rate, gradScale: factor });
+    const { learning_rate: learningRate } = run;
+    applyUpdate(sessions, { step: step + 1, learningRate, gradScale: factor, options: run });
     return {
       step,
       loss: report.loss,

@@ -3,8 +3,9 @@ import { bindEmbed, bindEmbedBackward } from "./embedding.js";
 import { bindExperts, bindExpertsBackward } from "./experts.js";
 import { bindRoute, bindRouteBackward } from "./gate.js";
 import { bindKernel } from "./kernels.js";
-import { bindGather, bindScatter, bindStatistics, bindSumSlices } from "./reduction.js";
+import { bindGather, bindScatter, bindSumSlices, bindUpdate } from "./reduction.js";
 import { bindDecode, bindDecodeBackward, bindEncode, bindEncodeBackward, bindSum } from "./rows.js";
+import { bindStatistics } from "./statistics.js";
 import { bindTransfer } from "./transfer.js";
 
 /** What each kind of operator does. */
@@ -27,4 +28,5 @@ export const ACTIONS: ActionTable = {
   "reduce-scatter": bindScatter,
   "reduce-sum": bindSumSlices,
   "all-gather": bindGather,
+  update: bindUpdate,
 };

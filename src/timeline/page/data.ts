@@ -62,6 +62,7 @@ const COLOUR_OF: Readonly<Record<OperatorClass, Colour>> = {
   "reduce-scatter": "reduction",
   "reduce-sum": "reduction",
   "all-gather": "reduction",
+  update: "other",
   weights: "reduction",
 };
 

@@ -4,7 +4,7 @@ import { tokenizerTexts } from "../../data/tokenizer.js";
 import { saveCheckpoint } from "../checkpoint.js";
 import { writeOfRun } from "../run-directory.js";
 import type { Trainee } from "../trainee.js";
-import type { Observer } from "./observer.js";
+import type { Observer, StepPlace } from "./observer.js";
 
 const MINUTE_MS = 60e3;
 /** A run that ends early has something to go on from. */
@@ -29,11 +29,13 @@ export function checkpoints(
 ): Observer {
   const { interval, minutes, seed, keep } = of;
   let dueMs = minutes === null ? Infinity : nowMs() + Math.min(minutes, FIRST_MINUTES) * MINUTE_MS;
+  const isDue = ({ step, isLast, isStopped, isSaveWanted }: StepPlace): boolean =>
+    isLast || isStopped || isSaveWanted || (interval !== undefined && step % interval === 0);
   return {
     wantsSave: () => nowMs() >= dueMs,
-    step({ step, isLast, isStopped, isSaveWanted, skipped, sequences }) {
-      const isDue = isSaveWanted || (interval !== undefined && step % interval === 0);
-      if (!isLast && !isStopped && !isDue) return;
+    readsWeights: isDue,
+    step({ step, skipped, sequences, ...at }) {
+      if (!isDue({ step, ...at })) return;
       const name = `step-${String(step).padStart(8, "0")}`;
       writeOfRun(of.directory, () => {
         saveCheckpoint(rank, join(of.directory, "checkpoints", name), {

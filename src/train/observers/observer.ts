@@ -3,8 +3,8 @@ import type { MicroBatch } from "../micro-batch.js";
 import type { StepOptions, StepReport } from "../step.js";
 import type { StepSessions } from "../step-sessions.js";
 
-/** A step that was done. Plain facts; the rank still holds its gradients and updated weights. */
-export interface StepDone {
+/** Where a run is after a step; the same on all ranks. */
+export interface StepPlace {
   /** Counted from 1. */
   readonly step: number;
   /** The last of the run. */
@@ -13,6 +13,12 @@ export interface StepDone {
   readonly isStopped: boolean;
   /** Whether an observer of rank 0 has asked for a checkpoint. */
   readonly isSaveWanted: boolean;
+}
+
+/** A step that was done. Plain facts; the rank still holds its gradients. */
+export interface StepDone extends StepPlace {
+  /** Whether the weights are updated; otherwise the next step does that on its way. */
+  readonly isUpdated: boolean;
   /** Steps of the run that were not applied, this one included. */
   readonly skipped: number;
   /** Sequences of the training text that the run has taken. */
@@ -34,6 +40,8 @@ export interface StepDone {
  */
 export interface Observer {
   step?(done: StepDone): void;
+  /** Asked before: must the weights be updated when it is told of this step? */
+  readsWeights?(at: StepPlace): boolean;
   /** Asked after each step: is it time for a checkpoint? Rank 0's answer counts. */
   wantsSave?(): boolean;
   /** A checkpoint was written. */

@@ -10,7 +10,9 @@ import type { Timeline } from "../../timeline/timeline.js";
 import { replaceFile } from "../../storage/files.js";
 import { chromeTrace } from "../../timeline/chrome-trace.js";
 import { timelineHtml } from "../../timeline/timeline-html.js";
-import { type StepSessions, runsOfStep } from "../step-sessions.js";
+import type { Program } from "../../program/program.js";
+import type { Schedule } from "../../program/schedule.js";
+import { type StepSessions, mainRun } from "../step-sessions.js";
 import type { Observer, StepDone } from "./observer.js";
 
 /** Steps remembered; events only, so that a picture costs nothing until it is drawn. */
@@ -20,8 +22,8 @@ interface RememberedStep {
   readonly step: number;
   readonly stepMs: number;
   readonly sessions: StepSessions;
-  readonly microBatches: number;
   readonly runs: readonly MeasuredRun[];
+  readonly scheduled: readonly { readonly program: Program; readonly schedule: Schedule }[];
 }
 
 export class StepPicture implements Observer {
@@ -34,9 +36,10 @@ export class StepPicture implements Observer {
     readonly title: string,
   ) {}
 
-  step({ step, timing: { stepMs }, sessions, batches, report }: StepDone): void {
+  step({ step, timing: { stepMs }, sessions, report }: StepDone): void {
     const runs = report.runs.map(({ events, exposed, startMs }) => ({ events, exposed, startMs }));
-    this.#recent.push({ step, stepMs, sessions, microBatches: batches.length, runs });
+    const scheduled = report.runs.map(({ program, schedule }) => ({ program, schedule }));
+    this.#recent.push({ step, stepMs, sessions, runs, scheduled });
     if (this.#recent.length > RECENT_STEPS) this.#recent.shift();
   }
 
@@ -52,7 +55,7 @@ export class StepPicture implements Observer {
     const measured = gatherTimeline(world, chosen.runs, clockOffset(world));
     const predicted = this.#predict(chosen);
     if (world.rank !== 0) return;
-    const title = `${this.title} ${chosen.sessions.last.schedule.policy}, step ${chosen.step}`;
+    const title = `${this.title} ${mainRun(chosen.sessions).schedule.policy}, step ${chosen.step}`;
     const titled = [{ title, measured, predicted }];
     replaceFile(join(directory, "timeline.json"), JSON.stringify(chromeTrace(titled)));
     replaceFile(join(directory, "timeline.html"), timelineHtml(titled));
@@ -78,12 +81,10 @@ export class StepPicture implements Observer {
     const costs = new MeasuredCosts();
     for (const { runs } of this.#recent) for (const { events } of runs) costs.add(events);
     const table = agreedCosts(gatherJson(world, costs.typical(), "costs"));
-    const scheduled = runsOfStep(chosen.sessions, chosen.microBatches);
-    const programs = scheduled.map(({ session }) => session.program);
+    const { scheduled } = chosen;
+    const programs = scheduled.map(({ program }) => program);
     const agreed = estimatedCosts(table, programs, () => undefined);
     const options = { costs: Array.from({ length: world.size }, () => agreed) };
-    return joinTimelines(
-      scheduled.map(({ session, schedule }) => simulate(session.program, schedule, options)),
-    );
+    return joinTimelines(scheduled.map(({ program, schedule }) => simulate(program, schedule, options)));
   }
 }

@@ -2,9 +2,11 @@
 import { sumScalars } from "../../comm/collectives.js";
 import { EnvironmentError } from "../../core/errors.js";
 import { sequential } from "../../schedule/sequential.js";
-import { type StepReport, trainStep } from "../step.js";
-import { type StepProgram, type StepSessions, openStep } from "../step-sessions.js";
-import { type Trainee, createTrainee, momentsOf } from "../trainee.js";
+import { momentsOf } from "../moments.js";
+import type { Update } from "../optimizer.js";
+import { type StepReport, applyUpdate, computeStep } from "../step.js";
+import { type StepProgram, type StepSessions, mainRun, openStep } from "../step-sessions.js";
+import { type Trainee, createTrainee } from "../trainee.js";
 import type { Observer, StepDone } from "./observer.js";
 
 /** Bytes of losses, gradients and weights that were compared with a sequential twin, and how many differ. */
@@ -20,6 +22,8 @@ export class OverlapProof implements Observer {
   readonly #twin: Trainee;
   readonly #sessions: StepSessions;
   #report: ProofReport = { steps: 0, bytes: 0, differing: 0 };
+  /** What the twin's step before has left to its next one. */
+  #left: Update | undefined;
 
   /**
    * @param rank with its weights initialised or loaded
@@ -48,15 +52,20 @@ export class OverlapProof implements Observer {
   }
 
   /**
-   * Trains the twin on the same batches sequentially, and compares losses, gradients and weights byte by byte.
-   * The rank still holds the step's gradients and updated weights.
+   * Trains the twin on the same batches sequentially, and compares losses, gradients and weights byte by byte: weights
+   * with the updates that the rank has made by now.
    * @throws EnvironmentError, on every rank, when a byte differs on any
    */
-  step({ report, batches, options, sessions }: StepDone): void {
+  step({ report, batches, options, sessions, isUpdated }: StepDone): void {
     const { rank } = this;
     const twin = this.#twin;
-    const own = trainStep(twin, this.#sessions, batches, options);
-    const pairs: [Uint8Array, Uint8Array][] = [[figures(own), figures(report)]];
+    const own = computeStep(twin, this.#sessions, batches, options, this.#left);
+    this.#left = own.update;
+    if (isUpdated && own.update !== undefined) {
+      applyUpdate(this.#sessions, own.update);
+      this.#left = undefined;
+    }
+    const pairs: [Uint8Array, Uint8Array][] = [[figures(own.report), figures(report)]];
     twin.weights.buckets.forEach((bucket, b) => {
       const other = rank.weights.buckets[b];
       pairs.push([bytesOf(twin.gradients.bucket(bucket)), bytesOf(rank.gradients.bucket(other))]);
@@ -79,7 +88,7 @@ export class OverlapProof implements Observer {
     };
     if (differing > 0)
       throw new EnvironmentError(
-        `Step ${options.step + 1}: ${differing} of ${bytes} bytes of losses, gradients and weights differ between sequential and ${sessions.last.schedule.policy}; this is a bug, please report it`,
+        `Step ${options.step + 1}: ${differing} of ${bytes} bytes of losses, gradients and weights differ between sequential and ${mainRun(sessions).schedule.policy}; this is a bug, please report it`,
       );
   }
 }

@@ -7,7 +7,8 @@ import { singleCommunicator } from "../../../src/comm/single.js";
 import type { Communicator } from "../../../src/comm/communicator.js";
 import { CheckpointReader } from "../../../src/storage/checkpoint-reader.js";
 import { loadCheckpoint, saveCheckpoint } from "../../../src/train/checkpoint.js";
-import { type Trainee, createTrainee, ownedPieces } from "../../../src/train/trainee.js";
+import { ownedPieces } from "../../../src/train/moments.js";
+import { type Trainee, createTrainee } from "../../../src/train/trainee.js";
 import type { Case } from "./case.js";
 import type { Played } from "./play.js";
 

@@ -6,16 +6,15 @@ import { fnv1a } from "../../../src/core/hash.js";
 import { philox } from "../../../src/core/rng.js";
 import type { Engine } from "../../../src/engine/engine.js";
 import { resolveModel } from "../../../src/model/config.js";
-import type { ModelProgram } from "../../../src/model/language-model.js";
-import type { RoutingValue } from "../../../src/run/actions/gate.js";
 import type { Routing } from "../../../src/run/moe/routing.js";
 import { eager } from "../../../src/schedule/list-schedule.js";
 import { parsePolicy } from "../../../src/schedule/policy.js";
 import { sequential } from "../../../src/schedule/sequential.js";
 import type { Costs } from "../../../src/simulate/costs.js";
 import type { MicroBatch } from "../../../src/train/micro-batch.js";
-import type { AdamWOptions } from "../../../src/train/optimizer.js";
-import { type StepReport, trainStep } from "../../../src/train/step.js";
+import { routingsOf } from "../../../src/train/losses.js";
+import type { AdamWOptions, Update } from "../../../src/train/optimizer.js";
+import { type StepReport, applyUpdate, computeStep } from "../../../src/train/step.js";
 import {
   type Scheduled,
   type Scheduler,
@@ -136,6 +135,7 @@ export function playSteps(
   const steps: Omit<PlayedStep, "choices">[] = [];
   const found: Found[][] = [];
   let gradients: Slice[] = [];
+  let left: Update | undefined;
   for (let step = 0; step < of.steps; step++) {
     const live = rank.memory.liveBytes;
     const biases = sessions.model.routings.map(
@@ -147,8 +147,13 @@ export function playSteps(
     const { sessions: watched, routings } = watch(sessions);
     const run =
       how.run ??
-      ((...[s, at, batches]) =>
-        trainStep(rank, s, batches, { ...stepOptions(of, at), optimizer: optimizerOf(of) }));
+      ((...[s, at, batches]) => {
+        const options = { ...stepOptions(of, at), optimizer: optimizerOf(of) };
+        const { report, update } = computeStep(rank, s, batches, options, left);
+        left = update;
+        if (update !== undefined && at === of.steps - 1) applyUpdate(s, update);
+        return report;
+      });
     const report = run(watched, step, micros);
     if (report.nonFinite !== undefined) how.problems.push(`step ${step}: ${report.nonFinite} is not finite`);
     if (rank.memory.liveBytes !== live)
@@ -180,25 +185,28 @@ export function stepOptions(
 /** Routings of each run of a micro-batch, in order: they are gone once a step has ended. */
 function watch(sessions: StepSessions): { sessions: StepSessions; routings: Routing[][] } {
   const routings: Routing[][] = [];
-  const watched = ({ session, schedule }: Scheduled): Scheduled => ({
-    schedule,
-    session: {
-      program: session.program,
-      run: (...given: Parameters<typeof session.run>) => {
-        const result = session.run(...given);
-        routings.push(routingsOf(sessions.model, (value) => result.read(value)));
-        return result;
+  const watched = <S extends Scheduled>({ session, ...rest }: S): S =>
+    ({
+      ...rest,
+      session: {
+        program: session.program,
+        run: (...given: Parameters<typeof session.run>) => {
+          const result = session.run(...given);
+          for (const ids of sessions.values) routings.push(routingsOf(sessions.model, result, ids));
+          return result;
+        },
       },
-    } as unknown as typeof session,
-  });
+    }) as unknown as S;
+  const { accumulate, last, updating } = sessions;
   return {
-    sessions: { ...sessions, accumulate: watched(sessions.accumulate), last: watched(sessions.last) },
+    sessions: {
+      ...sessions,
+      accumulate: accumulate && watched(accumulate),
+      last: watched(last),
+      updating: updating && watched(updating),
+    },
     routings,
   };
-}
-
-function routingsOf(model: ModelProgram, read: (value: number) => unknown): Routing[] {
-  return model.routings.map(({ data }) => (read(data.routing) as RoutingValue).routing);
 }
 
 /** Routings of one micro-batch. */

@@ -12,8 +12,8 @@ import { Session } from "../../../src/run/session.js";
 import { sequential } from "../../../src/schedule/sequential.js";
 import { updateSelectionBias } from "../../../src/train/balance.js";
 import type { MicroBatch } from "../../../src/train/micro-batch.js";
-import { adamWStep, clipFactor, gradientNorm } from "../../../src/train/optimizer.js";
-import { type StepReport, forwardBackward } from "../../../src/train/step.js";
+import { clipFactor, gradientNorm } from "../../../src/train/optimizer.js";
+import { type StepReport, applyUpdate, forwardBackward } from "../../../src/train/step.js";
 import { type Scheduled, type StepSessions, openStep } from "../../../src/train/step-sessions.js";
 import { type Trainee, createTrainee } from "../../../src/train/trainee.js";
 import { type Case, type Pieces, isRounded, piecesOf } from "./case.js";
@@ -33,6 +33,8 @@ export function playReference(engine: Engine, of: Case, isNudged = false): Playe
     batch: groups[0][0].count,
     sequence: of.sequence,
     microBatches: groups[0].length,
+    // Another way than layouts go: one micro-batch after the other.
+    microBatchesAtOnce: 1,
     epSize: 1,
     documents: of.documents,
   };
@@ -109,10 +111,11 @@ function meanStep(
     }),
   );
   const optimizer = optimizerOf(of);
-  adamWStep(rank, optimizer, {
+  applyUpdate(sessions, {
     step: step + 1,
     learningRate: options.learningRate,
     gradScale: clipFactor(norm, optimizer.clip_norm),
+    options: optimizer,
   });
   updateSelectionBias(rank, sessions.model, loads);
   return {
@@ -127,7 +130,8 @@ function meanStep(
 }
 
 /** The same programs, whose transfers round rows as bf16 does. */
-function withRounding(rank: Trainee, { model, gates, accumulate, last }: StepSessions): StepSessions {
+function withRounding(rank: Trainee, sessions: StepSessions): StepSessions {
+  const { model, gates, accumulate, last } = sessions;
   const routings = (of: typeof model | NonNullable<typeof gates>["model"]): number[] =>
     of.routings.map(({ data }) => data.routing);
   const again = ({ session: { program }, schedule }: Scheduled, keep: readonly number[]): Scheduled => ({
@@ -137,9 +141,9 @@ function withRounding(rank: Trainee, { model, gates, accumulate, last }: StepSes
   const keep = [model.output, ...routings(model)];
   if (model.statistics !== undefined && gates === undefined) keep.push(model.statistics);
   return {
-    model,
+    ...sessions,
     gates: gates && { model: gates.model, ...again(gates, routings(gates.model)) },
-    accumulate: again(accumulate, keep),
+    accumulate: accumulate && again(accumulate, keep),
     last: again(last, keep),
   };
 }
