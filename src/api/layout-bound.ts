@@ -3,7 +3,7 @@
  * time, so that two short models tell what a long one costs.
  */
 import { listParameters } from "../model/parameters.js";
-import type { Operator } from "../program/operator.js";
+import type { Kind, Operator } from "../program/operator.js";
 import { type Program, dependencies } from "../program/program.js";
 import { placeSegments } from "../schedule/bound.js";
 import { levelBytes } from "../simulate/analytic.js";
@@ -35,13 +35,21 @@ interface MicroBatchTimes extends BusyTimes {
   readonly uplinkBackward: number;
 }
 
-/** Of a micro-batch, and of the reduction of all gradients. */
+/** Of a micro-batch, and of what comes once per step: gathering and update, which lead; gradients to their owners. */
 export interface LayoutTimes {
   readonly microBatch: MicroBatchTimes;
+  readonly leading: BusyTimes;
   readonly reduction: BusyTimes;
-  /** A bucket whose gradients the last operator completes: to its owners, summed, and back. */
+  /** Of both, all operators one after another. */
+  readonly serial: number;
+  /** The weights that the first operator reads: gathered, updated. */
+  readonly firstBucketMs: number;
+  /** A bucket whose gradients the last operator completes: to its owners, and summed. */
   readonly lastBucketMs: number;
 }
+
+const LEADING: readonly Kind[] = ["all-gather", "update"];
+const REDUCING: readonly Kind[] = ["reduce-scatter", "reduce-sum"];
 
 /** @throws InputError when the ranks do not divide the experts */
 export function layoutTimes(question: Question, arch: string, chunks: number): LayoutTimes {
@@ -52,37 +60,47 @@ export function layoutTimes(question: Question, arch: string, chunks: number): L
   const [shorter, longer] = shortModels(model) ?? [];
   const built = caseProgram(question, arch, chunks, shorter ?? model);
   const first = programTimes(built.program, costs, question);
-  const numOperators = built.program.operators.length;
-  const reducing = withReductions({ ...built, model }, question).operators.slice(numOperators);
+  const { operators } = withReductions({ ...built, model }, question);
+  const leading = operators.filter(({ kind }) => LEADING.includes(kind));
+  const reducing = operators.filter(({ kind }) => REDUCING.includes(kind));
   return {
     microBatch:
       shorter === undefined || longer === undefined
         ? first
         : extrapolate([shorter, first], [longer, of(longer)], model.config.num_hidden_layers),
+    serial: [...leading, ...reducing].reduce((sum, op) => sum + costs(op), 0),
+    firstBucketMs: firstBucket(operators, leading.length, costs),
+    leading: busyTimes(leading, costs, question),
     reduction: busyTimes(reducing, costs, question),
-    lastBucketMs: lastBucket(reducing, numOperators - 1, costs),
+    lastBucketMs: lastBucket(reducing, operators.length - reducing.length - 1, costs),
   };
 }
 
-/** A step of `microBatches` micro-batches, the last of them with the reduction. */
+/** A step of `microBatches` micro-batches, one of them with update and reduction. */
 export function stepBound(
-  { microBatch: once, reduction, lastBucketMs }: LayoutTimes,
+  { microBatch: once, leading, reduction, serial, firstBucketMs, lastBucketMs }: LayoutTimes,
   of: { readonly microBatches: number; readonly isSequential: boolean },
 ): number {
-  const alone = Math.max(busiest(once), of.isSequential ? once.serial : once.segments);
+  const { microBatches, isSequential } = of;
+  if (isSequential) return microBatches * once.serial + serial;
+  const alone = Math.max(busiest(once), once.segments);
   // Gradients are there once there is a loss.
   const behindForward = Math.max(
     once.intraBackward + reduction.intra,
     once.interBackward + reduction.inter,
     once.uplinkBackward + reduction.uplink,
   );
+  const links = (["intra", "inter", "uplink"] as const).map(
+    (level) => once[level] + leading[level] + reduction[level],
+  );
   const last = Math.max(
     alone,
-    once.compute + reduction.compute,
-    once.forward + behindForward,
-    once.ahead + lastBucketMs,
+    once.compute + leading.compute + reduction.compute,
+    ...links,
+    firstBucketMs + once.forward + behindForward,
+    firstBucketMs + once.ahead + lastBucketMs,
   );
-  return (of.microBatches - 1) * alone + last;
+  return (microBatches - 1) * alone + last;
 }
 
 function busiest({ compute, intra, inter, uplink }: BusyTimes): number {
@@ -124,11 +142,17 @@ function computeAhead(program: Program, last: number, costs: Costs): number {
   return ahead;
 }
 
+/** Milliseconds until what the first operator behind the leading ones waits for can have happened. */
+function firstBucket(operators: readonly Operator[], first: number, costs: Costs): number {
+  const until = (id: number): number => costs(operators[id]) + Math.max(0, ...operators[id].after.map(until));
+  return Math.max(0, ...operators[first].after.filter((id) => id < first).map(until));
+}
+
 /** Milliseconds of the longest chain of a bucket that waits for an operator. */
 function lastBucket(reducing: readonly Operator[], waitsFor: number, costs: Costs): number {
   const chains = new Map<string, number>();
   for (const op of reducing) {
-    if (op.kind !== "reduce-scatter" && op.kind !== "reduce-sum" && op.kind !== "all-gather") continue;
+    if (op.kind !== "reduce-scatter" && op.kind !== "reduce-sum") continue;
     const { bucket } = op.data;
     if (op.kind === "reduce-scatter" && op.after.includes(waitsFor)) chains.set(bucket, 0);
     const ms = chains.get(bucket);

@@ -1,4 +1,4 @@
-/** The optimiser step of one layout: micro-batches, the last with the reduction of gradients, and the update. */
+/** The optimiser step of one layout: micro-batches, one of them with the update of the weights and the reduction of gradients. */
 import type { DeviceMemory } from "../run/device-memory.js";
 import { type Policy, parsePolicy } from "../schedule/policy.js";
 import { ranksAreAlike } from "../simulate/cluster-network.js";
@@ -11,10 +11,9 @@ import type { Question } from "./plan-question.js";
 export interface LayoutStep {
   readonly policy: string;
   readonly stepMs: number;
-  /** A micro-batch; the last one, with the reduction of all gradients; the update of the weights. */
+  /** A micro-batch; one with the update of the weights and the reduction of all gradients. */
   readonly microBatchMs: number;
   readonly reducedMs: number;
-  readonly updateMs: number;
   /** Share of a micro-batch's communication that is hidden. */
   readonly overlapShare: number;
   readonly memory: DeviceMemory;
@@ -38,7 +37,6 @@ export function simulateLayout(
     readonly arch: string;
     readonly policy: string;
     readonly microBatches: number;
-    readonly updateMs: number;
     readonly usableBytes: number;
   },
 ): LayoutStep | undefined {
@@ -60,10 +58,9 @@ export function simulateLayout(
   const reducedMs = reducedStep(question, built, { policy, costs, simulated }).summary.stepMs;
   return {
     policy: policy.name,
-    stepMs: (of.microBatches - 1) * summary.stepMs + reducedMs + of.updateMs,
+    stepMs: (of.microBatches - 1) * summary.stepMs + reducedMs,
     microBatchMs: summary.stepMs,
     reducedMs,
-    updateMs: of.updateMs,
     overlapShare: summary.overlapShare,
     memory,
   };

@@ -6,7 +6,7 @@ import { buildProgram } from "../model/language-model.js";
 import { buildTrainingProgram } from "../model/training-program.js";
 import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";
-import { type ReductionBucket, withReduction } from "../program/reduction.js";
+import { type ReductionBucket, withReduction, withUpdates } from "../program/reduction.js";
 import type { Schedule } from "../program/schedule.js";
 import { roleOf } from "../program/work.js";
 import { type DeviceMemory, deviceMemory, rankBuckets } from "../run/device-memory.js";
@@ -26,7 +26,7 @@ export interface PlannedCase extends TimelineSummary {
   readonly arch: string;
   /** With the number of chunks that was chosen, when the choice was free. */
   readonly policy: string;
-  /** Training: the step (a micro-batch) with the reduction of all gradients, which comes once per optimiser step. */
+  /** Training: the step (a micro-batch) with the update of the weights and the reduction of all gradients, which come once per optimiser step. */
   readonly reducedMs?: number;
   readonly lowerBoundMs: number;
   /** What a rank needs on its device. */
@@ -81,26 +81,32 @@ export function costsOf({ cluster, calibration, elementBytes, ranks, epSize }: Q
   return analyticCosts({ cluster, calibration, elementBytes, ranks, epSize });
 }
 
-/** The same program with the reduction of all of its gradients. */
+/** The same program with the update that the step before left, and the reduction of all of its gradients. */
 export function withReductions({ program, model }: CaseProgram, question: Question): Program {
-  return withReduction(program, reductionBuckets(model, question));
+  const buckets = reductionBuckets(model, question);
+  return withUpdates(withReduction(program, buckets), buckets, { clears: true }).program;
 }
 
-/** A rank's gradients in the buckets that training would have. ZeRO-1 gathers as many bytes of weights instead. */
+/** A rank's gradients in the buckets that training would have, uncut. ZeRO-1 gathers as many bytes of weights instead. */
 export function reductionBuckets(
   { parameters }: PlannedModel,
-  { ranks, epSize, elementBytes }: Question,
+  { ranks, epSize, elementBytes, zero }: Question,
 ): ReductionBucket[] {
-  return rankBuckets(parameters, epSize).map(({ name, kind, infos, size }) => ({
-    name,
-    families: infos.map(({ family }) => family),
-    bytes: size * elementBytes,
-    group: kind === "replicated" ? "world" : "replicas",
-    ranks: kind === "replicated" ? ranks : ranks / epSize,
-    gathers: "gradients",
-    // In the model's own type.
-    wire: "f32",
-  }));
+  return rankBuckets(parameters, epSize).map(({ name, kind, infos, size }) => {
+    const isSharded = zero && kind === "replicated";
+    return {
+      name,
+      families: infos.map(({ family }) => family),
+      bytes: size * elementBytes,
+      group: kind === "replicated" ? "world" : "replicas",
+      ranks: kind === "replicated" ? ranks : ranks / epSize,
+      gathers: isSharded ? "weights" : "gradients",
+      // In the model's own type.
+      wire: "f32",
+      updated: isSharded ? size / ranks : size,
+      maxPieces: 1,
+    };
+  });
 }
 
 /** What a rank needs on its device under a schedule. */
@@ -141,7 +147,7 @@ export function predictCase(question: Question, arch: string, policyName: string
   };
 }
 
-/** The step of a micro-batch that ends with the reduction of all gradients. */
+/** The step of a micro-batch that begins with the update of the weights and ends with the reduction of all gradients. */
 export function reducedStep(
   question: Question,
   built: CaseProgram,

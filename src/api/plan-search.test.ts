@@ -24,7 +24,7 @@ describe("searchLayouts()", () => {
     const found = searchLayouts({ ...options, top: 3 });
     expect(all.rows).toHaveLength(all.layouts - all.tooLarge);
     expect(found.layouts).toBe(2 * 2 * 4 * 2);
-    expect(found.simulated).toBeLessThan(found.layouts / 2);
+    expect(found.simulated).toBeLessThanOrEqual(found.layouts / 2);
     found.rows.forEach(({ stepMs }, i) => {
       expect(stepMs).toBeGreaterThanOrEqual(all.rows[i].stepMs);
       // What is told apart.
@@ -43,11 +43,12 @@ describe("searchLayouts()", () => {
     expect(best.microBatchMs).toBeCloseTo(row.stepMs, 6);
     expect(best.reducedMs).toBeCloseTo(row.reducedMs as number, 6);
     expect(memory).toEqual(row.memory);
-    const step = (microBatches - 1) * row.stepMs + (row.reducedMs as number) + best.updateMs;
+    const step = (microBatches - 1) * row.stepMs + (row.reducedMs as number);
     expect(best.stepMs).toBeCloseTo(step, 6);
     expect(best.tokensPerSecond).toBeCloseTo((1e3 * 16 * 2 * 512) / step, 3);
-    // Weights, moments and gradients of this rank, once through memory.
-    expect(best.updateMs / ((28 * memory.weights) / 2 / slow.memoryBytesPerMs)).toBeCloseTo(1, 6);
+    // Weights, moments and gradients of this rank go through memory once, beside all of a micro-batch.
+    const updateMs = (28 * memory.weights) / 2 / slow.memoryBytesPerMs;
+    expect(best.reducedMs).toBeGreaterThan(row.computeMs + updateMs);
   });
 
   it("lists only what fits, and says what the least is where nothing does", () => {

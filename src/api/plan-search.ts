@@ -6,7 +6,7 @@
 import { BOUNDS, checkBounds } from "../core/bounds.js";
 import { greatestDivisor } from "../core/divisor.js";
 import { InputError } from "../core/errors.js";
-import { rankBuckets, stateMemory, usableBytes } from "../run/device-memory.js";
+import { stateMemory, usableBytes } from "../run/device-memory.js";
 import { parsePolicy } from "../schedule/policy.js";
 import type { Cluster } from "../simulate/clusters.js";
 import { EventQueue } from "../simulate/event-queue.js";
@@ -132,7 +132,6 @@ class Search {
   /** The fastest so far, in order. */
   readonly #best: LayoutRow[] = [];
   readonly #times = new Map<string, LayoutTimes>();
-  readonly #updates = new Map<string, number>();
   readonly #states = new Map<string, number>();
   /** By layout without its micro-batch: the smallest micro-batch that is known not to fit. */
   readonly #misfits = new Map<string, number>();
@@ -176,7 +175,7 @@ class Search {
     const { microBatches } = layout;
     const ms = stepBound(times, { microBatches, isSequential: name === "sequential" });
     this.#isBounded[key] = 1;
-    this.#queue.add((ms + this.#updateMs(layout)) * ROUNDING, key);
+    this.#queue.add(ms * ROUNDING, key);
   }
 
   #simulate(layout: Layout): void {
@@ -189,7 +188,6 @@ class Search {
           arch,
           policy,
           microBatches,
-          updateMs: this.#updateMs(layout),
           usableBytes: this.#usable,
         });
     if (step === undefined) {
@@ -215,10 +213,6 @@ class Search {
   #stateBytes({ arch, epSize }: Layout): number {
     return known(this.#states, `${arch} ${epSize}`, () => stateBytes(this.question, arch, epSize));
   }
-
-  #updateMs({ arch, epSize }: Layout): number {
-    return known(this.#updates, `${arch} ${epSize}`, () => updateMs(this.question, arch, epSize));
-  }
 }
 
 function known<T>(map: Map<string, T>, key: string, find: () => T): T {
@@ -231,19 +225,6 @@ function stateBytes(question: Question, arch: string, epSize: number): number {
   const { parameters } = question.modelOf(arch);
   const { weights, gradients, optimizer } = stateMemory(parameters, { ...question, epSize });
   return weights + gradients + optimizer;
-}
-
-/** Bytes per weight that AdamW reads and writes: gradient, weight (f32, and 2 bytes if those are used) and two moments. */
-const UPDATE_BYTES = 28;
-
-/** The optimiser reads and writes all of its state once. */
-function updateMs(question: Question, arch: string, epSize: number): number {
-  const { zero, ranks, cluster, calibration } = question;
-  const owned = rankBuckets(question.modelOf(arch).parameters, epSize).reduce(
-    (sum, { kind, size }) => sum + (zero && kind === "replicated" ? size / ranks : size),
-    0,
-  );
-  return (UPDATE_BYTES * owned) / (calibration?.memory_bytes_per_ms ?? cluster.memoryBytesPerMs);
 }
 
 /** The least that a rank would need for its state alone, against what there is. */

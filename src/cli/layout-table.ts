@@ -13,8 +13,7 @@ const COLUMNS: readonly Column<LayoutRow>[] = [
   { name: "tokens/s", text: (row) => row.tokensPerSecond.toPrecision(4) },
   { name: "micro-batch ms", text: (row) => row.microBatchMs.toFixed(1) },
   { name: "hidden", text: (row) => percent(row.overlapShare) },
-  { name: "last, reduced", text: (row) => row.reducedMs.toFixed(1) },
-  { name: "update", text: (row) => row.updateMs.toFixed(1) },
+  { name: "with update, reduction", text: (row) => row.reducedMs.toFixed(1) },
   { name: "memory", text: (row) => gigabytes(row.memory.total) },
 ];
 

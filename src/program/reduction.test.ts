@@ -35,6 +35,8 @@ const buckets = (more: Partial<ReductionBucket> = {}): ReductionBucket[] =>
       ranks: kind === "replicated" ? 2 : 1,
       gathers: "gradients",
       wire: "f32",
+      updated: 1024,
+      maxPieces: 16,
       ...more,
     }),
   );

@@ -23,11 +23,16 @@ export interface ReductionBucket {
   readonly gathers: "gradients" | "weights";
   /** Of gradients on the network. Weights keep their type. */
   readonly wire: "f32" | "bf16";
+  /** Elements that a rank updates: all, or (ZeRO-1) its slice. */
+  readonly updated: number;
+  /** Most pieces that it is cut into. */
+  readonly maxPieces: number;
 }
 
 /** Bytes of a piece on the network: a dispatch that is ready waits for no more than what is under way. */
 const PIECE_BYTES = 2 ** 19;
-const MAX_PIECES = 16;
+/** Per element: gradient, weight (f32, and 2 bytes where a device computes with those) and two moments, read and written. */
+const UPDATE_BYTES = 28;
 
 /**
  * Appends the scatter half of gradient reduction. A bucket may start once every operator that adds to its gradients has
@@ -60,7 +65,7 @@ interface Piece {
 
 function piecesOf(bucket: ReductionBucket, wire: PieceData["wire"]): Piece[] {
   const { name, group } = bucket;
-  const pieces = Math.min(MAX_PIECES, Math.max(1, Math.ceil(sentBytes(bucket, wire) / PIECE_BYTES)));
+  const pieces = Math.min(bucket.maxPieces, Math.max(1, Math.ceil(sentBytes(bucket, wire) / PIECE_BYTES)));
   return Array.from({ length: pieces }, (_, piece) => ({
     label: pieces === 1 ? name : `${name}.${piece}`,
     data: { bucket: name, group, piece, pieces, wire },
@@ -138,7 +143,6 @@ export function withUpdates(
       isShared && bucket.gathers === "gradients"
         ? addGather(builder, bucket, { part: "gradients", after: [] })
         : [];
-    const own = isShared && bucket.gathers === "weights" ? bucket.bytes / bucket.ranks : bucket.bytes;
     const stepped = builder.add({
       name: `update ${bucket.name}`,
       kind: "update",
@@ -146,8 +150,7 @@ export function withUpdates(
       reads: [update],
       writes: [],
       after: gathered,
-      // Weights and two moments are read and written, gradients read and cleared.
-      work: { class: "update", flops: 0, bytes: 8 * own },
+      work: { class: "update", flops: 0, bytes: UPDATE_BYTES * bucket.updated },
       data: { bucket: bucket.name, update, clears },
     });
     const done =

@@ -44,6 +44,8 @@ const bucketOf = ({ operators }: { operators: readonly Operator[] }): ReductionB
   ranks: 2,
   gathers: "gradients",
   wire: "f32",
+  updated: 1024,
+  maxPieces: 16,
 });
 
 describe("renumber()", () => {

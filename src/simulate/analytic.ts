@@ -100,7 +100,9 @@ function computeMs({ pass, work }: Operator, options: AnalyticOptions): number {
   if (measured !== undefined && work.flops > 0) return work.flops / measured;
   const rate = cluster.flopsPerMs * cluster.computeEfficiency;
   const memoryRate = calibration?.memory_bytes_per_ms ?? cluster.memoryBytesPerMs;
-  return Math.max(work.flops / rate, (work.bytes * elementBytes) / 4 / memoryRate);
+  // The optimiser's state is f32 whatever the devices compute with, and its work says so.
+  const bytes = work.class === "update" ? work.bytes : (work.bytes * elementBytes) / 4;
+  return Math.max(work.flops / rate, bytes / memoryRate);
 }
 
 /** Within and between nodes at once; ranks of a node may share one way out. */

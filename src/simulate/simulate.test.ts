@@ -146,6 +146,8 @@ it("an operator that writes no value sends the bytes of its work", () => {
     ranks: 4,
     gathers: "gradients",
     wire: "f32",
+    updated: 1024,
+    maxPieces: 16,
   } as const;
   const { program } = withUpdates(programOf("top1"), [bucket], { clears: true });
   const gather = program.operators.find((op) => op.kind === "all-gather") as Operator;

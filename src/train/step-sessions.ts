@@ -64,6 +64,9 @@ export interface StepProgram extends Omit<TrainingOptions, "statistics"> {
   readonly wireGradients?: "f32" | "bf16";
 }
 
+/** Of a bucket: a program with thousands of them is slow to place. */
+const MAX_PIECES = 16;
+
 /** Their activations live at the same time: more hide little more. */
 const MOST_AT_ONCE = 4;
 
@@ -172,6 +175,10 @@ export interface Reducing extends Pick<Trainee, "zero"> {
   readonly weights: { readonly buckets: readonly Pick<TensorRun, "name" | "kind" | "size" | "infos">[] };
 }
 
+function isSharded({ zero }: Reducing, { kind }: Pick<TensorRun, "kind">): boolean {
+  return zero && kind === "replicated";
+}
+
 /** What reduction and update must know of a rank's buckets. */
 export function reductionBuckets(rank: Reducing, wire: ReductionBucket["wire"] = "f32"): ReductionBucket[] {
   return rank.weights.buckets.map((bucket) => ({
@@ -180,7 +187,9 @@ export function reductionBuckets(rank: Reducing, wire: ReductionBucket["wire"] =
     bytes: bucket.size * 4,
     group: groupOf(bucket),
     ranks: rank[groupOf(bucket)].size,
-    gathers: rank.zero && bucket.kind === "replicated" ? "weights" : "gradients",
+    gathers: isSharded(rank, bucket) ? "weights" : "gradients",
     wire,
+    updated: isSharded(rank, bucket) ? Math.ceil(bucket.size / rank.world.size) : bucket.size,
+    maxPieces: MAX_PIECES,
   }));
 }
