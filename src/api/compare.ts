@@ -39,6 +39,7 @@ function taskOf(options: CompareOptions): Task {
   checkBounds("compare", options, {
     epSize: BOUNDS.epSize,
     batch: BOUNDS.batch,
+    microBatches: BOUNDS.batch,
     sequence: BOUNDS.sequence,
     rounds: BOUNDS.rounds,
     communicationShare: BOUNDS.properShare,
@@ -61,6 +62,8 @@ function taskOf(options: CompareOptions): Task {
     rounds: options.rounds ?? 7,
     splitWeightGradients: options.splitWeightGradients ?? false,
     wire: options.wire ?? "f32",
+    microBatches: options.microBatches ?? 1,
+    wireGradients: options.wireGradients ?? "f32",
     balanced: options.balanced ?? true,
     communicationShare: share,
     shareMode: options.shareMode ?? "forward",

@@ -48,7 +48,7 @@ export interface CompareRow extends CompareCase, TimelineSummary {
   readonly spreadMs: number;
   /** Every round, in order. */
   readonly roundsMs: readonly number[];
-  /** Time with a gradient bucket on the wire; only with its reduction. */
+  /** Time with a gradient bucket on the wire, of a whole step. */
   readonly reductionMs?: number;
   /** Step of each baseline over this step, where the baseline took part in this mode. */
   readonly speedUp: Readonly<Partial<Record<BaselineName, number>>>;
@@ -164,8 +164,7 @@ function rowOf(
     stepMs,
     spreadMs: (quantile(roundsMs, 0.75) - quantile(roundsMs, 0.25)) / 2,
     roundsMs,
-    reductionMs:
-      c.mode === "train+reduce" ? median(c.runs.map((run) => reductionTime(run.timeline))) : undefined,
+    reductionMs: c.mode === "step" ? median(c.runs.map((run) => reductionTime(run.timeline))) : undefined,
     predictedMs: predicted.summary.stepMs,
     lowerBoundMs: Math.max(...costs.map((ofRank) => lowerBound(program, ofRank))),
     timelineShare: (program.operators.length * recordMs) / stepMs,

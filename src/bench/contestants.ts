@@ -5,42 +5,32 @@ import { once } from "../core/once.js";
 import { mean } from "../core/statistics.js";
 import type { Engine } from "../engine/engine.js";
 import { type ModelInput, resolveModel } from "../model/config.js";
-import { type ModelProgram, buildProgram } from "../model/language-model.js";
-import { type TrainingProgram, buildTrainingProgram } from "../model/training-program.js";
 import type { Program } from "../program/program.js";
-import { withReduction } from "../program/reduction.js";
-import type { RoutingValue } from "../run/actions/gate.js";
 import { clockOffset, gatherTimeline } from "../run/gather-timeline.js";
 import type { JobContext } from "../launch/job.js";
 import type { RunResult } from "../run/execution.js";
-import { Session } from "../run/session.js";
+import type { Session } from "../run/session.js";
 import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../program/schedule.js";
 import { type CostTable, type Costs, MeasuredCosts, agreedCosts, estimatedCosts } from "../simulate/costs.js";
 import type { Timeline } from "../timeline/timeline.js";
-import { feedBatch } from "../train/micro-batch.js";
-import { reductionBuckets } from "../train/step-sessions.js";
 import { type Trainee, createTrainee } from "../train/trainee.js";
 import { inferenceCase } from "./inference-case.js";
-import { randomBatch } from "./random-batch.js";
+import { TRAINING_MODES, type TrainingShape, trainingCase } from "./training-case.js";
 
 /**
- * forward: loss only; train: forward and backward of a micro-batch; train+reduce: also its gradients' reduction; prefill: a prompt into a
- * cache; decode: a token of each of many sequences over theirs.
+ * forward: loss only; train: forward and backward of a micro-batch; step: a whole optimiser step, with several micro-batches, reduction,
+ * clipping and update; prefill: a prompt into a cache; decode: a token of each of many sequences over theirs.
  */
-export const COMPARE_MODES = ["forward", "train", "train+reduce", "prefill", "decode"] as const;
+export const COMPARE_MODES = [...TRAINING_MODES, "prefill", "decode"] as const;
 /** What one step of a comparison runs: see COMPARE_MODES. */
 export type CompareMode = (typeof COMPARE_MODES)[number];
 
-export interface ContestantOptions {
+/** `batch`, `sequence`: prefill reads one sequence, decode has so many tokens of each in the cache. */
+export interface ContestantOptions extends TrainingShape {
   /** Model without `arch`. */
   readonly model: Omit<ModelInput, "arch">;
   readonly epSize?: number;
-  /** Sequences per rank and tokens per sequence; prefill reads one sequence, decode has so many tokens of each in the cache. */
-  readonly batch: number;
-  readonly sequence: number;
-  readonly splitWeightGradients: boolean;
-  readonly wire: "f32" | "bf16";
   /** Even out the gates of the fresh models first, as training would. */
   readonly balanced: boolean;
 }
@@ -67,10 +57,6 @@ export interface MeasuredStep {
   readonly stepMs: number;
   readonly timeline: Timeline;
 }
-
-type TrainingMode = Exclude<CompareMode, "prefill" | "decode">;
-
-type TrainedModel = ModelProgram & Partial<TrainingProgram>;
 
 const NOTHING = { prepare: () => undefined, release: () => undefined };
 
@@ -100,10 +86,11 @@ export class Contestants {
 
   enter(arch: string, policy: string, mode: CompareMode): Contestant {
     const rank = this.#rankOf(arch);
+    const shape = { ...this.options, policy: parsePolicy(policy) };
     const parts =
       mode === "prefill" || mode === "decode"
-        ? { ...inferenceCase(rank, mode, { ...this.options, policy: parsePolicy(policy) }), ...NOTHING }
-        : this.#trainingCase(rank, policy, mode);
+        ? { ...inferenceCase(rank, mode, shape), ...NOTHING }
+        : trainingCase(rank, mode, shape);
     const schedule = this.#schedule(policy, parts.session.program);
     return { arch, policy, mode, ...parts, schedule, costs: new MeasuredCosts(), runs: [] };
   }
@@ -185,68 +172,30 @@ export class Contestants {
   #balance(arch: string): void {
     const { world } = this.context;
     const rank = this.#rankOf(arch);
-    const { model, session } = this.#program(rank, "sequential", "forward");
-    if (model.routings.length === 0) return;
+    if (rank.config.architecture.routed === "none") return;
+    const shape = { ...this.options, policy: parsePolicy("sequential") };
+    const { session, prepare, run: start, release, loads: loadsOf } = trainingCase(rank, "forward", shape);
     const schedule = this.#schedule("sequential", session.program);
     for (let round = 0; round < BALANCE_ROUNDS; round++) {
       this.context.progress(`balancing the gates of ${arch}`);
-      const feeds = this.#feeds(rank, model);
-      const run = session.run(schedule, feeds.values);
-      const loads = model.routings.map(({ data }) => [...run.read<RoutingValue>(data.routing).routing.load]);
+      prepare();
+      const run = start(schedule);
+      const loads = loadsOf(run);
       run.release();
-      feeds.release();
-      const everywhere = gatherJson(world, loads, "loads");
-      model.routings.forEach(({ data: { shape } }, r) => {
-        const bias = rank.weights.buffers.get(shape.selectionBias as string)?.data;
-        const load = loads[r].map((_, e) => everywhere.reduce((sum, rankLoads) => sum + rankLoads[r][e], 0));
+      release();
+      const everywhere = gatherJson(
+        world,
+        loads.map(({ rows }) => rows),
+        "loads",
+      );
+      loads.forEach(({ shape: { selectionBias }, rows }, r) => {
+        const bias = rank.weights.buffers.get(selectionBias as string)?.data;
+        const load = rows.map((_, e) => everywhere.reduce((sum, rankLoads) => sum + rankLoads[r][e], 0));
         const mean = load.reduce((a, b) => a + b, 0) / load.length;
         const rate = BALANCE_RATE / (1 + round / 4);
         if (bias !== undefined)
           load.forEach((rows, e) => (bias[e] += rate * Math.max(-1, Math.min(1, (mean - rows) / mean))));
       });
     }
-  }
-
-  #trainingCase(rank: Trainee, policy: string, mode: TrainingMode) {
-    const { model, session } = this.#program(rank, policy, mode);
-    let feeds: ReturnType<typeof feedBatch> | undefined;
-    return {
-      session,
-      prepare: () => {
-        rank.gradients.zero();
-        feeds = this.#feeds(rank, model);
-      },
-      run: (schedule: Schedule) => session.run(schedule, (feeds as NonNullable<typeof feeds>).values),
-      release: () => feeds?.release(),
-    };
-  }
-
-  #program(rank: Trainee, policy: string, mode: TrainingMode): { model: TrainedModel; session: Session } {
-    const { options } = this;
-    const shape = {
-      batch: options.batch,
-      sequence: options.sequence,
-      epSize: rank.ep.size,
-      ranks: rank.world.size,
-      chunks: parsePolicy(policy).chunks,
-      wire: options.wire,
-    };
-    const splitWeightGradients = options.splitWeightGradients && policy !== "sequential";
-    const model: TrainedModel =
-      mode === "forward"
-        ? buildProgram(rank.config, { ...shape, head: "losses" })
-        : buildTrainingProgram(rank.config, { ...shape, splitWeightGradients });
-    const program =
-      mode === "train+reduce" ? withReduction(model.program, reductionBuckets(rank)) : model.program;
-    const keep = [model.output, ...model.routings.map(({ data }) => data.routing)];
-    return { model, session: new Session(rank, program, { keep }) };
-  }
-
-  /** Random tokens; the same in every run. */
-  #feeds(rank: Trainee, model: TrainedModel): ReturnType<typeof feedBatch> {
-    const { batch, sequence } = this.options;
-    const data = randomBatch(rank.config.vocab_size, batch * sequence, 7 + rank.world.rank);
-    const scales = { balance: 0.01, z: 0 };
-    return feedBatch(rank, model, data, { step: 0, seed: 0, share: 1, scales });
   }
 }

@@ -79,7 +79,7 @@ function groupOf(mode: string, rows: readonly ChartRow[], top: number): string {
 const TITLES: Readonly<Record<string, string>> = {
   forward: "Forward",
   train: "Forward and backward",
-  "train+reduce": "Forward, backward and gradient reduction",
+  step: "Optimiser step",
 };
 
 function barOf(row: ChartRow, y: number, scale: number): string {

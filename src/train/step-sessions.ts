@@ -157,7 +157,10 @@ function routingValues({ routings }: ModelProgram): number[] {
 }
 
 /** What is read after a run, of each of its micro-batches: losses, routings, statistics. */
-export function keptValues(model: TrainingProgram, values: RepeatedProgram["values"]): number[] {
+export function keptValues(
+  model: ModelProgram & Pick<TrainingProgram, "statistics">,
+  values: RepeatedProgram["values"],
+): number[] {
   const { output, distilled, statistics } = model;
   const kept = [
     output,

@@ -9,7 +9,7 @@ import { CLI, HAS_MPI, scmoe, temporaryDirectory } from "../helpers.js";
 
 const dir = temporaryDirectory();
 const SMALL =
-  "bench compare --width 64 --pairs 2 --vocab 256 --sequence 32 --batch 2 --rounds 1 --experts 4".split(" ");
+  "bench compare --width 64 --pairs 2 --vocab 256 --sequence 32 --batch 2 --rounds 1 --experts 4 --micro-batches 2".split(" ");
 const POLICIES = ["sequential", "pipelined(2)", "fixed(2)", "adaptive", "adaptive(2)"];
 
 function check({ rows }: CompareResult, archs: readonly string[], modes: readonly string[]): void {
@@ -22,8 +22,8 @@ function check({ rows }: CompareResult, archs: readonly string[], modes: readonl
     expect(row.roundsMs.length).toBe(1);
     expect(row.computeMs).toBeGreaterThan(0);
     expect(row.predictedMs).toBeGreaterThanOrEqual(row.lowerBoundMs * 0.999);
-    expect(row.communicationMs > 0).toBe(row.arch !== "dense" || row.mode === "train+reduce");
-    expect(row.reductionMs !== undefined).toBe(row.mode === "train+reduce");
+    expect(row.communicationMs > 0).toBe(row.arch !== "dense" || row.mode === "step");
+    expect(row.reductionMs !== undefined).toBe(row.mode === "step");
     const baseline = rows.find((r) => r.mode === row.mode && r.arch === "top2" && r.policy === "sequential");
     expect(row.speedUp["top-2 sequential"]).toBeCloseTo((baseline?.stepMs ?? NaN) / row.stepMs);
     expect(row.speedUp["top-2 pipelined"]).toBeGreaterThan(0);
@@ -31,7 +31,7 @@ function check({ rows }: CompareResult, archs: readonly string[], modes: readonl
 }
 
 it("as threads with a link model", () => {
-  const modes = ["forward", "train", "train+reduce"];
+  const modes = ["forward", "train", "step"];
   const ran = scmoe(
     [
       ...SMALL,

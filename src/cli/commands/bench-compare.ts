@@ -27,6 +27,8 @@ interface Flags extends SizeFlags {
   readonly rounds: number;
   readonly ep?: number;
   readonly wire: string;
+  readonly wireGradients: string;
+  readonly microBatches: number;
   readonly splitWeightGradients?: boolean;
   readonly unbalanced?: boolean;
   readonly out?: string;
@@ -62,6 +64,8 @@ export function addBenchCompare(bench: Command): void {
     .option("--rounds <n>", "measured rounds", numberIn(BOUNDS.rounds), 7)
     .option("--ep <n>", "ranks that share one copy of the experts (default: all)", numberIn(BOUNDS.epSize))
     .option("--wire <type>", "type of rows on the network: f32 or bf16", "f32")
+    .option("--micro-batches <n>", "of a whole step (mode step)", numberIn(BOUNDS.batch), 1)
+    .option("--wire-gradients <type>", "type of gradients on the network: f32 or bf16", "f32")
     .option("--split-weight-gradients", "weight gradients as operators of their own, to fill gaps")
     .option(
       "--unbalanced",
@@ -76,7 +80,7 @@ export function addBenchCompare(bench: Command): void {
       `
 Examples:
   scmoe bench compare --communication-share 0.6 --out out
-  scmoe bench compare --archs "top2 shared scmoe-pos2" --policies "sequential adaptive" --modes train,train+reduce
+  scmoe bench compare --archs "top2 shared scmoe-pos2" --policies "sequential adaptive" --modes train,step --micro-batches 4
   scmoe bench compare --archs all --link 1gbit,50us --json
   mpirun -n 2 --bind-to none npx scmoe bench compare --markdown`,
     )
@@ -106,8 +110,6 @@ function report(result: CompareResult, options: Measured, flags: Flags): void {
 type Measured = ReturnType<typeof compareOptions>;
 
 function compareOptions(flags: Flags) {
-  if (flags.wire !== "f32" && flags.wire !== "bf16")
-    throw new InputError(`--wire is f32 or bf16; found "${flags.wire}"`);
   return {
     model: sizedModel(flags),
     cases: parseCases(flags.archs, words(flags.policies)),
@@ -117,11 +119,18 @@ function compareOptions(flags: Flags) {
     sequence: flags.sequence,
     rounds: flags.rounds,
     splitWeightGradients: flags.splitWeightGradients ?? false,
-    wire: flags.wire,
+    microBatches: flags.microBatches,
+    wire: parseWire("--wire", flags.wire),
+    wireGradients: parseWire("--wire-gradients", flags.wireGradients),
     balanced: !flags.unbalanced,
     communicationShare: flags.communicationShare,
     shareMode: parseMode("--share-of", flags.shareOf),
   } satisfies CompareOptions;
+}
+
+function parseWire(option: string, text: string): "f32" | "bf16" {
+  if (text !== "f32" && text !== "bf16") throw new InputError(`${option} is f32 or bf16; found "${text}"`);
+  return text;
 }
 
 function words(list: string): string[] {

@@ -84,10 +84,10 @@ async function measureSteps(share: number): Promise<CompareResult> {
   return compare({
     model: PRESET,
     cases: MODELS,
-    modes: ["forward", "train", "train+reduce"],
+    modes: ["forward", "train", "step"],
     batch: BATCH,
     communicationShare: share,
-    shareMode: "train+reduce",
+    shareMode: "step",
     latencyMs: 0.05,
     ranks: RANKS,
     onEvent: terminal.onEvent,
