@@ -41,6 +41,36 @@ it("draws steps on one scale: transfers alone in the first, under compute in the
   ]);
 });
 
+it("goes on in further bands where transfers are short for one: each has its axis, and says what is done", () => {
+  // On one axis a transfer would take a half of a cell, where 1.2 are wanted.
+  const transfers = Array.from({ length: 34 }, (_, i) => span(20 * i + 10, 20 * i + 20));
+  const compute = Array.from({ length: 34 }, (_, i) => span(20 * i, 20 * i + 10));
+  const lines = lanesText(
+    [
+      { title: "long", lanes: { compute, network: transfers, waiting: transfers, stepMs: 680 } },
+      { title: "short", lanes: { ...TOGETHER, network: [span(10, 20)], stepMs: 200 } },
+    ],
+    WIDTH,
+  );
+  expect(lines).toEqual([
+    "long: 680 ms",
+    `  compute│${"█ ".repeat(17)}`.trimEnd(),
+    `  network│${" ▀".repeat(17)}`,
+    "short: 200 ms",
+    "  compute│████████████████████│",
+    `  network│ ▀${" ".repeat(18)}│`,
+    "          ┴─────────┴─────────┴─────────┴────",
+    "          0 ms      100       200       300",
+    "",
+    "long: 680 ms",
+    `  compute│${"█ ".repeat(17)}│`,
+    `  network│${" ▀".repeat(17)}│`,
+    "short: done after 200 ms",
+    "          ──────┴─────────┴─────────┴────────",
+    "                400 ms    500       600",
+  ]);
+});
+
 it("takes half a cell for busy where the lane was for half of it", () => {
   const compute = [span(2, 4.4), span(10, 12.6), span(20, 21), span(21.5, 23.1), span(339, 340)];
   const [, lane] = lanesText([{ title: "", lanes: { ...APART, compute } }], WIDTH);
