@@ -1,4 +1,6 @@
 /** Step times as bars in a self-contained SVG: compute, and what was spent waiting for the network. */
+import { escapeXml, svgDocument } from "./svg.js";
+
 /** One bar: times in ms, speed-up over the baseline. */
 export interface ChartRow {
   readonly arch: string;
@@ -28,30 +30,19 @@ export function speedChart(rows: readonly ChartRow[]): string {
     y += GROUP + members.length * STEP + 14;
     return group;
   });
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y}" width="${WIDTH}" height="${y}" role="img" aria-label="Step times">`,
-    `<style>${STYLE}</style>`,
-    `<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="wait" width="6" height="6"/><path class="line" d="M0 0V6"/></pattern></defs>`,
-    `<rect class="page" width="${WIDTH}" height="${y}" rx="10"/>`,
+  return svgDocument({ width: WIDTH, height: y, label: "Step times", style: STYLE }, [
     `<text class="title" x="24" y="34">Step time</text>`,
     legend(
       WIDTH - 24,
       rows.some((row) => row.predictedMs !== undefined),
     ),
     ...groups,
-    "</svg>",
-  ].join("\n");
+  ]);
 }
 
 const STYLE = `
-text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1a2230; font-variant-numeric: tabular-nums; }
-.page { fill: #fff; } .title { font-size: 17px; font-weight: 650; } .mode { font-weight: 620; } .faint { fill: #5f6b7d; font-size: 12px; }
-.work { fill: #3f6fb5; } .wait { fill: #f6c9cf; } .line { stroke: #d3263f; stroke-width: 2.4; } .rule { stroke: #e2e6ed; }
 .mark { stroke: #1a2230; stroke-width: 2; } .spread { stroke: #1a2230; stroke-width: 1; opacity: .55; } .fast { font-weight: 650; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e8ecf2; } .page { fill: #1a2029; } .faint { fill: #97a3b4; } .work { fill: #4a7fcb; } .wait { fill: #4a2831; }
-  .line { stroke: #ff5d73; } .rule { stroke: #313b4a; } .mark, .spread { stroke: #e8ecf2; }
-}`;
+@media (prefers-color-scheme: dark) { .mark, .spread { stroke: #e8ecf2; } }`;
 
 function legend(right: number, hasPredictions: boolean): string {
   const items: [number, string, string][] = [
@@ -101,11 +92,4 @@ function barOf(row: ChartRow, y: number, scale: number): string {
 
 function endOf({ stepMs, spreadMs = 0, predictedMs = 0 }: ChartRow): number {
   return Math.max(stepMs + spreadMs, predictedMs);
-}
-
-function escapeXml(text: string): string {
-  return text.replace(
-    /[&<>"]/g,
-    (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c] as string,
-  );
 }

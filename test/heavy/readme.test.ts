@@ -90,8 +90,12 @@ beforeAll(() => {
   writeFileSync(join(dir, "node_modules", ".bin", "scmoe"), script, { mode: 0o755 });
   symlinkSync(join(ROOT, "scripts"), join(dir, "scripts"));
   writeFileSync(join(dir, "mine.yaml"), "model:\n  preset: tiny\ntrain:\n  steps: 10\n");
-  const { code, stderr } = scmoe(["start", "--steps", "4", "--out", "runs/start"], dir);
+  const { code, stdout, stderr } = scmoe(["start", "--steps", "4", "--out", "runs/start"], dir);
   expect(code, stderr).toBe(0);
+  // No terminal: plain lines.
+  expect(stdout + stderr).not.toMatch(/[\u001b\r]/);
+  expect(stderr).toMatch(/^ {5}4 .*\d\.\d{3} +[\d,]+ +\d\.\d{3} +[\d,]+$/m);
+  expect(readFileSync(join(dir, "runs/start/tour.svg"), "utf8")).toContain("Training loss over time");
   makeModels();
 });
 
