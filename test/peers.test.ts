@@ -19,14 +19,15 @@ function table(what: string, files: Readonly<Record<string, readonly object[]>>)
 }
 
 it("joins rounds of both to one row per architecture and mode", () => {
-  const about = { torch: "2.15.0", mkl: "its own", ranks: 2, microBatches: 4, wireGradients: "f32" };
+  const about = { torch: "2.15.0", mkl: "its own", ranks: 2, exchange: "pairs" };
+  const step = { micro_batches: 4, wire_gradients: "f32" };
   const peer = (arch: string, mode: string, ms: number, waitedMs: number) => ({ arch, mode, ms, waitedMs });
   const ours = (arch: string, mode: string, roundsMs: readonly number[], exposedMs: number) =>
     ({ arch, mode, roundsMs, stepMs: roundsMs[0], exposedMs }) as const;
   const [top2, pos2] = ["top2", "scmoe-pos2"];
   const lines = table("compare", {
-    "peer-1.json": [about, peer(top2, "step", 400, 200), peer(pos2, "step", 300, 30)],
-    "peer-2.json": [about, peer(pos2, "step", 200, 10), peer(top2, "step", 600, 300)],
+    "peer-1.json": [{ ...about, ...step }, peer(top2, "step", 400, 200), peer(pos2, "step", 300, 30)],
+    "peer-2.json": [{ ...about, ...step }, peer(pos2, "step", 200, 10), peer(top2, "step", 600, 300)],
     "ours-1.json": [{ rows: [ours(top2, "step", [210], 84), ours(pos2, "step", [100], 1)] }],
     "ours-2.json": [{ rows: [ours(top2, "step", [190], 76), ours(pos2, "step", [150, 125], 6)] }],
   });
@@ -35,7 +36,9 @@ it("joins rounds of both to one row per architecture and mode", () => {
     "| scmoe-pos2 | step | 250 | 8 % | 125 | 3 % | 2.00 | 1.60 |",
     "",
   ]);
-  expect(lines[5]).toMatch(/^Medians of 2 rounds, in turn, 2 hosts, 110mbit; a step has 4 micro-batches/);
+  expect(lines[5]).toMatch(
+    /^Medians of 2 rounds, in turn, 2 hosts, 110mbit; a step has 4 micro-batches, gradients travel as f32; PyTorch's rows by pairs\./,
+  );
   expect(lines[5]).toMatch(/PyTorch 2\.15\.0 \(MKL's kernels its own\)/);
 });
 

@@ -5,7 +5,8 @@
 #   PYTHON=~/peer/bin/python scripts/peers/compare.sh RATE [ROUNDS]     RATE like 110mbit; ROUNDS of each case, default 9
 #
 # Settings: MODES (default forward,train,step), VOCAB (8192), MICRO_BATCHES (4), WIRE_GRADIENTS (f32 or bf16), PER_RUN (3: rounds that one
-# takes before it is the other's turn), SIZES (more options that both know: "--width 128"), MKL_KERNELS (mkl.py).
+# takes before it is the other's turn), SIZES (more options that both know: "--width 128"); of PyTorch alone EXCHANGE (pairs or
+# all-to-all: how rows travel) and MKL_KERNELS (mkl.py).
 # Exit codes: 64 usage; 69 something is missing; 77 not permitted here; else that of what failed.
 set -eu
 
@@ -34,9 +35,10 @@ HOSTS_NET=${HOSTS_NET:-10.83.0}
 export HOSTS_NAME HOSTS_NET
 options="--modes $modes --vocab ${VOCAB:-8192} ${stepping:-} ${SIZES:-}"
 
-peer() { # peer ROUNDS FILE; shellcheck disable=SC2086
+# Options are words, so they are not quoted.
+peer() { # peer ROUNDS FILE
   run "$2" "$root/scripts/hosts.sh" 2 "$rate" env GLOO_SOCKET_IFNAME=eth0 MASTER_ADDR="$HOSTS_NET.1" \
-    MKL_KERNELS="${MKL_KERNELS:-}" "$python" "$here/expert_parallel.py" $options --rounds "$1"
+    MKL_KERNELS="${MKL_KERNELS:-}" "$python" "$here/expert_parallel.py" $options --rounds "$1" --exchange "${EXCHANGE:-pairs}"
 }
 
 ours() {

@@ -47,6 +47,7 @@ def arguments():
     parser.add_argument("--modes", type=words(MODES), default=list(MODES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--micro-batches", type=int, default=4)
+    parser.add_argument("--exchange", choices=("pairs", "all-to-all"), default="pairs")
     parser.add_argument("--wire-gradients", choices=("f32", "bf16"), default="f32")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
@@ -90,11 +91,9 @@ def main():
         if rank == 0:
             print(json.dumps(line), flush=True)
 
-    peer = dict(torch=torch.__version__, mkl=mkl.KERNELS, ranks=ranks)
-    say(**peer, microBatches=options.micro_batches, wireGradients=options.wire_gradients)
-    trainers = {
-        name: Trainer(name, sizes, options.micro_batches, options.wire_gradients, group) for name in options.archs
-    }
+    how = {name: getattr(options, name) for name in ("exchange", "micro_batches", "wire_gradients")}
+    say(torch=torch.__version__, mkl=mkl.KERNELS, ranks=ranks, **how)
+    trainers = {name: Trainer(name, sizes, group, **how) for name in options.archs}
     cases = [(name, mode) for mode in options.modes for name in options.archs]
     for name, mode in cases:
         # Reducing once is enough for a warm step, and is most of its time.

@@ -31,7 +31,9 @@ function median(values) {
 
 function compareTable() {
   const lines = read("peer-", (text) => text.trim().split("\n"));
-  const { torch, mkl, ranks, microBatches, wireGradients } = lines.find((line) => "torch" in line);
+  const { torch, mkl, ranks, exchange, micro_batches, wire_gradients } = lines.find(
+    (line) => "torch" in line,
+  );
   const peers = lines.filter((line) => "ms" in line);
   const ours = read("ours-").flatMap(({ rows }) => rows);
   const like = (rows, { arch, mode }) => rows.filter((row) => row.arch === arch && row.mode === mode);
@@ -49,7 +51,7 @@ function compareTable() {
   });
   const rounds = like(peers, cases[0]).length;
   const steps = cases.some(({ mode }) => mode === "step")
-    ? `; a step has ${microBatches} micro-batches, gradients travel as ${wireGradients}`
+    ? `; a step has ${micro_batches} micro-batches, gradients travel as ${wire_gradients}`
     : "";
   return [
     ...markdown(
@@ -66,7 +68,7 @@ function compareTable() {
       found,
     ),
     "",
-    `Medians of ${rounds} rounds, in turn, ${ranks} hosts, ${rate}${steps}. ${setting(torch, mkl)}, ${mpi()}.`,
+    `Medians of ${rounds} rounds, in turn, ${ranks} hosts, ${rate}${steps}; PyTorch's rows by ${exchange}. ${setting(torch, mkl)}, ${mpi()}.`,
   ];
 }
 

@@ -15,9 +15,9 @@ CLIP_NORM = 1.0
 
 
 class Trainer:
-    def __init__(self, name, sizes, micro_batches, wire_gradients, reductions, **init):
+    def __init__(self, name, sizes, reductions, *, exchange, micro_batches, wire_gradients, **init):
         """`reductions`: a process group of its own, so that no bucket is ahead of an all-to-all in its queue."""
-        self.model = Model(ARCHITECTURES[name], sizes, **init)
+        self.model = Model(ARCHITECTURES[name], sizes, exchange, **init)
         parameters = dict(self.model.named_parameters())
         self.experts = [p for n, p in parameters.items() if is_expert(n)]
         self.replicated = [p for n, p in parameters.items() if not is_expert(n)]
