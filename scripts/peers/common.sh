@@ -58,7 +58,10 @@ run() { # run FILE COMMAND...: its output into FILE; what went wrong is shown
   child=
   [ $code = 0 ] || {
     say ""
-    grep -v '^$' "$results/errors" | tail -n 20 >&2 || true
+    # What mpirun says about it comes after a rule.
+    sed '/^-----/,$d' "$results/errors" >"$results/said"
+    [ -s "$results/said" ] || cp "$results/errors" "$results/said"
+    tail -n 20 "$results/said" >&2
     exit $code
   }
 }
