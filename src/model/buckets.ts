@@ -16,8 +16,9 @@ export interface TensorRun {
   readonly size: number;
 }
 
-const BUCKET_ELEMENTS = 2 ** 24;
-const MIN_BUCKETS = 8;
+const MAX_BUCKET = 2 ** 24;
+const MIN_BUCKET = 2 ** 18;
+const BUCKETS = 48;
 
 /** All replicated parameters, and the experts that lie on a rank. */
 export function localParameters(
@@ -32,9 +33,9 @@ export function localParameters(
 /** A rank's trained parameters in runs of one kind, cut only where a parameter says that it may be. */
 export function bucketsOf(parameters: readonly ParameterInfo[], layout: BucketLayout): TensorRun[] {
   const trained = localParameters(parameters, layout).filter(({ buffer }) => !buffer);
-  // Several buckets even in a small model: the first are reduced while the backward pass goes on.
-  const share = Math.ceil(trained.reduce((sum, info) => sum + sizeOf(info), 0) / MIN_BUCKETS);
-  const wanted = layout.bucketElements ?? Math.min(BUCKET_ELEMENTS, share);
+  // Many: the first are reduced while the backward pass goes on, and gathered while the forward pass does.
+  const share = Math.ceil(trained.reduce((sum, info) => sum + sizeOf(info), 0) / BUCKETS);
+  const wanted = layout.bucketElements ?? Math.min(MAX_BUCKET, Math.max(MIN_BUCKET, share));
   type Open = { kind: TensorRun["kind"]; infos: ParameterInfo[]; size: number };
   const open = new Map<TensorRun["kind"], Open>();
   const runs: Open[] = [];

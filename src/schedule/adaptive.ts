@@ -10,6 +10,7 @@ import { type PlacedSegment, placeSegments, programBound } from "./bound.js";
 import { fixed, numSlots } from "./fixed.js";
 import { improve } from "./improve.js";
 import { eager, listSchedule } from "./list-schedule.js";
+import { searchPriorities } from "./priorities.js";
 import { describePlacement } from "./placement.js";
 import type { Schedule } from "../program/schedule.js";
 import { segmentsOf } from "./segments.js";
@@ -17,6 +18,8 @@ import { sequential } from "./sequential.js";
 
 /** Work of the local search: orders tried times operators of the program. This much takes about half a second. */
 const WORK = 400_000;
+/** The same of the search over priorities: lists without a given order are quicker to make. */
+const PRIORITY_WORK = 1_500_000;
 /** How many of the fastest orders found so far the local search starts from. */
 const STARTS = 2;
 
@@ -36,8 +39,13 @@ export function adaptive(program: Program, costs: Costs): Schedule {
   });
   const isBest = ({ ms }: Candidate): boolean => ms <= boundMs * (1 + 1e-9) + 1e-9;
 
+  const isWide = program.operators.some(({ microBatch }) => microBatch !== undefined);
   let found = [evaluate(joinSegments(program, cost, segments)), evaluate(eager(program, costs).order)];
   if (!found.some(isBest)) {
+    if (isWide) {
+      const attempts = Math.ceil(PRIORITY_WORK / program.operators.length);
+      found.push(evaluate(searchPriorities(program, { cost, attempts, boundMs }).order));
+    }
     found.push(...fixedPlacements(program).map((order) => evaluate(withLooseInGaps(program, cost, order))));
     found = found.sort((a, b) => a.ms - b.ms);
     const attempts = Math.ceil(WORK / (STARTS * program.operators.length));

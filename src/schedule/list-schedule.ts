@@ -53,19 +53,22 @@ export interface ListResult {
   readonly gaps: readonly { readonly waiting: number | undefined; readonly ms: number }[];
 }
 
-/** Makes a legal order. A transfer is sent as soon as its inputs exist; of several, the most urgent; each link carries one at a time. */
+/** Makes a legal order. A link that is free carries the most urgent of the transfers whose inputs exist; one at a time, to its end. */
 export function listSchedule(program: Program, options: ListOptions): ListResult {
   return new ListRun(program, options).run();
 }
 
 type StreamName = keyof Schedule["order"];
 
+const STARTING_ORDER: readonly StreamName[] = ["network", "storage", "compute"];
+
 class ListRun {
   readonly #waiting: Int32Array;
   readonly #readyAt: Float64Array;
   readonly #later: readonly (readonly number[])[];
   readonly #open: Record<StreamName, number[]> = { compute: [], network: [], storage: [] };
-  readonly #free = { network: 0, storage: 0 };
+  /** When each stream has done what it has started. */
+  readonly #free: Record<StreamName, number> = { compute: 0, network: 0, storage: 0 };
   readonly #urgency: Float64Array;
   readonly #sequence: readonly number[];
   readonly #isSequenced: Uint8Array;
@@ -99,41 +102,47 @@ class ListRun {
   }
 
   run(): ListResult {
-    const { cost } = this.options;
     const ids: number[] = [];
     const gaps: { waiting: number | undefined; ms: number }[] = [];
     while (ids.length < this.program.operators.length) {
-      const transfer = this.#take("network") ?? this.#take("storage");
-      if (transfer !== undefined) {
-        const stream = this.program.operators[transfer].stream as "network" | "storage";
-        this.#free[stream] = Math.max(this.#free[stream], this.#clock) + cost[transfer];
-        ids.push(transfer);
-        this.#finish(transfer, this.#free[stream]);
+      const started = this.#startNext();
+      if (started !== undefined) {
+        ids.push(started);
         continue;
       }
-      const next = this.#take("compute");
-      if (next === undefined) {
-        const wake = this.#wake();
-        if (wake === Infinity) return { order: orderByStream(this.program, ids), ms: Infinity, gaps };
+      const wake = this.#wake();
+      if (wake === Infinity) return { order: orderByStream(this.program, ids), ms: Infinity, gaps };
+      if (this.#free.compute <= this.#clock)
         gaps.push({ waiting: this.#sequence[this.#turn], ms: wake - this.#clock });
-        this.#clock = wake;
-        continue;
-      }
-      if (this.#isSequenced[next] === 1) this.#turn++;
-      this.#clock += cost[next];
-      ids.push(next);
-      this.#finish(next, this.#clock);
+      this.#clock = wake;
     }
     return { order: orderByStream(this.program, ids), ms: this.#last, gaps };
   }
 
+  /** Transfers first: what is ready when a link becomes free is chosen then, not when it became ready. */
+  #startNext(): number | undefined {
+    for (const stream of STARTING_ORDER) {
+      if (this.#free[stream] > this.#clock) continue;
+      const id = this.#take(stream);
+      if (id === undefined) continue;
+      if (this.#isSequenced[id] === 1) this.#turn++;
+      this.#free[stream] = this.#clock + this.options.cost[id];
+      this.#finish(id, this.#free[stream]);
+      return id;
+    }
+    return undefined;
+  }
+
+  /** When something next becomes ready, or free. */
   #wake(): number {
     let wake = Infinity;
-    for (const stream of STREAMS)
+    for (const stream of STREAMS) {
+      const free = this.#free[stream];
       for (const id of this.#open[stream]) {
-        const ready = this.#readyAt[id];
-        if (ready > this.#clock && ready < wake) wake = ready;
+        const at = Math.max(free, this.#readyAt[id]);
+        if (at > this.#clock && at < wake) wake = at;
       }
+    }
     return wake;
   }
 
