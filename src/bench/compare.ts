@@ -11,7 +11,7 @@ import { type JobContext, defineJob } from "../launch/job.js";
 import type { Operator } from "../program/operator.js";
 import { lowerBound } from "../schedule/bound.js";
 import { whyExposed } from "../schedule/diagnose.js";
-import { agreedCosts } from "../simulate/costs.js";
+import { type CostTable, agreedCosts } from "../simulate/costs.js";
 import { type MeasuredWork, measuredWork } from "../simulate/calibration.js";
 import type { OperatorClass } from "../program/work.js";
 import { simulate } from "../simulate/simulate.js";
@@ -53,6 +53,8 @@ export interface CompareRow extends CompareCase, TimelineSummary {
   /** Step of each baseline over this step, where the baseline took part in this mode. */
   readonly speedUp: Readonly<Partial<Record<BaselineName, number>>>;
   readonly predictedMs: number;
+  /** By which share the same schedule takes longer at the costs of the measured rounds than at those before them, which it was placed on. */
+  readonly driftShare: number;
   /** Longest of compute, network and the chain of dependencies, on the slowest rank. */
   readonly lowerBoundMs: number;
   /** What keeping the timeline costs, as a share of the step. */
@@ -148,6 +150,11 @@ function rowOf(
   const tables = contestants.costsOfRanks(c);
   const costs = contestants.ownCostsOfRanks(c);
   const predicted = simulate(program, schedule, { costs });
+  const msAt = (table: CostTable): number =>
+    simulate(program, schedule, {
+      costs: costs.map(() => contestants.costsOf(table, program)),
+      eventsOf: [],
+    }).summary.stepMs;
   const stepMs = median(roundsMs);
   // The typical run is the picture, not the last.
   const { timeline } = c.runs.reduce((a, b) =>
@@ -166,6 +173,7 @@ function rowOf(
     roundsMs,
     reductionMs: c.mode === "step" ? median(c.runs.map((run) => reductionTime(run.timeline))) : undefined,
     predictedMs: predicted.summary.stepMs,
+    driftShare: msAt(contestants.costsOfRounds(c)) / msAt(c.costsBefore ?? agreedCosts(tables)) - 1,
     lowerBoundMs: Math.max(...costs.map((ofRank) => lowerBound(program, ofRank))),
     timelineShare: (program.operators.length * recordMs) / stepMs,
     costs: measuredWork(program, agreedCosts(tables)),

@@ -49,6 +49,8 @@ export interface Contestant {
   readonly release: () => void;
   schedule: Schedule;
   readonly costs: MeasuredCosts;
+  /** What the ranks agreed on before the measured rounds. */
+  costsBefore?: CostTable;
   readonly runs: MeasuredStep[];
 }
 
@@ -116,6 +118,14 @@ export class Contestants {
     contestant.costs.add(step.timeline.events.filter((event) => event.rank === rank));
   }
 
+  /** What ranks agree on, of the measured rounds alone. */
+  costsOfRounds({ runs }: Contestant): CostTable {
+    const { world } = this.context;
+    const costs = new MeasuredCosts();
+    for (const { timeline } of runs) costs.add(timeline.events.filter((event) => event.rank === world.rank));
+    return agreedCosts(gatherJson(world, costs.typical(), "costs of rounds"));
+  }
+
   /** What each rank measured: one may be slower than another. */
   costsOfRanks(contestant: Contestant): CostTable[] {
     return gatherJson(this.context.world, contestant.costs.typical(), "costs");
@@ -134,10 +144,11 @@ export class Contestants {
     return tables.map((table) => (op) => table[op.id]);
   }
 
-  /** Places operators on the costs measured so far. */
+  /** Ranks agree on the costs measured so far; operators are placed on them where the policy does so. */
   placeAgain(contestant: Contestant): void {
-    if (!parsePolicy(contestant.policy).usesCosts) return;
     const table = agreedCosts(this.costsOfRanks(contestant));
+    contestant.costsBefore = table;
+    if (!parsePolicy(contestant.policy).usesCosts) return;
     contestant.schedule = this.#schedule(contestant.policy, contestant.session.program, table);
   }
 

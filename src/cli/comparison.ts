@@ -33,6 +33,7 @@ const COLUMNS: readonly Column<CompareRow>[] = [
   },
   { name: "predicted", text: (row) => tenths(row.predictedMs) },
   { name: "off", text: (row) => `${signed((row.predictedMs / row.stepMs - 1) * 100)} %` },
+  { name: "drift", text: (row) => `${signed(row.driftShare * 100)} %` },
   { name: "bound", text: (row) => tenths(row.lowerBoundMs) },
 ];
 

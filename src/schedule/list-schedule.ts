@@ -69,6 +69,8 @@ class ListRun {
   readonly #open: Record<StreamName, number[]> = { compute: [], network: [], storage: [] };
   /** When each stream has done what it has started. */
   readonly #free: Record<StreamName, number> = { compute: 0, network: 0, storage: 0 };
+  /** When the latest compute operator began. */
+  #computeFrom = 0;
   readonly #urgency: Float64Array;
   readonly #sequence: readonly number[];
   readonly #isSequenced: Uint8Array;
@@ -126,11 +128,19 @@ class ListRun {
       const id = this.#take(stream);
       if (id === undefined) continue;
       if (this.#isSequenced[id] === 1) this.#turn++;
+      if (stream === "compute") this.#computeFrom = this.#clock;
       this.#free[stream] = this.#clock + this.options.cost[id];
       this.#finish(id, this.#free[stream]);
       return id;
     }
     return undefined;
+  }
+
+  /** A transfer is issued between compute operators, or while the rank stands still. */
+  #issuedAt(stream: StreamName, id: number): number {
+    const ready = this.#readyAt[id];
+    if (stream === "compute" || ready <= this.#computeFrom) return ready;
+    return ready < this.#free.compute ? this.#free.compute : ready;
   }
 
   /** When something next becomes ready, or free. */
@@ -139,7 +149,7 @@ class ListRun {
     for (const stream of STREAMS) {
       const free = this.#free[stream];
       for (const id of this.#open[stream]) {
-        const at = Math.max(free, this.#readyAt[id]);
+        const at = Math.max(free, this.#issuedAt(stream, id));
         if (at > this.#clock && at < wake) wake = at;
       }
     }
@@ -153,7 +163,7 @@ class ListRun {
     let at = -1;
     for (let i = 0; i < list.length; i++) {
       const id = list[i];
-      if (this.#readyAt[id] > this.#clock) continue;
+      if (this.#issuedAt(stream, id) > this.#clock) continue;
       if (this.#isSequenced[id] === 1 && this.#sequence[this.#turn] !== id) continue;
       if (at < 0) at = i;
       else {

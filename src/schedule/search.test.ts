@@ -2,7 +2,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type MadeUp, choices, madeUp, randomProgram, randomSchedule } from "../../test/random-program.js";
+import { resolveModel } from "../model/config.js";
+import { buildTrainingProgram } from "../model/training-program.js";
 import { ancestorsOf, graphOf } from "../program/graph.js";
+import { repeatProgram } from "../program/repeat.js";
+import { unitCosts } from "../simulate/costs.js";
 import { STREAMS, type Stream } from "../program/operator.js";
 import type { Schedule } from "../program/schedule.js";
 import { whyIllegal } from "../program/validate.js";
@@ -11,6 +15,7 @@ import { lowerBound } from "./bound.js";
 import { placeSegment } from "./exhaustive.js";
 import { improve } from "./improve.js";
 import { listSchedule } from "./list-schedule.js";
+import { searchPriorities } from "./priorities.js";
 import { problemOf } from "./segments.js";
 
 const ms = fc.integer({ min: 0, max: 9 });
@@ -68,6 +73,40 @@ describe("improve()", () => {
       }),
       { seed: 14, numRuns: 150 },
     );
+  });
+});
+
+describe("searchPriorities()", () => {
+  const config = resolveModel({
+    arch: "scmoe-pos2",
+    vocab_size: 64,
+    hidden_size: 32,
+    intermediate_size: 64,
+    num_attention_heads: 2,
+    num_hidden_layers: 4,
+    num_experts: 4,
+    max_position_embeddings: 16,
+  });
+  const { program: micro } = buildTrainingProgram(config, { batch: 2, sequence: 16, epSize: 2 });
+  const { program } = repeatProgram(micro, 3);
+  // Transfers as long as the window: which micro-batch goes first makes a difference.
+  const cost = Float64Array.from(program.operators, (op) => (op.stream === "network" ? 4 : unitCosts(op)));
+
+  it("finds faster orders of micro-batches side by side than one priority for all, the same ones every time", () => {
+    const search = () => searchPriorities(program, { cost, attempts: 300, boundMs: 0 });
+    const [found, again] = [search(), search()];
+    expect(found.order).toEqual(again.order);
+    expect(found.ms).toBeLessThan(listSchedule(program, { cost }).ms);
+    expect(found.ms).toBeCloseTo(clock({ program, cost }, found.order), 9);
+    expect(searchPriorities(program, { cost, attempts: 1, boundMs: 0 }).order).toEqual(
+      listSchedule(program, { cost }).order,
+    );
+  });
+
+  it("ends when no order can be faster", () => {
+    const { ms: listed } = listSchedule(program, { cost });
+    const found = searchPriorities(program, { cost, attempts: 1e9, boundMs: listed });
+    expect(found.ms).toBe(listed);
   });
 });
 

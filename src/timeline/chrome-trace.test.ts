@@ -155,7 +155,8 @@ it("transfers of a simulated step on 8 ranks have lanes with names, in the trace
     traceEvents.filter((e) => e.name === "thread_name").map((e) => [`${e.pid} ${e.tid}`, e.args?.name]),
   );
   const used = new Set(traceEvents.filter((e) => e.ph === "X").map((e) => named.get(`${e.pid} ${e.tid}`)));
-  expect([...used].sort()).toEqual(["compute", "exposed", "network", "network 2", "network 3", "network 4"]);
+  expect([...used]).toEqual(expect.arrayContaining(["compute", "exposed", "network", "network 2"]));
+  for (const name of used) expect(name).toMatch(/^(compute|exposed|network( \d)?)$/);
 });
 
 it("the page, too, gives everything under way at the same time a lane that is seen", () => {
