@@ -10,17 +10,18 @@ export const MODELS = [
 
 const PRESET = "tiny-llama";
 export const RANKS = 2;
-/** Sequences per rank. */
+/** Sequences per rank and micro-batch, and micro-batches of a step. */
 const BATCH = 8;
-export const STEPS = 260;
-const LEARNING_RATE = 0.004;
+const MICRO_BATCHES = 4;
+export const STEPS = 150;
+const LEARNING_RATE = 0.005;
 /** Long, for so short a run: an early peak costs half a nat. */
 const WARM_UP_SHARE = 0.3;
 /** Steps between evaluations and between checkpoints. */
-const INTERVAL = 100;
+const INTERVAL = 75;
 
 /** Of a sequential top-2 step in this mode, what communication takes: it chooses the link. */
-export const SHARE = 0.6;
+export const SHARE = 0.48;
 const SHARE_MODE = "step";
 const MODES = ["forward", "train", SHARE_MODE] as const;
 const LATENCY_MS = 0.05;
@@ -38,6 +39,7 @@ export function comparison(communicationShare: number): CompareOptions {
     cases: MODELS.map(({ arch, policy }) => ({ arch, policy })),
     modes: MODES,
     batch: BATCH,
+    microBatches: MICRO_BATCHES,
     communicationShare,
     shareMode: SHARE_MODE,
     latencyMs: LATENCY_MS,
@@ -51,7 +53,8 @@ export function training({ arch, policy }: (typeof MODELS)[number], steps: numbe
     schedule: { policy },
     train: {
       steps,
-      batch_size: RANKS * BATCH,
+      batch_size: RANKS * BATCH * MICRO_BATCHES,
+      micro_batch_size: BATCH,
       learning_rate: LEARNING_RATE,
       warmup_steps: Math.ceil(steps * WARM_UP_SHARE),
       eval_interval: INTERVAL,
