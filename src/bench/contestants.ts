@@ -62,6 +62,8 @@ export interface MeasuredStep {
 
 const NOTHING = { prepare: () => undefined, release: () => undefined };
 
+/** Of a rank: more tokens take longer and tell little more. */
+const BALANCE_TOKENS = 4096;
 const BALANCE_ROUNDS = 12;
 const BALANCE_RATE = 0.05;
 
@@ -184,7 +186,9 @@ export class Contestants {
     const { world } = this.context;
     const rank = this.#rankOf(arch);
     if (rank.config.architecture.routed === "none") return;
-    const shape = { ...this.options, policy: parsePolicy("sequential") };
+    const { sequence } = this.options;
+    const batch = Math.min(this.options.batch, Math.max(1, Math.floor(BALANCE_TOKENS / sequence)));
+    const shape = { ...this.options, batch, policy: parsePolicy("sequential") };
     const { session, prepare, run: start, release, loads: loadsOf } = trainingCase(rank, "forward", shape);
     const schedule = this.#schedule("sequential", session.program);
     for (let round = 0; round < BALANCE_ROUNDS; round++) {

@@ -151,7 +151,7 @@ function advice({ weights, gradients, moments, activations, buffers }: RankMemor
       ? "Use a smaller model, more hosts, or parallel.zero"
       : "Use a smaller model or a machine with more memory";
   return isTraining
-    ? "Use a smaller train.micro_batch_size or data.sequence_length, or train.recompute"
+    ? "Use a smaller train.micro_batch_size with train.micro_batches_at_once=1, a smaller data.sequence_length, or train.recompute"
     : "Use fewer or shorter sequences at a time";
 }
 
