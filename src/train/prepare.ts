@@ -173,7 +173,7 @@ export function divideBatch({ train, data }: RunConfig, ranks: number): StepShap
   const atOnce = runSize({ microBatches, microBatchesAtOnce });
   if (microBatches % atOnce !== 0)
     throw new InputError(
-      `train.micro_batches_at_once ${atOnce} does not divide the ${microBatches} micro-batches of a step and rank`,
+      `train.micro_batches_at_once ${atOnce} does not divide the ${microBatches} micro-batches of a step on each rank; wanted a divisor of ${microBatches}`,
     );
   return { batch, sequence: data.sequence_length, microBatches, atOnce };
 }
