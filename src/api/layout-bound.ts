@@ -35,12 +35,12 @@ interface MicroBatchTimes extends BusyTimes {
   readonly uplinkBackward: number;
 }
 
-/** Of a micro-batch, and of what comes once per step: gathering and update, which lead; gradients to their owners. */
+/** Of a micro-batch, and of what comes once per step: gathering and update, which mostly lead; gradients to their owners. */
 export interface LayoutTimes {
   readonly microBatch: MicroBatchTimes;
   readonly leading: BusyTimes;
   readonly reduction: BusyTimes;
-  /** Of both, all operators one after another. */
+  /** Of both, all operators one after another; transfers that follow each other share their latency. */
   readonly serial: number;
   /** The weights that the first operator reads: gathered, updated. */
   readonly firstBucketMs: number;
@@ -61,6 +61,9 @@ export function layoutTimes(question: Question, arch: string, chunks: number): L
   const built = caseProgram(question, arch, chunks, shorter ?? model);
   const first = programTimes(built.program, costs, question);
   const { operators } = withReductions({ ...built, model }, question);
+  const begin = operators.findIndex(({ kind }) => !LEADING.includes(kind));
+  const withoutLatency: Costs = (op) =>
+    Math.max(0, costs(op) - (op.stream === "network" ? question.cluster.latencyMs : 0));
   const leading = operators.filter(({ kind }) => LEADING.includes(kind));
   const reducing = operators.filter(({ kind }) => REDUCING.includes(kind));
   return {
@@ -68,11 +71,11 @@ export function layoutTimes(question: Question, arch: string, chunks: number): L
       shorter === undefined || longer === undefined
         ? first
         : extrapolate([shorter, first], [longer, of(longer)], model.config.num_hidden_layers),
-    serial: [...leading, ...reducing].reduce((sum, op) => sum + costs(op), 0),
-    firstBucketMs: firstBucket(operators, leading.length, costs),
+    serial: [...leading, ...reducing].reduce((sum, op) => sum + withoutLatency(op), 0),
+    firstBucketMs: firstBucket(operators, begin, costs),
     leading: busyTimes(leading, costs, question),
     reduction: busyTimes(reducing, costs, question),
-    lastBucketMs: lastBucket(reducing, operators.length - reducing.length - 1, costs),
+    lastBucketMs: lastBucket(reducing, lastOfAll(operators), costs),
   };
 }
 
@@ -146,6 +149,12 @@ function computeAhead(program: Program, last: number, costs: Costs): number {
 function firstBucket(operators: readonly Operator[], first: number, costs: Costs): number {
   const until = (id: number): number => costs(operators[id]) + Math.max(0, ...operators[id].after.map(until));
   return Math.max(0, ...operators[first].after.filter((id) => id < first).map(until));
+}
+
+/** The last operator of the micro-batch itself. */
+function lastOfAll(operators: readonly Operator[]): number {
+  const isOwn = ({ kind }: Operator): boolean => !LEADING.includes(kind) && !REDUCING.includes(kind);
+  return operators.findLast(isOwn)?.id ?? 0;
 }
 
 /** Milliseconds of the longest chain of a bucket that waits for an operator. */

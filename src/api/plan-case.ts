@@ -6,7 +6,7 @@ import { buildProgram } from "../model/language-model.js";
 import { buildTrainingProgram } from "../model/training-program.js";
 import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";
-import { type ReductionBucket, withReduction, withUpdates } from "../program/reduction.js";
+import { type ReductionBucket, dealGathers, withReduction, withUpdates } from "../program/reduction.js";
 import type { Schedule } from "../program/schedule.js";
 import { roleOf } from "../program/work.js";
 import { type DeviceMemory, deviceMemory, rankBuckets } from "../run/device-memory.js";
@@ -83,7 +83,7 @@ export function costsOf({ cluster, calibration, elementBytes, ranks, epSize }: Q
 
 /** The same program with the update that the step before left, and the reduction of all of its gradients. */
 export function withReductions({ program, model }: CaseProgram, question: Question): Program {
-  const buckets = reductionBuckets(model, question);
+  const buckets = dealGathers(program, reductionBuckets(model, question));
   return withUpdates(withReduction(program, buckets), buckets, { clears: true }).program;
 }
 

@@ -4,7 +4,7 @@ import { buildProgram } from "../model/language-model.js";
 import { type TrainingProgram, buildTrainingProgram } from "../model/training-program.js";
 import type { ModelProgram } from "../model/language-model.js";
 import type { Program } from "../program/program.js";
-import { withReduction, withUpdates } from "../program/reduction.js";
+import { dealGathers, withReduction, withUpdates } from "../program/reduction.js";
 import type { Schedule } from "../program/schedule.js";
 import type { RoutingValue } from "../run/actions/gate.js";
 import type { RunResult } from "../run/execution.js";
@@ -113,7 +113,7 @@ function build(
   if (mode === "step") {
     const shape = { ...wires, splitWeightGradients, microBatches, microBatchesAtOnce: microBatches };
     const { model, program, values } = stepModel(rank.config, shape);
-    const buckets = reductionBuckets(rank, wireGradients);
+    const buckets = dealGathers(program, reductionBuckets(rank, wireGradients));
     return { model, values, ...withUpdates(withReduction(program, buckets), buckets, { clears: true }) };
   }
   const model: Built["model"] =

@@ -7,7 +7,7 @@ import { sequential } from "../schedule/sequential.js";
 import { gradientsWritten } from "./gradients.js";
 import { ancestorsOf } from "./graph.js";
 import type { Operator, OperatorOf } from "./operator.js";
-import { type ReductionBucket, withReduction, withUpdates } from "./reduction.js";
+import { type ReductionBucket, dealGathers, withReduction, withUpdates } from "./reduction.js";
 import { repeatProgram } from "./repeat.js";
 import { whyIllegal } from "./validate.js";
 import { weightsRead } from "./weights-read.js";
@@ -92,6 +92,41 @@ describe.each(["gradients", "weights"] as const)("a step that gathers %s", (gath
           if (gradientsWritten(op).some((family) => families.includes(family)))
             expect(ancestors.has(id, op.id)).toBe(true);
     }
+  });
+});
+
+describe("dealGathers()", () => {
+  const dealt = dealGathers(program, buckets());
+  const early = dealt.filter(({ gathersAtOnce }) => gathersAtOnce).map(({ name }) => name);
+  const { program: step } = withUpdates(withReduction(program, dealt), dealt, { clears: true });
+  const ancestors = ancestorsOf(step);
+
+  it("gathers every shared bucket once: early ones behind the backward pass, late ones ahead of the next forward pass", () => {
+    const shared = dealt.filter(({ ranks }) => ranks > 1).map(({ name }) => name);
+    expect(shared.filter((name) => early.includes(name)).length).toBeGreaterThan(1);
+    expect(shared.filter((name) => !early.includes(name)).length).toBeGreaterThan(1);
+    for (const bucket of shared) {
+      const of = (kind: string): Operator[] =>
+        step.operators.filter((op) => op.kind === kind && "bucket" in op.data && op.data.bucket === bucket);
+      const [gather, ...more] = of("all-gather");
+      expect(more).toEqual([]);
+      const [[update], [sum]] = [of("update"), of("reduce-sum")];
+      expect(ancestors.has(gather.id, sum.id), bucket).toBe(early.includes(bucket));
+      expect(ancestors.has(update.id, gather.id), bucket).toBe(!early.includes(bucket));
+    }
+    expect(whyIllegal(step, sequential(step))).toBeUndefined();
+  });
+
+  it("calls early what lies near the head, and leaves ZeRO-1's weights to the next step", () => {
+    const ofFamily = (part: string): ReductionBucket[] =>
+      dealt.filter(({ families, ranks }) => ranks > 1 && families.every((family) => family.includes(part)));
+    const embedding = dealt.find(({ families }) => families.some((family) => family.includes("embed")));
+    expect(ofFamily("layers.3").length).toBeGreaterThan(0);
+    for (const { gathersAtOnce } of ofFamily("layers.3")) expect(gathersAtOnce).toBe(true);
+    for (const { gathersAtOnce } of ofFamily("layers.0")) expect(gathersAtOnce).toBe(false);
+    expect(embedding?.gathersAtOnce).toBe(false);
+    const sharded = dealGathers(program, buckets({ gathers: "weights" }));
+    expect(sharded.some(({ gathersAtOnce }) => gathersAtOnce)).toBe(false);
   });
 });
 

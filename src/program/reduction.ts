@@ -1,7 +1,8 @@
 /**
  * What a step does with gradients when they are complete, as operators (method 6.5, 6.6): per piece of a bucket a scatter of slices
- * (network) and their sum in rank order (compute), behind the backward pass; and, ahead of the next forward pass, a gather
- * (network) and the optimiser's step (compute). Between the two lies the only thing that needs all gradients: their norm.
+ * (network) and their sum in rank order (compute), behind the backward pass; a gather (network), there too or ahead of the next
+ * forward pass; and ahead of that the optimiser's step (compute). Between the two steps lies the only thing that needs all
+ * gradients: their norm.
  */
 import { ProgramBuilder } from "./builder.js";
 import { gradientsWritten } from "./gradients.js";
@@ -21,6 +22,8 @@ export interface ReductionBucket {
   readonly ranks: number;
   /** Gradients are gathered and every rank updates all; or (ZeRO-1) each rank updates its slice, and weights are gathered. */
   readonly gathers: "gradients" | "weights";
+  /** Gradients are gathered in the step that sums them. Default: in the next one (`dealGathers`). */
+  readonly gathersAtOnce?: boolean;
   /** Of gradients on the network. Weights keep their type. */
   readonly wire: "f32" | "bf16";
   /** Elements that a rank updates: all, or (ZeRO-1) its slice. */
@@ -35,7 +38,21 @@ const PIECE_BYTES = 2 ** 19;
 const UPDATE_BYTES = 28;
 
 /**
- * Appends the scatter half of gradient reduction. A bucket may start once every operator that adds to its gradients has
+ * Forward passes send more for what they compute than backward passes do. So buckets that are complete in the first half of
+ * the backward pass are gathered behind the rest of it, and the others behind the next forward pass.
+ */
+export function dealGathers(program: Program, buckets: readonly ReductionBucket[]): ReductionBucket[] {
+  const backward = program.operators.filter(({ pass }) => pass === "backward");
+  const middle = backward[backward.length >> 1]?.id ?? 0;
+  const late = new Set(backward.filter(({ id }) => id >= middle).flatMap(gradientsWritten));
+  return buckets.map((bucket) => ({
+    ...bucket,
+    gathersAtOnce: bucket.gathers === "gradients" && !bucket.families.some((family) => late.has(family)),
+  }));
+}
+
+/**
+ * Appends the scatter half of gradient reduction, and the gather half of buckets that are gathered at once. A bucket may start once every operator that adds to its gradients has
  * finished, so an overlapping schedule hides it behind the rest of the backward pass.
  */
 export function withReduction(program: Program, buckets: readonly ReductionBucket[]): Program {
@@ -86,7 +103,7 @@ function addScatter(
   bucket: ReductionBucket,
   { label, data, after }: Piece & { readonly after: readonly number[] },
 ): void {
-  const { bytes, ranks, gathers } = bucket;
+  const { bytes, ranks, gathers, gathersAtOnce } = bucket;
   const { pieces, wire } = data;
   const slices = builder.value(`${label}.slices`, bytes / pieces / (wire === "bf16" ? 2 : 1));
   builder.add({
@@ -99,7 +116,7 @@ function addScatter(
     work: sendingWork("reduce-scatter", bucket, data),
     data: { ...data, output: slices },
   });
-  builder.add({
+  const sum = builder.add({
     name: `reduce ${label}.sum`,
     kind: "reduce-sum",
     pass: "backward",
@@ -108,6 +125,7 @@ function addScatter(
     work: { class: "reduce-sum", flops: 0, bytes: (bytes + bytes / ranks) / pieces },
     data: { ...data, input: slices, isRounded: wire === "bf16" && gathers === "gradients" },
   });
+  if (gathersAtOnce) addGather(builder, bucket, { label, data }, { part: "gradients", after: [sum] });
 }
 
 /** A program that begins with the update of the weights, and the value that it is fed with (`UpdateData`). */
@@ -138,10 +156,11 @@ export function withUpdates(
   /** By family: the operators after which its weights are new on this rank. */
   const updated = new Map<string, readonly number[]>();
   for (const bucket of buckets.toSorted((a, b) => compare(wantedAt(a), wantedAt(b)))) {
-    const isShared = bucket.ranks > 1;
+    const { gathers, gathersAtOnce, ranks } = bucket;
+    const isShared = ranks > 1;
     const gathered =
-      isShared && bucket.gathers === "gradients"
-        ? addGather(builder, bucket, { part: "gradients", after: [] })
+      isShared && gathers === "gradients" && !gathersAtOnce
+        ? addGathers(builder, bucket, { part: "gradients", after: [] })
         : [];
     const stepped = builder.add({
       name: `update ${bucket.name}`,
@@ -154,8 +173,8 @@ export function withUpdates(
       data: { bucket: bucket.name, update, clears },
     });
     const done =
-      isShared && bucket.gathers === "weights"
-        ? addGather(builder, bucket, { part: "weights", after: [stepped] })
+      isShared && gathers === "weights"
+        ? addGathers(builder, bucket, { part: "weights", after: [stepped] })
         : [stepped];
     for (const family of bucket.families) updated.set(family, [...(updated.get(family) ?? []), ...done]);
   }
@@ -173,23 +192,32 @@ function compare(a: number, b: number): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+interface Gathering {
+  readonly part: GatherData["part"];
+  readonly after: readonly number[];
+}
+
 /** @returns the ids of the pieces' operators */
+function addGathers(builder: ProgramBuilder, bucket: ReductionBucket, how: Gathering): number[] {
+  const wire = how.part === "gradients" ? bucket.wire : "f32";
+  return piecesOf(bucket, wire).map((piece) => addGather(builder, bucket, piece, how));
+}
+
 function addGather(
   builder: ProgramBuilder,
   bucket: ReductionBucket,
-  { part, after }: { readonly part: GatherData["part"]; readonly after: readonly number[] },
-): number[] {
+  { label, data }: Piece,
+  { part, after }: Gathering,
+): number {
   const isGradients = part === "gradients";
-  return piecesOf(bucket, isGradients ? bucket.wire : "f32").map(({ label, data }) =>
-    builder.add({
-      name: isGradients ? `reduce ${label}.gather` : `weights ${label}`,
-      kind: "all-gather",
-      pass: "backward",
-      reads: [],
-      writes: [],
-      after,
-      work: sendingWork(isGradients ? "all-gather" : "weights", bucket, data),
-      data: { ...data, part },
-    }),
-  );
+  return builder.add({
+    name: isGradients ? `reduce ${label}.gather` : `weights ${label}`,
+    kind: "all-gather",
+    pass: "backward",
+    reads: [],
+    writes: [],
+    after,
+    work: sendingWork(isGradients ? "all-gather" : "weights", bucket, data),
+    data: { ...data, part },
+  });
 }

@@ -4,7 +4,7 @@ import { greatestDivisor } from "../core/divisor.js";
 import { corpusBytes } from "../data/corpus.js";
 import type { TensorRun } from "../model/buckets.js";
 import type { ModelConfig } from "../model/config.js";
-import { withReduction, withUpdates } from "../program/reduction.js";
+import { dealGathers, withReduction, withUpdates } from "../program/reduction.js";
 import { forwardPeaks, inferenceNeed, peaks, weightNeed } from "../run/inference-need.js";
 import { type MemoryNeed, type RankPlaces, memoryNeed, rankBase } from "../run/memory-need.js";
 import { peakMemory } from "../run/peak-memory.js";
@@ -51,7 +51,8 @@ export function trainingNeed(
     distill: train.distill && { temperature: train.distill.temperature },
   });
   const groups = { world: { size: ranks }, replicas: { size: ranks / epSize } };
-  const buckets = reductionBuckets({ ...groups, zero, weights: { buckets: runs } }, parallel.wire_gradients);
+  const reducing = { ...groups, zero, weights: { buckets: runs } };
+  const buckets = dealGathers(repeated.program, reductionBuckets(reducing, parallel.wire_gradients));
   const { program } = withUpdates(withReduction(repeated.program, buckets), buckets, { clears: true });
   const schedule = policy.schedule(program);
   const [keep, { symbols }] = [new Set(keptValues(training, values)), training];

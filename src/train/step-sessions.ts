@@ -10,7 +10,7 @@ import type { TensorRun } from "../model/buckets.js";
 import type { ModelConfig } from "../model/config.js";
 import type { ModelProgram } from "../model/language-model.js";
 import type { Program } from "../program/program.js";
-import { type ReductionBucket, withReduction, withUpdates } from "../program/reduction.js";
+import { type ReductionBucket, dealGathers, withReduction, withUpdates } from "../program/reduction.js";
 import { type RepeatedProgram, repeatProgram } from "../program/repeat.js";
 import type { Schedule } from "../program/schedule.js";
 import { groupOf } from "../run/actions/reduction.js";
@@ -106,7 +106,7 @@ export function openStep(rank: Trainee, options: StepProgram, scheduler: Schedul
     session: new Session(rank, of, { keep: kept }),
     schedule: by(of),
   });
-  const buckets = reductionBuckets(rank, wireGradients);
+  const buckets = dealGathers(program, reductionBuckets(rank, wireGradients));
   const isOneRun = microBatches === values.length;
   const reducing = withReduction(program, buckets);
   const updates = withUpdates({ ...program, name: "update of weights", operators: [] }, buckets, {
