@@ -9,7 +9,9 @@ import { CLI, HAS_MPI, scmoe, temporaryDirectory } from "../helpers.js";
 
 const dir = temporaryDirectory();
 const SMALL =
-  "bench compare --width 64 --pairs 2 --vocab 256 --sequence 32 --batch 2 --rounds 1 --experts 4 --micro-batches 2".split(" ");
+  "bench compare --width 64 --pairs 2 --vocab 256 --sequence 32 --batch 2 --rounds 1 --experts 4 --micro-batches 2".split(
+    " ",
+  );
 const POLICIES = ["sequential", "pipelined(2)", "fixed(2)", "adaptive", "adaptive(2)"];
 
 function check({ rows }: CompareResult, archs: readonly string[], modes: readonly string[]): void {

@@ -16,6 +16,9 @@ const MAX_COMMUNICATORS = 1024;
 /** The most that V8 lets a buffer grow to. */
 const MAX_BOARD_BYTES = 2 ** 32;
 export const LABEL_BYTES = 64;
+/** States of giving up: the reason is being written, and can be read. A writer takes far less than a second. */
+const [BEGUN, WRITTEN] = [1, 2];
+const REASON_MS = 1000;
 
 export interface Board {
   readonly size: number;
@@ -117,9 +120,10 @@ export class BoardView {
 
   /** The first reason stays. */
   giveUp(reason: string): void {
-    if (Atomics.compareExchange(this.abort, 0, 0, 1) === 0) {
+    if (Atomics.compareExchange(this.abort, 0, 0, BEGUN) === 0) {
       writeText(this.#reason, reason);
-      Atomics.store(this.abort, 0, 2);
+      Atomics.store(this.abort, 0, WRITTEN);
+      Atomics.notify(this.abort, 0);
     }
     for (let rank = 0; rank < this.board.size; rank++) this.wakeRank(rank);
   }
@@ -131,7 +135,9 @@ export class BoardView {
   /** Why somebody gave up, if anybody did. */
   get aborted(): string | undefined {
     if (!this.isAborted) return undefined;
-    return Atomics.load(this.abort, 0) === 2 ? readText(this.#reason) : "a rank gave up";
+    // Who is a moment later must not miss the reason.
+    Atomics.wait(this.abort, 0, BEGUN, REASON_MS);
+    return Atomics.load(this.abort, 0) === WRITTEN ? readText(this.#reason) : "a rank gave up";
   }
 }
 
