@@ -10,7 +10,7 @@ import { type RepeatedProgram, repeatProgram } from "../src/program/repeat.js";
 import { Session } from "../src/run/session.js";
 import { parsePolicy } from "../src/schedule/policy.js";
 import { sequential } from "../src/schedule/sequential.js";
-import { reductionBuckets } from "../src/train/step-sessions.js";
+import { reductionBuckets } from "../src/model/gradient-buckets.js";
 import type { Trainee } from "../src/train/trainee.js";
 import { VOCABULARY, smallTrainee } from "./trainee.js";
 
@@ -98,7 +98,9 @@ describe.each(["scmoe-pos2", "dgmoe"])("%s", (arch) => {
       wanted.gradients.forEach((g, i) => expect(Math.abs(g - apart.gradients[i])).toBeLessThan(1e-6 * scale));
       for (const policy of policies) expect(together(model, repeated, policy)).toEqual(wanted);
       // A rank that reduces with itself keeps its gradients.
-      const buckets = reductionBuckets(rank).map((bucket) => ({ ...bucket, ranks: 2 }));
+      const buckets = reductionBuckets(rank.weights.buckets, { ranks: 1, epSize: 1, zero: false }).map(
+        (bucket) => ({ ...bucket, ranks: 2 }),
+      );
       const reduced = { ...repeated, program: withReduction(repeated.program, buckets) };
       expect(reduced.program.operators.length).toBeGreaterThan(repeated.program.operators.length);
       expect(together(model, reduced, policies[1])).toEqual(wanted);

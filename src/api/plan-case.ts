@@ -2,11 +2,12 @@
 import { InputError } from "../core/errors.js";
 import { mean } from "../core/statistics.js";
 import type { Symbols } from "../kernel/symbols.js";
+import { reductionBuckets } from "../model/gradient-buckets.js";
 import { buildProgram } from "../model/language-model.js";
 import { buildTrainingProgram } from "../model/training-program.js";
 import type { Operator } from "../program/operator.js";
 import type { Program } from "../program/program.js";
-import { type ReductionBucket, dealGathers, withReduction, withUpdates } from "../program/reduction.js";
+import { wholeStep } from "../program/reduction.js";
 import type { Schedule } from "../program/schedule.js";
 import { roleOf } from "../program/work.js";
 import { type DeviceMemory, deviceMemory, rankBuckets } from "../run/device-memory.js";
@@ -83,30 +84,11 @@ export function costsOf({ cluster, calibration, elementBytes, ranks, epSize }: Q
 
 /** The same program with the update that the step before left, and the reduction of all of its gradients. */
 export function withReductions({ program, model }: CaseProgram, question: Question): Program {
-  const buckets = dealGathers(program, reductionBuckets(model, question));
-  return withUpdates(withReduction(program, buckets), buckets, { clears: true }).program;
-}
-
-/** A rank's gradients in the buckets that training would have, uncut. ZeRO-1 gathers as many bytes of weights instead. */
-export function reductionBuckets(
-  { parameters }: PlannedModel,
-  { ranks, epSize, elementBytes, zero }: Question,
-): ReductionBucket[] {
-  return rankBuckets(parameters, epSize).map(({ name, kind, infos, size }) => {
-    const isSharded = zero && kind === "replicated";
-    return {
-      name,
-      families: infos.map(({ family }) => family),
-      bytes: size * elementBytes,
-      group: kind === "replicated" ? "world" : "replicas",
-      ranks: kind === "replicated" ? ranks : ranks / epSize,
-      gathers: isSharded ? "weights" : "gradients",
-      // In the model's own type.
-      wire: "f32",
-      updated: isSharded ? size / ranks : size,
-      maxPieces: 1,
-    };
-  });
+  const { parameters } = model;
+  const { epSize } = question;
+  // Uncut, and in the model's own type.
+  const options = { ...question, wire: "f32", maxPieces: 1 } as const;
+  return wholeStep(program, reductionBuckets(rankBuckets(parameters, epSize), options)).program;
 }
 
 /** What a rank needs on its device under a schedule. */

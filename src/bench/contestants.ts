@@ -13,7 +13,7 @@ import type { Session } from "../run/session.js";
 import { parsePolicy } from "../schedule/policy.js";
 import type { Schedule } from "../program/schedule.js";
 import { type CostTable, type Costs, MeasuredCosts, agreedCosts, estimatedCosts } from "../simulate/costs.js";
-import type { Timeline } from "../timeline/timeline.js";
+import type { Timeline, TimelineEvent } from "../timeline/timeline.js";
 import { type Trainee, createTrainee } from "../train/trainee.js";
 import { inferenceCase } from "./inference-case.js";
 import { TRAINING_MODES, type TrainingShape, trainingCase } from "./training-case.js";
@@ -116,15 +116,14 @@ export class Contestants {
 
   /** Adds what this rank measured to its costs. */
   learn(contestant: Contestant, step: MeasuredStep): void {
-    const { rank } = this.context.world;
-    contestant.costs.add(step.timeline.events.filter((event) => event.rank === rank));
+    contestant.costs.add(this.#ownEvents(step));
   }
 
   /** What ranks agree on, of the measured rounds alone. */
   costsOfRounds({ runs }: Contestant): CostTable {
     const { world } = this.context;
     const costs = new MeasuredCosts();
-    for (const { timeline } of runs) costs.add(timeline.events.filter((event) => event.rank === world.rank));
+    for (const step of runs) costs.add(this.#ownEvents(step));
     return agreedCosts(gatherJson(world, costs.typical(), "costs of rounds"));
   }
 
@@ -140,8 +139,7 @@ export class Contestants {
   ownCostsOfRanks({ runs }: Contestant): Costs[] {
     const { world } = this.context;
     const own = new MeasuredCosts(({ operator }) => String(operator), mean);
-    for (const { timeline } of middleHalf(runs))
-      own.add(timeline.events.filter((event) => event.rank === world.rank));
+    for (const step of middleHalf(runs)) own.add(this.#ownEvents(step));
     const tables = gatherJson(world, own.typical(), "costs of operators");
     return tables.map((table) => (op) => table[op.id]);
   }
@@ -157,6 +155,11 @@ export class Contestants {
   /** Costs from a table that was measured on the program. */
   costsOf(table: CostTable, program: Program): Costs {
     return estimatedCosts(table, [program], this.#sayOnce);
+  }
+
+  #ownEvents({ timeline }: MeasuredStep): TimelineEvent[] {
+    const { rank } = this.context.world;
+    return timeline.events.filter((event) => event.rank === rank);
   }
 
   #schedule(policy: string, program: Program, table?: CostTable): Schedule {

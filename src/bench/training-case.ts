@@ -1,10 +1,10 @@
 /** What a comparison runs of training: a forward pass, a micro-batch forward and backward, or a whole optimiser step. */
 import type { MoeShape } from "../program/kinds.js";
-import { buildProgram } from "../model/language-model.js";
+import { reductionBuckets } from "../model/gradient-buckets.js";
+import { type ModelProgram, buildProgram } from "../model/language-model.js";
 import { type TrainingProgram, buildTrainingProgram } from "../model/training-program.js";
-import type { ModelProgram } from "../model/language-model.js";
 import type { Program } from "../program/program.js";
-import { dealGathers, withReduction, withUpdates } from "../program/reduction.js";
+import { wholeStep } from "../program/reduction.js";
 import type { Schedule } from "../program/schedule.js";
 import type { RoutingValue } from "../run/actions/gate.js";
 import type { RunResult } from "../run/execution.js";
@@ -12,7 +12,7 @@ import { Session } from "../run/session.js";
 import type { Policy } from "../schedule/policy.js";
 import { feedBatch } from "../train/micro-batch.js";
 import { type Update, clipFactor, gradientNorm } from "../train/optimizer.js";
-import { keptValues, reductionBuckets, stepModel } from "../train/step-sessions.js";
+import { keptValues, stepModel } from "../train/step-sessions.js";
 import type { Trainee } from "../train/trainee.js";
 import { randomBatch } from "./random-batch.js";
 
@@ -63,8 +63,7 @@ export function trainingCase(
 ): TrainingCase {
   const { model, program, values, update } = build(rank, mode, shape);
   const routings = model.routings.map(({ data }) => data);
-  const keep = [...keptValues(model, values)];
-  const session = new Session(rank, program, { keep });
+  const session = new Session(rank, program, { keep: keptValues(model, values) });
   let feeds: ReturnType<typeof feedBatch>[] = [];
   let norm = 1;
   return {
@@ -113,8 +112,10 @@ function build(
   if (mode === "step") {
     const shape = { ...wires, splitWeightGradients, microBatches, microBatchesAtOnce: microBatches };
     const { model, program, values } = stepModel(rank.config, shape);
-    const buckets = dealGathers(program, reductionBuckets(rank, wireGradients));
-    return { model, values, ...withUpdates(withReduction(program, buckets), buckets, { clears: true }) };
+    const { epSize, ranks } = wires;
+    const { zero, weights } = rank;
+    const buckets = reductionBuckets(weights.buckets, { ranks, epSize, zero, wire: wireGradients });
+    return { model, values, ...wholeStep(program, buckets) };
   }
   const model: Built["model"] =
     mode === "forward"

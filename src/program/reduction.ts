@@ -187,6 +187,12 @@ export function withUpdates(
   return { program: builder.build(program.name), update };
 }
 
+/** A whole step: what the one before has left, the program, and its gradients to their owners. */
+export function wholeStep(program: Program, buckets: readonly ReductionBucket[]): UpdatingProgram {
+  const dealt = dealGathers(program, buckets);
+  return withUpdates(withReduction(program, dealt), dealt, { clears: true });
+}
+
 /** Infinity is not less than itself, nor can it be subtracted. */
 function compare(a: number, b: number): number {
   return a < b ? -1 : a > b ? 1 : 0;

@@ -4,7 +4,8 @@ import { greatestDivisor } from "../core/divisor.js";
 import { corpusBytes } from "../data/corpus.js";
 import type { TensorRun } from "../model/buckets.js";
 import type { ModelConfig } from "../model/config.js";
-import { dealGathers, withReduction, withUpdates } from "../program/reduction.js";
+import { reductionBuckets } from "../model/gradient-buckets.js";
+import { wholeStep } from "../program/reduction.js";
 import { forwardPeaks, inferenceNeed, peaks, weightNeed } from "../run/inference-need.js";
 import { type MemoryNeed, type RankPlaces, memoryNeed, rankBase } from "../run/memory-need.js";
 import { peakMemory } from "../run/peak-memory.js";
@@ -12,7 +13,7 @@ import { parsePolicy } from "../schedule/policy.js";
 import { sequential } from "../schedule/sequential.js";
 import { type RunConfig, modelOf } from "./config.js";
 import { divideBatch } from "./prepare.js";
-import { keptValues, reductionBuckets, stepModel } from "./step-sessions.js";
+import { keptValues, stepModel } from "./step-sessions.js";
 import { openTeacher, teacherEpSize, teacherProgram } from "./teacher.js";
 
 /**
@@ -50,10 +51,8 @@ export function trainingNeed(
     documents: data.document_mask,
     distill: train.distill && { temperature: train.distill.temperature },
   });
-  const groups = { world: { size: ranks }, replicas: { size: ranks / epSize } };
-  const reducing = { ...groups, zero, weights: { buckets: runs } };
-  const buckets = dealGathers(repeated.program, reductionBuckets(reducing, parallel.wire_gradients));
-  const { program } = withUpdates(withReduction(repeated.program, buckets), buckets, { clears: true });
+  const buckets = reductionBuckets(runs, { ranks, epSize, zero, wire: parallel.wire_gradients });
+  const { program } = wholeStep(repeated.program, buckets);
   const schedule = policy.schedule(program);
   const [keep, { symbols }] = [new Set(keptValues(training, values)), training];
   const step = peaks((spread) => peakMemory(program, schedule, { keep, symbols, spread }));

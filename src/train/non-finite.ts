@@ -2,7 +2,7 @@
 import { gatherJson } from "../comm/collectives.js";
 import { sliceOf } from "../comm/regions.js";
 import type { ModelProgram } from "../model/language-model.js";
-import { groupOf } from "../run/actions/reduction.js";
+import { groupOf } from "../model/gradient-buckets.js";
 import type { LoadStatistics } from "../run/moe/statistics.js";
 import { nonFiniteWeight } from "../run/finite.js";
 import type { Bucket } from "../run/weights.js";

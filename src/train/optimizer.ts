@@ -1,7 +1,7 @@
 /** AdamW over flat buckets, with clipping by the norm of the whole model (method 9.2, 9.3). */
 import { sumScalars } from "../comm/collectives.js";
 import { sliceOf } from "../comm/regions.js";
-import { groupOf } from "../run/actions/reduction.js";
+import { groupOf } from "../model/gradient-buckets.js";
 import type { Bucket } from "../run/weights.js";
 import { type Updating, ownedPieces } from "./moments.js";
 

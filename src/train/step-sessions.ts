@@ -6,14 +6,13 @@ import {
   buildTrainingProgram,
   countsWholeStep,
 } from "../model/training-program.js";
-import type { TensorRun } from "../model/buckets.js";
 import type { ModelConfig } from "../model/config.js";
+import { reductionBuckets } from "../model/gradient-buckets.js";
 import type { ModelProgram } from "../model/language-model.js";
 import type { Program } from "../program/program.js";
-import { type ReductionBucket, dealGathers, withReduction, withUpdates } from "../program/reduction.js";
+import { dealGathers, withReduction, withUpdates } from "../program/reduction.js";
 import { type RepeatedProgram, repeatProgram } from "../program/repeat.js";
 import type { Schedule } from "../program/schedule.js";
-import { groupOf } from "../run/actions/reduction.js";
 import { Session } from "../run/session.js";
 import { sequential } from "../schedule/sequential.js";
 import type { Trainee } from "./trainee.js";
@@ -64,9 +63,6 @@ export interface StepProgram extends Omit<TrainingOptions, "statistics"> {
   readonly wireGradients?: "f32" | "bf16";
 }
 
-/** Of a bucket: a program with thousands of them is slow to place. */
-const MAX_PIECES = 16;
-
 /** Their activations live at the same time: more hide little more. */
 const MOST_AT_ONCE = 4;
 
@@ -106,7 +102,15 @@ export function openStep(rank: Trainee, options: StepProgram, scheduler: Schedul
     session: new Session(rank, of, { keep: kept }),
     schedule: by(of),
   });
-  const buckets = dealGathers(program, reductionBuckets(rank, wireGradients));
+  const buckets = dealGathers(
+    program,
+    reductionBuckets(rank.weights.buckets, {
+      ranks,
+      epSize: rank.ep.size,
+      zero: rank.zero,
+      wire: wireGradients,
+    }),
+  );
   const isOneRun = microBatches === values.length;
   const reducing = withReduction(program, buckets);
   const updates = withUpdates({ ...program, name: "update of weights", operators: [] }, buckets, {
@@ -169,30 +173,4 @@ export function keptValues(
     ...(statistics === undefined ? [] : [statistics]),
   ];
   return [...new Set(values.flatMap((ofCopy) => kept.map((value) => ofCopy[value])))];
-}
-
-/** A rank as the reduction of its gradients sees it: before it is made, too. */
-export interface Reducing extends Pick<Trainee, "zero"> {
-  readonly world: Pick<Trainee["world"], "size">;
-  readonly replicas: Pick<Trainee["world"], "size">;
-  readonly weights: { readonly buckets: readonly Pick<TensorRun, "name" | "kind" | "size" | "infos">[] };
-}
-
-function isSharded({ zero }: Reducing, { kind }: Pick<TensorRun, "kind">): boolean {
-  return zero && kind === "replicated";
-}
-
-/** What reduction and update must know of a rank's buckets. */
-export function reductionBuckets(rank: Reducing, wire: ReductionBucket["wire"] = "f32"): ReductionBucket[] {
-  return rank.weights.buckets.map((bucket) => ({
-    name: bucket.name,
-    families: bucket.infos.map(({ family }) => family),
-    bytes: bucket.size * 4,
-    group: groupOf(bucket),
-    ranks: rank[groupOf(bucket)].size,
-    gathers: isSharded(rank, bucket) ? "weights" : "gradients",
-    wire,
-    updated: isSharded(rank, bucket) ? Math.ceil(bucket.size / rank.world.size) : bucket.size,
-    maxPieces: MAX_PIECES,
-  }));
 }

@@ -1,16 +1,10 @@
 /** Gradient buckets in pieces: slices to owners, summed there, gathered; and the optimiser's step on a bucket. */
 import type { Communicator, Regions } from "../../comm/communicator.js";
 import { type Slice, bytesToOthers, fromEach, pieceOf, slicesOf, sliceToEach } from "../../comm/regions.js";
-import type { Group } from "../../program/kinds.js";
 import type { OperatorOf } from "../../program/operator.js";
 import { type Run, type Services, computing } from "../context.js";
 import type { Allocation } from "../memory.js";
 import type { Bucket } from "../weights.js";
-
-/** Replicated parameters are summed over all ranks, experts over the ranks that hold the same experts. */
-export function groupOf(bucket: Pick<Bucket, "kind">): Exclude<Group, "ep"> {
-  return bucket.kind === "replicated" ? "world" : "replicas";
-}
 
 export function bindScatter(op: OperatorOf<"reduce-scatter">, services: Services): Run {
   const { memory } = services;

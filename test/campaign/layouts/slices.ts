@@ -1,6 +1,6 @@
 /** Tensors in the slices that ranks answer for, and whole again. */
 import { sliceOf } from "../../../src/comm/regions.js";
-import { groupOf } from "../../../src/run/actions/reduction.js";
+import { groupOf } from "../../../src/model/gradient-buckets.js";
 import type { Trainee } from "../../../src/train/trainee.js";
 
 /** Elements of a tensor from `start` on. */
