@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { resolveModel } from "../model/config.js";
+import { smallModel } from "../../test/small-model.js";
 import { listParameters } from "../model/parameters.js";
 import { bucketsOf } from "../model/buckets.js";
 import { buildTrainingProgram } from "../model/training-program.js";
@@ -12,16 +12,7 @@ import { repeatProgram } from "./repeat.js";
 import { whyIllegal } from "./validate.js";
 import { weightsRead } from "./weights-read.js";
 
-const config = resolveModel({
-  arch: "scmoe-pos2",
-  vocab_size: 64,
-  hidden_size: 32,
-  intermediate_size: 64,
-  num_attention_heads: 2,
-  num_hidden_layers: 4,
-  num_experts: 4,
-  max_position_embeddings: 16,
-});
+const config = smallModel("scmoe-pos2");
 const { program: micro } = buildTrainingProgram(config, { batch: 2, sequence: 16, epSize: 2 });
 const { program } = repeatProgram(micro, 2);
 

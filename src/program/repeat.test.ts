@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { resolveModel } from "../model/config.js";
+import { smallModel } from "../../test/small-model.js";
 import { buildProgram } from "../model/language-model.js";
 import { type TrainingOptions, buildTrainingProgram } from "../model/training-program.js";
 import { parsePolicy } from "../schedule/policy.js";
@@ -13,19 +13,7 @@ import { renumber } from "./renumber.js";
 import { repeatProgram } from "./repeat.js";
 import { whyIllegal } from "./validate.js";
 
-const config = (arch: string) =>
-  resolveModel({
-    arch,
-    vocab_size: 64,
-    hidden_size: 32,
-    intermediate_size: 64,
-    num_attention_heads: 2,
-    num_hidden_layers: 4,
-    num_experts: 4,
-    max_position_embeddings: 16,
-    gate_noise: true,
-    balance_statistics: "global",
-  });
+const config = (arch: string) => smallModel(arch, { gate_noise: true, balance_statistics: "global" });
 const SIZES = { batch: 2, sequence: 16, epSize: 2 };
 const training = (arch: string, more: Partial<TrainingOptions> = {}) =>
   buildTrainingProgram(config(arch), { ...SIZES, ...more });

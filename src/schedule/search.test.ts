@@ -1,8 +1,8 @@
 /** The searches have faster forms of the virtual clock's rules: they say the same, for all three streams. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { smallModel } from "../../test/small-model.js";
 import { type MadeUp, choices, madeUp, randomProgram, randomSchedule } from "../../test/random-program.js";
-import { resolveModel } from "../model/config.js";
 import { buildTrainingProgram } from "../model/training-program.js";
 import { ancestorsOf, graphOf } from "../program/graph.js";
 import { repeatProgram } from "../program/repeat.js";
@@ -77,16 +77,7 @@ describe("improve()", () => {
 });
 
 describe("searchPriorities()", () => {
-  const config = resolveModel({
-    arch: "scmoe-pos2",
-    vocab_size: 64,
-    hidden_size: 32,
-    intermediate_size: 64,
-    num_attention_heads: 2,
-    num_hidden_layers: 4,
-    num_experts: 4,
-    max_position_embeddings: 16,
-  });
+  const config = smallModel("scmoe-pos2");
   const { program: micro } = buildTrainingProgram(config, { batch: 2, sequence: 16, epSize: 2 });
   const { program } = repeatProgram(micro, 3);
   // Transfers as long as the window: which micro-batch goes first makes a difference.

@@ -12,20 +12,14 @@ import { parsePolicy } from "../../../src/schedule/policy.js";
 import { sequential } from "../../../src/schedule/sequential.js";
 import type { Costs } from "../../../src/simulate/costs.js";
 import type { MicroBatch } from "../../../src/train/micro-batch.js";
-import { routingsOf } from "../../../src/train/losses.js";
 import type { AdamWOptions, Update } from "../../../src/train/optimizer.js";
 import { type StepReport, applyUpdate, computeStep } from "../../../src/train/step.js";
-import {
-  type Scheduled,
-  type Scheduler,
-  type StepSessions,
-  openStep,
-  reschedule,
-} from "../../../src/train/step-sessions.js";
+import { type Scheduler, type StepSessions, openStep, reschedule } from "../../../src/train/step-sessions.js";
 import { type Trainee, createTrainee } from "../../../src/train/trainee.js";
 import type { Case } from "./case.js";
 import { moveCheckpoint } from "./checkpoint.js";
 import { piece, sequencesOf, setWeights } from "./feed.js";
+import { watch } from "./watch.js";
 import { type Slice, assemble, hashOf, momentSlices, slicesOfRank } from "./slices.js";
 
 /** Of one routing in one step, by token of the step. */
@@ -180,33 +174,6 @@ export function stepOptions(
   step: number,
 ): { readonly step: number; readonly seed: number; readonly learningRate: number } {
   return { step, seed: of.seed, learningRate: LEARNING_RATE };
-}
-
-/** Routings of each run of a micro-batch, in order: they are gone once a step has ended. */
-function watch(sessions: StepSessions): { sessions: StepSessions; routings: Routing[][] } {
-  const routings: Routing[][] = [];
-  const watched = <S extends Scheduled>({ session, ...rest }: S): S =>
-    ({
-      ...rest,
-      session: {
-        program: session.program,
-        run: (...given: Parameters<typeof session.run>) => {
-          const result = session.run(...given);
-          for (const ids of sessions.values) routings.push(routingsOf(sessions.model, result, ids));
-          return result;
-        },
-      },
-    }) as unknown as S;
-  const { accumulate, last, updating } = sessions;
-  return {
-    sessions: {
-      ...sessions,
-      accumulate: accumulate && watched(accumulate),
-      last: watched(last),
-      updating: updating && watched(updating),
-    },
-    routings,
-  };
 }
 
 /** Routings of one micro-batch. */
