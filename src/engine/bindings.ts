@@ -1,6 +1,6 @@
 /** What engines check before they run a kernel. */
 import { numElements } from "../core/tensor.js";
-import { topological } from "../kernel/differentiate.js";
+import { topological } from "../kernel/topological.js";
 import type { Dim, Expr, Kernel } from "../kernel/kernel.js";
 import type { Bindings } from "./engine.js";
 

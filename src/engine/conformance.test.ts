@@ -1,6 +1,7 @@
 /** What every engine must do, run against each; whatever it answers is checked against formulas written out here. */
 import { afterAll, describe, expect, it } from "vitest";
 import { ENGINES, expectClose, filled } from "../../test/engines.js";
+import { evaluate } from "../../test/reference/evaluate.js";
 import type { Tensor } from "../core/tensor.js";
 import * as k from "../kernel/build.js";
 import type { Kernel } from "../kernel/kernel.js";
@@ -112,6 +113,25 @@ describe.each(ENGINES)("%s", (_, create) => {
         );
         expectClose([loss.data[t]], [Math.log(sum / row[ids.data[t]])]);
       }
+    });
+
+    it.each([
+      ["GELU", k.geluGrad],
+      ["SiLU", k.siluGrad],
+    ])("know the slope of %s everywhere", (_name, gradient) => {
+      const slope = k.kernel("slope", { y: gradient(k.input("x", ["T"]), k.input("dy", ["T"])) });
+      const size = 20_001;
+      const [x, dy, y] = ["x", "dy", "y"].map((name) => filled(arena, name, [size]));
+      x.data.forEach((_, i) => (x.data[i] = (i - 10_000) / 400));
+      dy.data.fill(1);
+      const wanted = evaluate(slope, { x, dy }, "f64").y.data;
+      const executable = engine.compile(slope);
+      executable.run({ x, dy, y });
+      const errors = wanted.map((value, i) => Math.abs(value - y.data[i]));
+      expect(Math.max(...errors)).toBeLessThan(5e-7);
+      x.data.set([0, NaN, 1e-30]);
+      executable.run({ x, dy, y });
+      expect([...y.data.subarray(0, 3)]).toEqual([0.5, NaN, expect.closeTo(0.5, 6)]);
     });
 
     it.each([

@@ -3,7 +3,7 @@
  * routines, and hand values to each other. Pure: which ops have routines is the caller's business.
  */
 import * as k from "../kernel/build.js";
-import { topological } from "../kernel/differentiate.js";
+import { topological } from "../kernel/topological.js";
 import type { Expr, Kernel } from "../kernel/kernel.js";
 import { rewriteKernel, rewriter } from "../kernel/rewrite.js";
 
@@ -42,10 +42,12 @@ export function stagesOf(source: Kernel, use: RoutineUse): StagedKernel | undefi
   const kernel = withPlainProducts(source, use);
   const order = topological(kernel.outputs.map((o) => o.expr));
   const routines = new Set<Expr>();
+  const forProducts = new Set(order.filter(isPlainProduct).map((expr) => expr.inputs[1]));
   for (const expr of order) {
     const isGiven = (operand: Expr): boolean => operand.op === "input" || routines.has(operand);
     const how = use(expr);
-    if (how === "always" || (how === "given" && expr.inputs.every(isGiven))) routines.add(expr);
+    const isWorthACut = how === "always" || (how === "given" && forProducts.has(expr));
+    if (isWorthACut || (how === "given" && expr.inputs.every(isGiven))) routines.add(expr);
   }
   const results = kernel.outputs.map((o) => o.expr).filter((expr) => routines.has(expr));
   if (new Set(results).size < results.length) return undefined;
@@ -93,20 +95,22 @@ export function livesOf({ stages, handed }: StagedKernel): HandedLives {
 
 /**
  * Weight gradients aᵀ·b with `a` transposed beforehand, where a routine can do it: matrix products read their first
- * operand by rows, and are a fifth slower on one that lies by columns.
+ * operand by rows, and are a fifth to a half slower on one that lies by columns.
  */
 function withPlainProducts(kernel: Kernel, use: RoutineUse): Kernel {
   return rewriteKernel(kernel.name, kernel.outputs, (expr) => {
     const [c, a, b] = expr.inputs;
     const isEligible =
-      expr.op === "gemmAccumulate" &&
-      expr.attrs.transA === true &&
-      (a.op === "input" || use(a) === "always") &&
-      use(k.transpose(a, [1, 0])) === "given";
+      expr.op === "gemmAccumulate" && expr.attrs.transA === true && use(k.transpose(a, [1, 0])) === "given";
     return isEligible
       ? { ...expr, inputs: [c, k.transpose(a, [1, 0]), b], attrs: { ...expr.attrs, transA: false } }
       : expr;
   });
+}
+
+/** A weight gradient of `withPlainProducts`. */
+function isPlainProduct({ op, attrs, inputs: [, a] }: Expr): boolean {
+  return op === "gemmAccumulate" && attrs.transA === false && a.op === "transpose";
 }
 
 /**

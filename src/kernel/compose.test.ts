@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { createReferenceEngine } from "../../test/reference/engine.js";
 import * as k from "./build.js";
 import { type BoundKernel, composeKernels } from "./compose.js";
-import { topological } from "./differentiate.js";
+import { topological } from "./topological.js";
 import type { Kernel } from "./kernel.js";
 import { kernelKey } from "./key.js";
 

@@ -5,10 +5,12 @@
 import { assert } from "../core/errors.js";
 import * as k from "./build.js";
 import { DERIVATIVES } from "./derivatives.js";
+import { keptExpressions } from "./kept.js";
 import type { Dim, Expr, Kernel } from "./kernel.js";
 import { nodeKey } from "./key.js";
 import { SAVED_FOR_BACKWARD } from "./ops.js";
 import { rewriteKernel } from "./rewrite.js";
+import { topological } from "./topological.js";
 
 export interface Differentiated {
   /** The original outputs, and the activations kept for backward as outputs "s_0", "s_1", … */
@@ -39,7 +41,8 @@ export function differentiate(source: Kernel, options: DifferentiateOptions = {}
     } else outputs[`d_${name}`] = sum(contributions);
   }
 
-  const partition = new Partition(source, options.save ?? "heavy");
+  const keepsNone = options.save === "none";
+  const partition = new Partition(keepsNone ? new Set() : keptExpressions(source, Object.values(outputs)));
   const backwardOutputs = Object.fromEntries(
     Object.entries(outputs).map(([name, expr]) => [name, partition.rebuild(expr)]),
   );
@@ -98,13 +101,16 @@ function reduceTo(gradient: Expr, dims: readonly Dim[]): Expr {
 }
 
 function sum(list: readonly Expr[]): Expr {
-  return tiled(list) ?? prefixes(list) ?? list.reduce((a, b) => k.add(a, b));
+  const parts = list.filter((e) => e.op === "pad");
+  const whole = tiled(parts);
+  if (whole !== undefined)
+    return [...list.filter((e) => e.op !== "pad"), whole].reduce((a, b) => k.add(a, b));
+  return prefixes(list) ?? list.reduce((a, b) => k.add(a, b));
 }
 
 /** Gradients of slices that tile an axis are one concatenation, not a sum of padded arrays. */
 function tiled(list: readonly Expr[]): Expr | undefined {
-  if (list.length < 2 || list.some((e) => e.op !== "pad" || e.attrs.axis !== list[0].attrs.axis))
-    return undefined;
+  if (list.length < 2 || list.some((e) => e.attrs.axis !== list[0].attrs.axis)) return undefined;
   const axis = list[0].attrs.axis as number;
   const parts = [...list].sort((a, b) => (a.attrs.before as number) - (b.attrs.before as number));
   let at = 0;
@@ -147,23 +153,17 @@ function accumulate(buffer: Expr, contributions: readonly Expr[]): Expr {
 /** Rewrites gradient expressions over forward's inputs and saved activations, sharing equal sub-expressions. */
 class Partition {
   readonly saved = new Map<Expr, string>();
-  readonly #forward: ReadonlySet<Expr>;
   readonly #rebuilt = new Map<Expr, Expr>();
   readonly #byKey = new Map<string, Expr>();
   readonly #ids = new Map<Expr, number>();
 
-  constructor(
-    source: Kernel,
-    readonly save: "heavy" | "none",
-  ) {
-    this.#forward = new Set(topological(source.outputs.map((o) => o.expr)));
-  }
+  constructor(readonly kept: ReadonlySet<Expr>) {}
 
   rebuild(expr: Expr): Expr {
     const known = this.#rebuilt.get(expr);
     if (known !== undefined) return known;
     let result: Expr;
-    if (this.save === "heavy" && this.#forward.has(expr) && SAVED_FOR_BACKWARD.has(expr.op)) {
+    if (this.kept.has(expr)) {
       let name = this.saved.get(expr);
       if (name === undefined) this.saved.set(expr, (name = `s_${this.saved.size}`));
       result = this.#share(k.input(name, expr.dims));
@@ -183,20 +183,6 @@ class Partition {
     this.#ids.set(expr, this.#ids.size);
     return expr;
   }
-}
-
-/** Operands before users. */
-export function topological(roots: readonly Expr[]): Expr[] {
-  const order: Expr[] = [];
-  const seen = new Set<Expr>();
-  const visit = (expr: Expr): void => {
-    if (seen.has(expr)) return;
-    seen.add(expr);
-    expr.inputs.forEach(visit);
-    order.push(expr);
-  };
-  roots.forEach(visit);
-  return order;
 }
 
 export interface BackwardHalves {

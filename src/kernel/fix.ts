@@ -1,6 +1,6 @@
 /** Parameters that become part of a kernel. */
 import { constant, quantisedLinear } from "./build.js";
-import { topological } from "./differentiate.js";
+import { topological } from "./topological.js";
 import type { Expr, Kernel } from "./kernel.js";
 import type { QuantisedMatrix } from "./quantise.js";
 import { rewriteKernel } from "./rewrite.js";

@@ -1,7 +1,7 @@
 /** Symbolic sizes ("T", "R", "B") from the tensors a kernel is given. */
 import { assert } from "../core/errors.js";
 import { numElements } from "../core/tensor.js";
-import { topological } from "./differentiate.js";
+import { topological } from "./topological.js";
 import type { Dim, Expr, Kernel } from "./kernel.js";
 
 export type Symbols = Map<string, number>;

@@ -1,6 +1,6 @@
 /** Floating-point operations and bytes of a kernel, as its expression says. */
 import { numElements } from "../core/tensor.js";
-import { topological } from "./differentiate.js";
+import { topological } from "./topological.js";
 import type { Expr, Kernel } from "./kernel.js";
 import { type Symbols, concreteDims } from "./symbols.js";
 import { elementBytes } from "./workspace.js";

@@ -1,6 +1,6 @@
 /** Memory a kernel needs beside its inputs and outputs. */
 import { numElements } from "../core/tensor.js";
-import { topological } from "./differentiate.js";
+import { topological } from "./topological.js";
 import type { Expr, Kernel } from "./kernel.js";
 import { type Symbols, concreteDims } from "./symbols.js";
 

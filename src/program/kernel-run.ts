@@ -2,7 +2,7 @@
 import { assert } from "../core/errors.js";
 import { numElements } from "../core/tensor.js";
 import * as k from "../kernel/build.js";
-import { topological } from "../kernel/differentiate.js";
+import { topological } from "../kernel/topological.js";
 import type { Dim, Kernel } from "../kernel/kernel.js";
 import type { Bits } from "./fusion-order.js";
 import type { KernelData } from "./kinds.js";

@@ -1,5 +1,5 @@
 import type { Expr, Kernel } from "../../src/kernel/kernel.js";
-import { topological } from "../../src/kernel/differentiate.js";
+import { topological } from "../../src/kernel/topological.js";
 import { REFERENCE_RULES } from "./rules.js";
 import type { Values } from "./values.js";
 import { bindSymbols, concreteDims } from "../../src/kernel/symbols.js";

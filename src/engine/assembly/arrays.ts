@@ -1,23 +1,41 @@
 // Arrays moved and summed along axes, for backward kernels.
 import { add } from "./routines";
 
-/** out[j, i] = x[i, j] for x [rows, n], in tiles that fit the first cache. */
+const TILE: u32 = 16;
+/** One tile. Memory is its thread's own as far as operands of `transpose` are: kernels' tensors. */
+const tile: usize = memory.data(1024, 64);
+
+/**
+ * out[j, i] = x[i, j] for x [rows, n], in tiles of a cache line's width: every line is read once and written once. Rows that are a
+ * power of two apart share their places in the caches, which would not keep a line for a second turn.
+ */
 export function transpose(out: usize, x: usize, rows: u32, n: u32): void {
-  const TILE: u32 = 64;
-  for (let i0: u32 = 0; i0 < rows; i0 += TILE) {
-    const i1 = min<u32>(rows, i0 + TILE);
-    for (let j0: u32 = 0; j0 < n; j0 += TILE) {
-      const j1 = min<u32>(n, j0 + TILE);
-      let j = j0;
-      for (; j + 4 <= j1; j += 4) {
-        let i = i0;
-        for (; i + 4 <= i1; i += 4) transposeFour(out + ((<usize>j * rows + i) << 2), x + ((<usize>i * n + j) << 2), <usize>rows << 2, <usize>n << 2);
-        for (; i < i1; i++)
-          for (let jj = j; jj < j + 4; jj++) store<f32>(out + ((<usize>jj * rows + i) << 2), load<f32>(x + ((<usize>i * n + jj) << 2)));
-      }
-      for (; j < j1; j++)
-        for (let i = i0; i < i1; i++) store<f32>(out + ((<usize>j * rows + i) << 2), load<f32>(x + ((<usize>i * n + j) << 2)));
+  for (let j: u32 = 0; j < n; j += TILE)
+    for (let i: u32 = 0; i < rows; i += TILE) {
+      const from = x + ((<usize>i * n + j) << 2), to = out + ((<usize>j * rows + i) << 2);
+      if (i + TILE <= rows && j + TILE <= n) transposeTile(to, from, <usize>rows << 2, <usize>n << 2);
+      else
+        for (let jj: u32 = 0; jj < min<u32>(TILE, n - j); jj++)
+          for (let ii: u32 = 0; ii < min<u32>(TILE, rows - i); ii++)
+            store<f32>(to + ((<usize>jj * rows + ii) << 2), load<f32>(from + ((<usize>ii * n + jj) << 2)));
     }
+}
+
+// @ts-ignore: decorator
+@inline
+function transposeTile(out: usize, x: usize, outStride: usize, stride: usize): void {
+  for (let row: usize = 0; row < 64; row += 16, x += stride << 2) {
+    transposeFour(tile + row, x, 64, stride);
+    transposeFour(tile + 256 + row, x + 16, 64, stride);
+    transposeFour(tile + 512 + row, x + 32, 64, stride);
+    transposeFour(tile + 768 + row, x + 48, 64, stride);
+  }
+  for (let line = tile; line < tile + 1024; line += 64, out += outStride) {
+    const a = v128.load(line), b = v128.load(line, 16), d = v128.load(line, 32), e = v128.load(line, 48);
+    v128.store(out, a);
+    v128.store(out, b, 16);
+    v128.store(out, d, 32);
+    v128.store(out, e, 48);
   }
 }
 

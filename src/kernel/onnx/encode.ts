@@ -1,5 +1,5 @@
 import type { Expr, Kernel } from "../kernel.js";
-import { topological } from "../differentiate.js";
+import { topological } from "../topological.js";
 import { packedWeights } from "../fix.js";
 import { OnnxGraph, type OutsideInitializer } from "./graph.js";
 import { overPairs } from "./row-pairs.js";
