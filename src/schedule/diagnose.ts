@@ -31,6 +31,8 @@ export interface Diagnosed {
 /** Less waiting than this, as a share of all communication or of the step, is not worth a warning. */
 const TOLERATED_SHARE = 0.1;
 const TOLERATED_OF_STEP = 0.02;
+/** Waiting longer than predicted by less than this share of the step is what predictions may be wrong by. */
+const TOLERATED_CHANGE = 0.05;
 /** A cause that explains this share of what was exposed is named. */
 const MAIN_SHARE = 0.4;
 /** If this share of the exposed time had been predicted, the schedule did what it could, and the network is the limit. */
@@ -120,8 +122,12 @@ const RULES: readonly Rule[] = [
   },
   {
     cause: "costs changed",
-    check: ({ measured, predicted }) =>
-      `the step did not go as predicted: ${ms(measured.summary.exposedMs)} exposed, ${ms(predicted.summary.exposedMs)} predicted${largestChange(measured, predicted)}`,
+    check: ({ measured, predicted }) => {
+      const { exposedMs, lateMs, stepMs } = measured.summary;
+      const expectedMs = predicted.summary.exposedMs;
+      if (exposedMs + lateMs - expectedMs < TOLERATED_CHANGE * stepMs) return undefined;
+      return `the step did not go as predicted: ${ms(exposedMs)} exposed, ${ms(expectedMs)} predicted${largestChange(measured, predicted)}`;
+    },
   },
 ];
 
