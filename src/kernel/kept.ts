@@ -8,7 +8,10 @@ import { topological } from "./topological.js";
 
 const isExpensive = ({ op }: Expr): boolean => SAVED_FOR_BACKWARD.has(op);
 
-/** @param gradients expressions over forward's; what of forward they do not reach from what is kept is computed again */
+/**
+ * The values of `source` that its forward half gives to its backward half.
+ * @param gradients all that backward computes: expressions over those of `source`
+ */
 export function keptExpressions(source: Kernel, gradients: readonly Expr[]): Set<Expr> {
   const order = topological(source.outputs.map((o) => o.expr));
   const needed = operandsOf(gradients, new Set(order));
@@ -37,16 +40,16 @@ function operandsOf(gradients: readonly Expr[], forward: ReadonlySet<Expr>): Set
   return found;
 }
 
-/** The ways from forward's expressions to those that backward needs, over none that is expensive to go. */
+/** The ways from forward's expressions to those that backward needs; none passes an expensive one. */
 function waysFrom(order: readonly Expr[], needed: ReadonlySet<Expr>) {
   const readersOf = new Map<Expr, Expr[]>(order.map((expr) => [expr, []]));
-  /** By expression: all that every way from it passes, itself included, in the order they are passed. */
+  /** By expression with a way: what every way from it passes, itself included, in the order it is passed. */
   const passed = new Map<Expr, readonly Expr[]>();
   for (const expr of [...order].reverse()) {
     const readers = readersOf.get(expr) as Expr[];
-    const common = needed.has(expr) ? [] : commonOf(readers.map((reader) => passed.get(reader) as Expr[]));
-    if (!needed.has(expr) && readers.length === 0) continue;
-    passed.set(expr, [expr, ...common]);
+    if (needed.has(expr)) passed.set(expr, [expr]);
+    else if (readers.length === 0) continue;
+    else passed.set(expr, [expr, ...commonOf(readers.map((reader) => passed.get(reader) as Expr[]))]);
     if (!isExpensive(expr)) for (const operand of new Set(expr.inputs)) readersOf.get(operand)?.push(expr);
   }
   return {
