@@ -30,8 +30,8 @@ export interface StagedKernel {
 }
 
 /**
- * When an op is computed by a routine: always; only if all its operands are inputs of the kernel or results of routines;
- * or never.
+ * When an op is computed by a routine: always; only if all its operands are inputs of the kernel or results of routines, or a
+ * weight gradient waits for it (`withPlainProducts`); or never.
  */
 export type RoutineUse = (expr: Expr) => "always" | "given" | "never";
 
@@ -46,8 +46,8 @@ export function stagesOf(source: Kernel, use: RoutineUse): StagedKernel | undefi
   for (const expr of order) {
     const isGiven = (operand: Expr): boolean => operand.op === "input" || routines.has(operand);
     const how = use(expr);
-    const isWorthACut = how === "always" || (how === "given" && forProducts.has(expr));
-    if (isWorthACut || (how === "given" && expr.inputs.every(isGiven))) routines.add(expr);
+    const isWorthIt = forProducts.has(expr) || expr.inputs.every(isGiven);
+    if (how === "always" || (how === "given" && isWorthIt)) routines.add(expr);
   }
   const results = kernel.outputs.map((o) => o.expr).filter((expr) => routines.has(expr));
   if (new Set(results).size < results.length) return undefined;

@@ -101,10 +101,9 @@ function reduceTo(gradient: Expr, dims: readonly Dim[]): Expr {
 }
 
 function sum(list: readonly Expr[]): Expr {
-  const parts = list.filter((e) => e.op === "pad");
-  const whole = tiled(parts);
-  if (whole !== undefined)
-    return [...list.filter((e) => e.op !== "pad"), whole].reduce((a, b) => k.add(a, b));
+  const isPart = ({ op }: Expr): boolean => op === "pad";
+  const whole = tiled(list.filter(isPart));
+  if (whole !== undefined) return [...list.filter((e) => !isPart(e)), whole].reduce((a, b) => k.add(a, b));
   return prefixes(list) ?? list.reduce((a, b) => k.add(a, b));
 }
 

@@ -68,7 +68,7 @@ export const OP_NAMES = [
 export type OpName = (typeof OP_NAMES)[number];
 
 /**
- * What forward keeps for backward: results of these ops are saved when backward needs them; everything else is
- * computed again from what is saved, which costs less than the memory traffic of keeping it.
+ * What forward keeps for backward: results of these ops, or what they become (`kept.ts`), are saved when backward needs them;
+ * everything else is computed again from what is saved, which costs less than the memory traffic of keeping it.
  */
 export const SAVED_FOR_BACKWARD: ReadonlySet<OpName> = new Set<OpName>(["matmul", "linear", "softmax"]);
